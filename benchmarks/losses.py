@@ -1,0 +1,98 @@
+"""
+benchmarks/losses.py
+What a loss costs: forward and backward time of every loss, as a multiple of F.cross_entropy.
+
+    python benchmarks/losses.py                                    # (512, 8142): the classes of iNaturalist 2018
+    python benchmarks/losses.py --batch 128 --classes 100 --repeats 300
+
+Every repeat times all losses once, in a new random order, so that load from elsewhere falls on all alike; the
+figures are medians over the repeats.
+"""
+
+import argparse
+import platform
+import random
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ltlab import losses
+
+Cost = Callable[[Tensor, Tensor], Tensor]
+
+
+def contestants(class_counts: Tensor) -> dict[str, Cost]:
+    return {
+        "F.cross_entropy": F.cross_entropy,
+        "CrossEntropyLoss": losses.CrossEntropyLoss(),
+        "CostSensitiveLoss": losses.CostSensitiveLoss(class_counts),
+        "ClassBalancedLoss": losses.ClassBalancedLoss(class_counts),
+        "BalancedSoftmaxLoss": losses.BalancedSoftmaxLoss(class_counts),
+        "LogitAdjustedLoss": losses.LogitAdjustedLoss(class_counts),
+        "LDAMLoss": losses.LDAMLoss(class_counts),
+        "LabelSmoothingLoss": losses.LabelSmoothingLoss(),
+        "LabelAwareSmoothingLoss": losses.LabelAwareSmoothingLoss(class_counts),
+        "CDTLoss": losses.CDTLoss(class_counts),
+        "EqualizationLoss": losses.EqualizationLoss(class_counts),
+        "FocalLoss, sigmoid": losses.FocalLoss(),
+        "FocalLoss, softmax": losses.FocalLoss(form="softmax"),
+    }
+
+
+def seconds(cost: Cost, logits: Tensor, targets: Tensor) -> float:
+    logits.grad = None
+    synchronize = torch.cuda.synchronize if logits.is_cuda else lambda: None
+    synchronize()
+    start = time.perf_counter()
+    cost(logits, targets).backward()
+    synchronize()
+    return time.perf_counter() - start
+
+
+def measure(costs: dict[str, Cost], logits: Tensor, targets: Tensor, repeats: int) -> dict[str, list[float]]:
+    rng = random.Random(0)
+    times: dict[str, list[float]] = {name: [] for name in costs}
+    for repeat in range(repeats + 3):
+        for name in rng.sample(list(costs), len(costs)):
+            elapsed = seconds(costs[name], logits, targets)
+            if repeat >= 3:  # the first rounds only warm up
+                times[name].append(elapsed)
+    return times
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, default=512)
+    parser.add_argument("--classes", type=int, default=8142)
+    parser.add_argument("--repeats", type=int, default=50)
+    parser.add_argument("--device", default="cpu")
+    args = parser.parse_args()
+
+    generator = torch.Generator().manual_seed(0)
+    class_counts = torch.logspace(3, 0.3, args.classes).round()
+    logits = torch.randn(args.batch, args.classes, generator=generator).to(args.device).requires_grad_()
+    targets = torch.randint(args.classes, (args.batch,), generator=generator).to(args.device)
+    costs = contestants(class_counts)
+    for cost in costs.values():
+        if isinstance(cost, torch.nn.Module):
+            cost.to(args.device)
+
+    times = measure(costs, logits, targets, args.repeats)
+    base = times["F.cross_entropy"]
+    where = torch.cuda.get_device_name() if logits.is_cuda else f"{platform.processor() or platform.machine()} CPU"
+    print(f"({args.batch}, {args.classes}) float32, forward + backward, {where}, {torch.get_num_threads()} threads")
+    print(f"{'loss':26s}{'median ms':>10s}{'fastest ms':>12s}{'ratio':>8s}{'of fastest':>12s}")
+    for name, elapsed in times.items():
+        median, fastest = statistics.median(elapsed), min(elapsed)
+        print(
+            f"{name:26s}{1e3 * median:10.2f}{1e3 * fastest:12.2f}"
+            f"{median / statistics.median(base):8.2f}{fastest / min(base):12.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()

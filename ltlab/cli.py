@@ -1,0 +1,165 @@
+"""The command line: ltlab lab | train | recipes | data."""
+
+import ast
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+DataName = Annotated[str, typer.Option("--data", help="shapes-lt, cifar10-lt, cifar100-lt, a .npz file or a folder")]
+Imbalance = Annotated[
+    str, typer.Option(help="largest over smallest class count; 'none' keeps every image of a set of your own")
+]
+Options = Annotated[list[str], typer.Option("--option", "-o", help="NAME=VALUE of the data set, such as context=0.9")]
+Seed = Annotated[int, typer.Option(help="draws the subset; in training also weights, order and augmentation")]
+Root = Annotated[Path | None, typer.Option(help="where the CIFAR files are or go; LTLAB_DATA is the default")]
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def lab(context: typer.Context) -> None:
+    """Open JupyterLab on the first notebook; further arguments reach jupyter."""
+    from jupyterlab.labapp import LabApp
+
+    notebooks = Path(__file__).parents[1] / "notebooks"
+    if not (notebooks / "00_start_here.ipynb").exists():
+        raise FileNotFoundError(f"no notebooks at {notebooks}: clone the repository and run `uv run ltlab lab` in it")
+    sys.argv = ["jupyter-lab"]                                # what jupyter says in its own messages
+    LabApp.launch_instance(argv=[str(notebooks / "00_start_here.ipynb"), *context.args])
+
+
+@app.command()
+def train(
+    data: DataName = "shapes-lt",
+    recipe: Annotated[str, typer.Option(help="a recipe's name; `ltlab recipes` lists them")] = "ce",
+    seed: Seed = 0,
+    epochs: Annotated[int | None, typer.Option(help="shorten or stretch the recipe to this many epochs")] = None,
+    imbalance: Imbalance = "100",
+    kind: Annotated[str, typer.Option(help="profile of the class counts: exp or step")] = "exp",
+    option: Options = [],  # noqa: B006 (typer wants a list and does not change it)
+    root: Root = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16")] = "auto",
+    output: Annotated[Path | None, typer.Option(help="folder of the run; runs/DATA/RECIPE/seedN is the default")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on from the run's checkpoint")] = False,
+    results: Annotated[Path | None, typer.Option(help="append the result's row to this CSV")] = None,
+) -> None:
+    """Train a recipe and print the last epoch's figures."""
+    from . import recipes
+    from .results import append_row, result_row
+    from .train import fit
+
+    chosen = recipes.get(recipe)
+    loaded = _load(data, imbalance, kind, seed, root, option)
+    chosen = chosen.resolve(recipes.protocol_for(loaded.name))
+    if epochs is not None:
+        chosen = chosen.with_epochs(epochs)
+    name = f"{Path(loaded.name).stem}-{imbalance}" + "".join(f"-{o}" for o in option)
+    folder = output or Path("runs") / name / f"{recipe}-{chosen.epochs}" / f"seed{seed}"
+    typer.echo(f"{loaded}\n{chosen}\n")
+    result = fit(chosen, loaded, seed=seed, device=device, precision=precision,
+                 checkpoint=folder / "checkpoint.pt", resume=resume)  # fmt: skip
+    row = result_row(result, loaded, seed)
+    (folder / "result.csv").unlink(missing_ok=True)
+    append_row(folder / "result.csv", row)
+    if results is not None:
+        append_row(results, row)
+    for figure, value in result.metrics.items():
+        typer.echo(f"{figure.replace('_', ' '):28} {value:6.1%}")
+    typer.echo(f"{'seconds':28} {result.seconds:6.1f}\nwritten to {folder}")
+
+
+@app.command("recipes")
+def list_recipes(
+    name: Annotated[str | None, typer.Argument(help="one recipe; all of them when left out")] = None,
+    data: Annotated[str | None, typer.Option("--data", help="fill in what the recipe leaves open for these data")] = None,
+) -> None:
+    """List the recipes: which trick is on when."""
+    from . import recipes
+
+    for recipe in [recipes.get(name)] if name else recipes.RECIPES.values():
+        typer.echo(f"{recipe.resolve(recipes.protocol_for(data)) if data else recipe}\n")
+
+
+@app.command("data")
+def show_data(
+    name: Annotated[str | None, typer.Argument(help="a data set; all that ltlab knows when left out")] = None,
+    imbalance: Imbalance = "100",
+    kind: Annotated[str, typer.Option(help="profile of the class counts: exp or step")] = "exp",
+    seed: Seed = 0,
+    option: Options = [],  # noqa: B006
+    root: Root = None,
+    sheet: Annotated[Path | None, typer.Option(help="draw a contact sheet of the training images to this file")] = None,
+) -> None:
+    """Say what data are there and what they weigh; draw a contact sheet."""
+    from .data import DATA_SETS
+
+    if name is None:
+        for known, about in DATA_SETS.items():
+            typer.echo(f"{known:14} {about}")
+        return
+    loaded = _load(name, imbalance, kind, seed, root, option)
+    weight = sum(s.images.nbytes + s.labels.nbytes + (0 if s.masks is None else s.masks.nbytes)
+                 for s in (loaded.train, loaded.test))  # fmt: skip
+    typer.echo(f"{loaded}\n{weight / 2**20:.1f} MiB in memory, fingerprint {loaded.fingerprint}\n")
+    for class_name, count in zip(loaded.class_names, loaded.class_counts.tolist(), strict=True):
+        typer.echo(f"{count:7} {class_name}")
+    if sheet is not None:
+        _contact_sheet(loaded, sheet)
+        typer.echo(f"contact sheet written to {sheet}")
+
+
+def _load(name: str, imbalance: str, kind: str, seed: int, root: Path | None, option: list[str]):
+    from .data import load
+
+    options = {}
+    for text in option:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"option {text!r} is not NAME=VALUE, such as context=0.9")
+        try:
+            options[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            options[key] = value
+    try:
+        factor = None if imbalance.lower() == "none" else float(imbalance)
+    except ValueError:
+        raise ValueError(f"imbalance={imbalance!r} is neither a number of at least 1 nor 'none'") from None
+    return load(name, imbalance=factor, kind=kind, seed=seed, root=root, **options)
+
+
+def _contact_sheet(data, path: Path, columns: int = 16) -> None:
+    """The first training images of every class, a row per class; classes with fewer leave the rest of the row empty."""
+    import torch
+    from matplotlib.figure import Figure
+
+    from . import plots
+
+    shown = min(len(data.class_names), 20)
+    rows = [torch.nonzero(data.train.labels == c).flatten()[:columns] for c in range(shown)]
+    _, _, h, w = data.train.images.shape
+    images = torch.full((shown * columns, 3, h, w), 255, dtype=torch.uint8)
+    for c, indices in enumerate(rows):
+        images[c * columns : c * columns + len(indices)] = data.train.images[indices]
+    figure = Figure(figsize=(columns * 0.6, shown * 0.6), layout="constrained")
+    plots.image_grid(images, columns=columns, ax=figure.subplots())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line on standard error and exit status 2."""
+    try:
+        app()
+    except (ValueError, OSError) as error:
+        typer.echo(f"ltlab: {' '.join(str(error).split())}", err=True)
+        sys.exit(2)
+    except FloatingPointError as error:
+        typer.echo(f"ltlab: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

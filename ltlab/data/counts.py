@@ -1,0 +1,145 @@
+"""How many images each class keeps, and which ones."""
+
+import csv
+import math
+from collections.abc import Sequence
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..names import look_up
+from .places import class_counts_folder
+
+BENCHMARKS = {
+    "imagenet-lt": "imagenet_lt_class_counts.csv",
+    "inat18": "inat18_class_counts.csv",
+    "places-lt": "places_lt_class_counts.csv",
+}
+
+
+def long_tail_counts(num_classes: int, max_count: int, imbalance: float, kind: str = "exp") -> list[int]:
+    """Training images per class, from the largest class to the smallest.
+
+        exp:   n_j = int(N0 * (1/imbalance) ** (j / (C - 1))),   j = 0, ..., C - 1
+        step:  n_j = N0 for the first C // 2 classes, int(N0 * (1/imbalance)) for the others
+
+    The order of these operations is part of the definition: int() cuts off, and another order of the same formula
+    gives 99 instead of 100 images in the last class of CIFAR-10-LT at imbalance 50.
+
+    Args:
+        num_classes, max_count: C and N0, whole numbers of at least 1.
+        imbalance: largest count over smallest, at least 1. 1 gives N0 images to every class.
+        kind: "exp" or "step".
+
+    Limit cases: one class (C = 1) has no tail and keeps N0.
+
+    Raises:
+        ValueError: an argument outside its range, or an imbalance that leaves a class without an image.
+
+    Source: Cao et al., "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss", NeurIPS 2019.
+
+    >>> long_tail_counts(10, 5000, imbalance=100)
+    [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
+    """
+    check_whole_number("num_classes", num_classes, least=1)
+    check_whole_number("max_count", max_count, least=1)
+    if not isinstance(imbalance, Real) or not 1 <= imbalance < math.inf:
+        raise ValueError(f"imbalance={imbalance!r} must be a finite number of at least 1; 1 keeps all classes equal")
+    exponents = look_up("kind", kind, {
+        "exp": [j / max(num_classes - 1, 1) for j in range(num_classes)],
+        "step": [0.0 if j < num_classes // 2 or num_classes == 1 else 1.0 for j in range(num_classes)],
+    })  # fmt: skip
+    counts = [int(max_count * (1 / float(imbalance)) ** exponent) for exponent in exponents]
+    if 0 in counts:
+        raise ValueError(
+            f"imbalance={imbalance!r} leaves class {counts.index(0)} of {num_classes} without an image; "
+            f"with max_count={max_count} the largest imbalance that works is {_largest_imbalance(max_count):.17g}"
+        )
+    return counts
+
+
+def _largest_imbalance(max_count: int) -> float:
+    """The largest float with int(max_count * (1/imbalance)) = 1: max_count, or just below where 1/imbalance rounds."""
+    imbalance = float(max_count)
+    while max_count * (1 / imbalance) < 1:
+        imbalance = math.nextafter(imbalance, 0.0)
+    return imbalance
+
+
+def long_tail_subset(
+    labels: Tensor | Sequence[int], counts: Tensor | Sequence[int], seed: int, class_names: Sequence[str] | None = None
+) -> Tensor:
+    """Choose `counts[c]` images of every class c at random and return their indices, class after class.
+
+    Class by class, the indices of the class are shuffled and the first n kept. The generator is numpy's legacy
+    RandomState, so the images are, one for one, those of the LDAM-DRW code (Cao et al., NeurIPS 2019), on whose
+    subsets later papers report; there the same stream comes from `np.random.seed(seed)`.
+
+    Args:
+        labels: class indices, (N,).
+        counts: images to keep of each class, C whole numbers.
+        seed: a whole number from 0 to 2**32 - 1.
+        class_names: C names for error messages.
+
+    Returns:
+        (sum of counts,) int64 indices into `labels`, on the CPU.
+
+    Raises:
+        ValueError: a class has fewer images than asked for, or a count or the seed is no whole number in its range.
+    """
+    check_whole_number("seed", seed, least=0)
+    labels = torch.as_tensor(labels).cpu().numpy()
+    generator = np.random.RandomState(seed)
+    chosen = []
+    for c, count in enumerate(torch.as_tensor(counts).tolist()):
+        check_whole_number(f"counts[{c}]", count, least=0)
+        indices = np.flatnonzero(labels == c)
+        if len(indices) < count:
+            name = f"class {c}" if class_names is None else f"class {c} ({class_names[c]!r})"
+            raise ValueError(
+                f"{name} has {len(indices)} images, the long tail needs {count}; "
+                "imbalance=None keeps every image as it is"
+            )
+        generator.shuffle(indices)
+        chosen.append(indices[:count])
+    return torch.from_numpy(np.concatenate(chosen).astype(np.int64))
+
+
+def long_tail_indices(
+    labels: Tensor, class_names: Sequence[str], *, imbalance: float | None, kind: str, seed: int
+) -> Tensor:
+    """Indices that give `labels` the profile of `long_tail_counts`; N0 is the largest class. None: every index.
+
+    Raises:
+        ValueError: as `long_tail_counts` and `long_tail_subset`.
+    """
+    if imbalance is None:
+        return torch.arange(len(labels))
+    largest = int(torch.bincount(labels).max())
+    counts = long_tail_counts(len(class_names), largest, imbalance, kind)
+    return long_tail_subset(labels, counts, seed, class_names)
+
+
+def benchmark_class_counts(name: str) -> Tensor:
+    """Training images per class of a large benchmark, from the tables that come with ltlab. -> (C,) int64
+
+        name           classes    images    largest, smallest    source
+        imagenet-lt      1,000   115,846             1280, 5     Liu et al., CVPR 2019
+        inat18           8,142   437,513             1000, 2     Van Horn et al., CVPR 2018
+        places-lt          365    62,500             4980, 5     Liu et al., CVPR 2019
+
+    Raises:
+        ValueError: an unknown name.
+        FileNotFoundError: the tables are not where ltlab keeps them.
+    """
+    path = class_counts_folder() / look_up("benchmark", name, BENCHMARKS)
+    with path.open(newline="", encoding="utf-8") as table:
+        return torch.tensor([int(row["count"]) for row in csv.DictReader(table)])
+
+
+def check_whole_number(name: str, value: object, least: int) -> None:
+    """Raise ValueError unless `value` is a whole number of at least `least`."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name}={value!r} must be a whole number of at least {least}")

@@ -1,0 +1,181 @@
+"""Sets of your own: an .npz file of arrays, or a folder of images."""
+
+import dataclasses
+import zipfile
+import zlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.datasets.folder import IMG_EXTENSIONS, default_loader
+from torchvision.transforms.v2 import functional as F
+
+from .counts import check_whole_number, long_tail_indices
+from .sets import LongTailedData, Split
+
+ARRAYS = ("x_train", "y_train", "x_test", "y_test", "classes")
+
+
+def npz_set(path: str | Path, *, imbalance: float | None = 100, kind: str = "exp", seed: int = 0) -> LongTailedData:
+    """A set from an .npz file, as `numpy.savez` writes it.
+
+        x_train, x_test   (N, H, W, 3) uint8, RGB; one H and W for both
+        y_train, y_test   (N,) whole numbers, indices into classes
+        classes           (C,) strings
+
+    Args:
+        imbalance, kind, seed: thin the training images out to this profile, see `long_tail_counts`; N0 is the largest
+            class, and the classes keep their order, the first as the head. None keeps every image.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, an array is missing or of the wrong type or shape, a class has no image, or
+            a class has fewer images than the profile needs.
+    """
+    path = Path(path)
+    arrays = _read_arrays(path)
+    try:
+        classes = arrays["classes"]
+        _check_array("classes", classes, classes.dtype.kind == "U", (None,), "(C,) strings: np.array(names)")
+        natural = LongTailedData(
+            name=path.stem,
+            train=_split(arrays, "train"),
+            test=_split(arrays, "test"),
+            class_names=tuple(classes.tolist()),
+            options={"path": str(path), "imbalance": imbalance, "kind": kind, "seed": seed},
+        )
+        if untested := set(range(len(classes))).difference(natural.test.labels.tolist()):
+            raise ValueError(f"class {natural.class_names[min(untested)]!r} has no test image")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    keep = long_tail_indices(natural.train.labels, natural.class_names, imbalance=imbalance, kind=kind, seed=seed)
+    return dataclasses.replace(natural, train=natural.train.take(keep))
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path.absolute()}")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is not an .npz file, or it is cut off: write it again with numpy.savez")
+    arrays = {}
+    with np.load(path, allow_pickle=False) as archive:
+        for name in ARRAYS:
+            if name not in archive.files:
+                raise ValueError(f"{path} has no array {name!r}; it has {', '.join(archive.files) or 'none'}")
+            try:
+                arrays[name] = archive[name]
+            except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+                raise ValueError(f"{path}: array {name!r} cannot be read: {error}") from error
+    return arrays
+
+
+def _split(arrays: dict[str, np.ndarray], part: str) -> Split:
+    x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
+    _check_array(f"x_{part}", x, x.dtype == np.uint8, (None, None, None, 3), "(N, H, W, 3) uint8")
+    _check_array(f"y_{part}", y, y.dtype.kind in "iu", (len(x),), f"({len(x)},) whole numbers, one for each image")
+    return Split(torch.from_numpy(x).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(y.astype(np.int64)))
+
+
+def _check_array(name: str, array: np.ndarray, right_type: bool, shape: tuple[int | None, ...], wanted: str) -> None:
+    right_shape = array.ndim == len(shape) and all(n in (None, m) for n, m in zip(shape, array.shape, strict=True))
+    if not (right_type and right_shape):
+        raise ValueError(f"{name} must be {wanted}, not {array.dtype} of shape {array.shape}")
+
+
+def folder_set(
+    path: str | Path, *, imbalance: float | None = 100, kind: str = "exp", seed: int = 0, size: int | None = None
+) -> LongTailedData:
+    """A set from a folder with the images train/<class>/* and test/<class>/*, held in memory as a whole.
+
+    The classes are the sorted names of the folders; the images are the files with an extension that torchvision
+    knows (`IMG_EXTENSIONS`), in the order of their names; names that begin with a dot are left out. Grey, palette and
+    transparent images become RGB.
+
+    Args:
+        imbalance, kind, seed: thin the training images out to this profile, see `long_tail_counts`; N0 is the largest
+            class, and the classes keep their order, the first as the head. None keeps every image.
+        size: resize the shorter side to this many pixels and crop the centre, giving (3, size, size). None: the
+            images have one size already.
+
+    Raises:
+        FileNotFoundError: there is no train or no test folder.
+        ValueError: a class is in one of them only or has no image, an image cannot be read, images differ in size
+            without `size`, or a class has fewer images than the profile needs.
+    """
+    path = Path(path)
+    if size is not None:
+        check_whole_number("size", size, least=1)
+    train, test = _image_files(path / "train"), _image_files(path / "test")
+    if one_sided := sorted(train.keys() ^ test.keys()):
+        there, missing = ("train", "test") if one_sided[0] in train else ("test", "train")
+        raise ValueError(f"class {one_sided[0]!r} is in {path / there} but not in {path / missing}; it must be in both")
+    class_names = tuple(train)
+    train_labels, test_labels = _labels(train), _labels(test)
+    keep = long_tail_indices(train_labels, class_names, imbalance=imbalance, kind=kind, seed=seed)
+    train_files = [file for files in train.values() for file in files]
+    test_files = [file for files in test.values() for file in files]
+    images = _decode([train_files[i] for i in keep] + test_files, size)
+    return LongTailedData(
+        name=path.resolve().name,
+        train=Split(images[: len(keep)], train_labels[keep]),
+        test=Split(images[len(keep) :], test_labels),
+        class_names=class_names,
+        options={"path": str(path), "imbalance": imbalance, "kind": kind, "seed": seed, "size": size},
+    )
+
+
+def _image_files(folder: Path) -> dict[str, list[Path]]:
+    """The image files of every class folder, both sorted by name."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is missing: a folder of images has train/<class>/ and test/<class>/")
+    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if not classes:
+        raise ValueError(f"{folder} has no class folders: put the images of each class into a folder of its name")
+    images = {}
+    for name in classes:
+        images[name] = sorted(
+            file for file in (folder / name).iterdir()
+            if file.suffix.lower() in IMG_EXTENSIONS and not file.name.startswith(".")
+        )  # fmt: skip
+        if not images[name]:
+            raise ValueError(f"{folder / name} has no image; images end in {', '.join(IMG_EXTENSIONS)}")
+    return images
+
+
+def _labels(images: dict[str, list[Path]]) -> Tensor:
+    """The class index of every file, class after class. -> (N,) int64"""
+    return torch.arange(len(images)).repeat_interleave(torch.tensor([len(files) for files in images.values()]))
+
+
+def _decode(files: Sequence[Path], size: int | None) -> Tensor:
+    """Read all images as RGB, of one size or brought to it. -> (N, 3, H, W) uint8"""
+    first = _read_image(files[0], size)
+    images = torch.empty(len(files), *first.shape, dtype=torch.uint8)
+
+    def place(i: int) -> None:
+        image = _read_image(files[i], size)
+        if image.shape != first.shape:
+            (_, h0, w0), (_, h, w) = first.shape, image.shape
+            raise ValueError(
+                f"images differ in size: {files[0]} has {h0} x {w0} pixels (H x W), {files[i]} has {h} x {w}; "
+                "pass size= to resize the shorter side and crop the centre"
+            )
+        images[i] = image
+
+    with ThreadPoolExecutor() as pool:
+        for _ in pool.map(place, range(len(files))):  # raises what the first failing image raised
+            pass
+    return images
+
+
+def _read_image(file: Path, size: int | None) -> Tensor:
+    try:
+        image = default_loader(str(file))
+    except Exception as error:  # PIL's decoders raise errors of many types
+        raise ValueError(f"{file} cannot be read as an image: {error}") from error
+    if size is not None:
+        image = F.center_crop(F.resize(image, [size]), [size])
+    return F.pil_to_tensor(image)  # (3, H, W)

@@ -1,0 +1,40 @@
+"""Where ltlab finds its tables and keeps its downloads."""
+
+import os
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1]
+
+
+def checkout() -> Path | None:
+    """The root of the source checkout that this package runs from, or None when it is installed."""
+    root = PACKAGE.parent
+    return root if (root / "pyproject.toml").is_file() and (root / "data" / "class_counts").is_dir() else None
+
+
+def class_counts_folder() -> Path:
+    """The folder of class-count tables: data/class_counts of a checkout, else the copy inside the installed package.
+
+    Raises:
+        FileNotFoundError: neither is there.
+    """
+    root = checkout()
+    folder = root / "data" / "class_counts" if root else PACKAGE / "_files" / "class_counts"
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no class-count tables at {folder}: install ltlab again")
+    return folder
+
+
+def download_folder(root: str | Path | None = None) -> Path:
+    """The folder of downloaded sets; the first of these that is given.
+
+    `root`; the environment variable LTLAB_DATA; data/downloads of a checkout; the user's cache, that is
+    $XDG_CACHE_HOME/ltlab or ~/.cache/ltlab.
+    """
+    if root is not None:
+        return Path(root).expanduser()
+    if named := os.environ.get("LTLAB_DATA"):
+        return Path(named).expanduser()
+    if source := checkout():
+        return source / "data" / "downloads"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ltlab"

@@ -1,0 +1,139 @@
+"""What every data set looks like once loaded: two splits of uint8 images, whole, on one device."""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images with labels and, where they are known, the true foreground masks.
+
+    Args:
+        images: (N, 3, H, W) uint8, RGB from 0 to 255, contiguous.
+        labels: (N,) int64, class indices from 0.
+        masks: (N, H, W) bool, True on the object; or None.
+
+    Raises:
+        ValueError: a tensor of another dtype, shape, layout or device.
+    """
+
+    images: Tensor
+    labels: Tensor
+    masks: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.images.shape)
+        if len(shape) != 4 or shape[1] != 3:
+            raise ValueError(
+                f"images must be (N, 3, H, W), not {shape}; "
+                "images.permute(0, 3, 1, 2).contiguous() makes them so from (N, H, W, 3)"
+            )
+        _check_tensor("images", self.images, torch.uint8, shape, self.images.device)
+        _check_tensor("labels", self.labels, torch.int64, shape[:1], self.images.device)
+        if self.masks is not None:
+            _check_tensor("masks", self.masks, torch.bool, (shape[0], *shape[2:]), self.images.device)
+        if not self.images.is_contiguous():
+            raise ValueError("images must be contiguous: pass images.contiguous()")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: Tensor) -> Self:
+        """The images at `indices`, (M,) int64, in that order, as a new split."""
+        masks = None if self.masks is None else self.masks[indices]
+        return dataclasses.replace(self, images=self.images[indices], labels=self.labels[indices], masks=masks)
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same split on `device`."""
+        masks = None if self.masks is None else self.masks.to(device)
+        return dataclasses.replace(self, images=self.images.to(device), labels=self.labels.to(device), masks=masks)
+
+
+def _check_tensor(name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...], device: torch.device) -> None:
+    if tensor.dtype != dtype or tensor.shape != shape or tensor.device != device:
+        raise ValueError(
+            f"{name} must be {dtype} of shape {shape} on {device}, "
+            f"not {tensor.dtype} of shape {tuple(tensor.shape)} on {tensor.device}"
+        )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LongTailedData:
+    """A long-tailed training split with a test split of the same classes.
+
+    Args:
+        name: what figures and tables call the set.
+        train, test: the two splits; images of one size.
+        class_names: C different names; label c means `class_names[c]`.
+        options: what made this set (imbalance, kind, seed, ...), as JSON can hold it.
+
+    Raises:
+        ValueError: a label outside 0 ... C - 1, a class without a training image, a name given twice, train and test
+            images of different sizes, or options that JSON cannot hold.
+    """
+
+    name: str
+    train: Split
+    test: Split
+    class_names: tuple[str, ...]
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = self.class_names
+        if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"class_names must be a tuple of strings, not {names!r:.80}")
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"class_names has {twice!r} more than once; every class needs its own name")
+        for part, split in (("train", self.train), ("test", self.test)):
+            outside = split.labels[(split.labels < 0) | (split.labels >= len(names))]
+            if len(outside):
+                last = len(names) - 1
+                raise ValueError(f"{part} has label {int(outside[0])}, but {last + 1} classes have labels 0 to {last}")
+        if without := [name for name, count in zip(names, self.class_counts.tolist(), strict=True) if count == 0]:
+            raise ValueError(f"class {without[0]!r} has no training image; leave the class out or add images")
+        train_size, test_size = tuple(self.train.images.shape[2:]), tuple(self.test.images.shape[2:])
+        if train_size != test_size:
+            raise ValueError(f"train images are (H, W) = {train_size}, test images {test_size}; give both one size")
+        try:
+            json.dumps(self.options)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"options must be plain values that JSON can hold: {error}") from error
+
+    @property
+    def class_counts(self) -> Tensor:
+        """Training images per class. -> (C,) int64, on the device of the labels"""
+        return torch.bincount(self.train.labels, minlength=len(self.class_names))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits of the sha256 of both splits and the class names: equal exactly for equal content."""
+        digest = hashlib.sha256(json.dumps(self.class_names).encode())
+        for split in (self.train, self.test):
+            for tensor in (split.images, split.labels, split.masks):
+                if tensor is None:
+                    digest.update(b"none")
+                else:
+                    digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+                    digest.update(tensor.flatten().cpu().numpy())
+        return digest.hexdigest()[:16]
+
+    def __repr__(self) -> str:
+        counts = self.class_counts
+        height, width = self.train.images.shape[2:]
+        return (
+            f"LongTailedData({self.name!r}: {len(self.train):,} training and {len(self.test):,} test images "
+            f"of {height} x {width} pixels, {len(counts)} classes with {counts.max():,} to {counts.min():,} images, "
+            f"imbalance {counts.max() / counts.min():.4g})"
+        )
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same data on `device`."""
+        return dataclasses.replace(self, train=self.train.to(device), test=self.test.to(device))

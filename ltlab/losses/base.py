@@ -1,0 +1,151 @@
+"""What all losses share: which targets they take, how they weight and reduce, and what they refuse."""
+
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+Reduction = Literal["weighted_mean", "mean", "none"]
+
+
+class Loss(nn.Module):
+    """Base of all losses: checks the batch, asks `per_sample` for (N,) losses, weights and reduces them.
+
+    Targets are (N,) int64 class indices, or (N, C) probabilities t. A probability target costs the mean over
+    its classes, sum_c t_c loss(c), where loss(c) is the cost of the sample if c were its label: linear in t,
+    so a mixed target costs the mixture of the two costs, and a one-hot target costs what its index costs.
+
+    A weighted loss multiplies loss(c) by w_c. With W = w_y (or sum_c t_c w_c) the weight of a sample:
+
+        "weighted_mean"   sum of losses / sum of W over the batch, as in torch; the scale of w cancels
+        "mean"            sum of losses / N; the scale of w acts as a learning rate
+        "none"            (N,) losses, each with its weight
+
+    Without weights the two means are equal. Half precision is computed, and returned, in float32.
+
+    Raises:
+        ValueError: shapes that do not fit, an unknown reduction; for tensors on the CPU also targets out of
+            range, probabilities that are negative or do not sum to one, logits that make the loss infinite
+            or NaN. On an accelerator values are not checked: reading them would stall it at every step.
+    """
+
+    default_reduction: ClassVar[Reduction] = "weighted_mean"
+    knobs: ClassVar[tuple[str, ...]] = ()  # the settings that the printed form shows
+
+    def __init__(self, reduction: Reduction, *, num_classes: int | None = None, weight: Tensor | None = None) -> None:
+        super().__init__()
+        if reduction not in ("weighted_mean", "mean", "none"):
+            raise ValueError(f"reduction must be 'weighted_mean', 'mean' or 'none', got {reduction!r}")
+        self.reduction = reduction
+        self.num_classes = num_classes
+        self.set_buffer("weight", weight)
+        if weight is not None and (self.weight < torch.finfo(torch.float32).tiny).any():
+            raise ValueError(
+                f"the class weights fall to {weight.min().item():g}, below what float32 holds; bring gamma nearer to 0"
+            )
+
+    def set_buffer(self, name: str, values: Tensor | None) -> None:
+        """Register per-class values as a float32 buffer that moves with `.to()` and is in no checkpoint."""
+        if values is not None:
+            values = values.float()
+            if not values.isfinite().all():
+                raise ValueError(f"{name} overflows float32 in {type(self).__name__}; choose milder settings")
+        self.register_buffer(name, values, persistent=False)
+
+    def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Unweighted losses (N,); for (N, C) targets linear in them, also where they do not sum to one."""
+        raise NotImplementedError
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        logits = at_least_float32(logits)  # (N, C)
+        check_logits(logits, self.num_classes)
+        check_targets(targets, logits)
+        if targets.is_floating_point():
+            targets = targets.to(logits.dtype)  # (N, C)
+        if self.weight is None:
+            losses = self.per_sample(logits, targets)  # (N,)
+        else:
+            weight = self.weight.to(logits.dtype)  # (C,)
+            if targets.is_floating_point():
+                targets = targets * weight  # (N, C), t_c w_c
+                weights = targets.sum(1)  # (N,)
+                losses = self.per_sample(logits, targets)
+            else:
+                weights = weight[targets]
+                losses = weights * self.per_sample(logits, targets)
+        check_losses(losses, logits)
+        if self.reduction == "none":
+            return losses
+        if self.reduction == "mean" or self.weight is None:
+            return losses.mean()
+        return losses.sum() / weights.sum()
+
+    def extra_repr(self) -> str:
+        values = {name: getattr(self, name) for name in self.knobs}
+        if self.reduction != self.default_reduction:
+            values["reduction"] = self.reduction
+        shown = {name: "per class" if isinstance(v, Tensor) else repr(v) for name, v in values.items()}
+        return ", ".join(f"{name}={value}" for name, value in shown.items())
+
+
+def at_least_float32(logits: Tensor) -> Tensor:
+    """Logits in float32, or float64 if they are."""
+    if not logits.is_floating_point():
+        raise ValueError(f"logits must be floating point, got {logits.dtype}")
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def check_logits(logits: Tensor, num_classes: int | None) -> None:
+    if logits.ndim != 2 or logits.shape[0] == 0 or logits.shape[1] < 2:
+        raise ValueError(f"logits must be (N, C) with N >= 1 and C >= 2, got shape {tuple(logits.shape)}")
+    if num_classes is not None and logits.shape[1] != num_classes:
+        raise ValueError(
+            f"logits have {logits.shape[1]} classes, but the loss was made for {num_classes}; "
+            "make the loss with one count (or alpha) per class of the model"
+        )
+
+
+def check_targets(targets: Tensor, logits: Tensor) -> None:
+    n, c = logits.shape
+    if targets.is_floating_point():
+        if targets.shape != (n, c):
+            raise ValueError(f"probability targets must be (N, C) = {(n, c)} as the logits, got {tuple(targets.shape)}")
+        if targets.is_cpu:
+            check_probabilities(targets)
+        return
+    if targets.dtype != torch.int64 or targets.shape != (n,):
+        raise ValueError(
+            f"targets must be int64 class indices of shape (N,) = ({n},) or floating-point probabilities of "
+            f"shape (N, C) = {(n, c)}, got {targets.dtype} of shape {tuple(targets.shape)}"
+        )
+    if targets.is_cpu:
+        low, high = (int(extreme) for extreme in targets.aminmax())
+        if low < 0 or high >= c:
+            raise ValueError(f"targets must be in [0, {c - 1}], got {low if low < 0 else high}")
+
+
+def check_probabilities(targets: Tensor) -> None:
+    if not targets.amin() >= 0:  # also true for NaN
+        raise ValueError(
+            f"probability targets must not be negative or NaN, got {targets.amin().item():g}; "
+            "class indices must be int64"
+        )
+    tolerance = max(1e-4, 4 * torch.finfo(targets.dtype).eps)
+    sums = targets.sum(1)
+    worst = (sums - 1).abs().argmax()
+    if not (sums[worst] - 1).abs() <= tolerance:
+        raise ValueError(
+            f"probability targets must sum to one in every row, got {sums[worst].item():g} in row "
+            f"{worst.item()}; divide each row by its sum"
+        )
+
+
+def check_losses(losses: Tensor, logits: Tensor) -> None:
+    """A NaN or infinite logit makes its row's loss so: looking at the (N,) losses spares a pass over (N, C)."""
+    if losses.is_cpu and not losses.isfinite().all():
+        row = int((~losses.isfinite()).nonzero()[0])
+        low, high = logits[row].amin().item(), logits[row].amax().item()
+        raise ValueError(
+            f"logits must be finite, and so must the loss: row {row} has logits from {low:g} to {high:g} and "
+            f"the loss {losses[row].item():g}; a smaller learning rate or clipped gradients may help"
+        )

@@ -1,0 +1,79 @@
+"""Cross-entropy, plain and re-weighted by class."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from .base import Loss, Reduction
+from .weights import ClassCounts, class_balanced_weights, cost_sensitive_weights
+
+
+class CrossEntropyLoss(Loss):
+    """Cross-entropy, loss = -log p_y: the baseline, `F.cross_entropy`.
+
+    Args:
+        reduction: see `Loss`; without weights both means are the same.
+    """
+
+    def __init__(self, *, reduction: Reduction = "weighted_mean") -> None:
+        super().__init__(reduction)
+
+    def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(logits, targets, reduction="none")
+
+
+class CostSensitiveLoss(Loss):
+    """Cross-entropy weighted by inverse frequency (CS_CE), loss = -(n_min / n_y)^gamma log p_y.
+
+    With "weighted_mean" the scale of the weights cancels, and in a batch of one the weight itself.
+
+    Args:
+        class_counts: C counts above zero.
+        gamma: at least 0; 0 is cross-entropy, 1/2 the smooth version.
+        reduction: see `Loss`.
+
+    Raises:
+        ValueError: bad counts; gamma negative, not finite, or so large that a weight vanishes in float32.
+
+    Source: Zhang et al., AAAI 2021, re-weighting.
+    """
+
+    knobs = ("gamma",)
+
+    def __init__(
+        self, class_counts: ClassCounts, gamma: float = 1.0, *, reduction: Reduction = "weighted_mean"
+    ) -> None:
+        weight = cost_sensitive_weights(class_counts, gamma)
+        super().__init__(reduction, num_classes=len(weight), weight=weight)
+        self.gamma = float(gamma)
+
+    def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(logits, targets, reduction="none")
+
+
+class ClassBalancedLoss(Loss):
+    """Cross-entropy weighted by effective numbers (CB_CE), loss = -w_y log p_y, w from `class_balanced_weights`.
+
+    With "weighted_mean" the scale of the weights cancels, and in a batch of one the weight itself.
+
+    Args:
+        class_counts: C counts above zero.
+        beta: in [0, 1); 0 is cross-entropy, beta -> 1 is `CostSensitiveLoss` with gamma = 1 ("weighted_mean").
+        reduction: see `Loss`.
+
+    Raises:
+        ValueError: bad counts or beta.
+
+    Source: Cui et al., CVPR 2019, section 4.1.
+    """
+
+    knobs = ("beta",)
+
+    def __init__(
+        self, class_counts: ClassCounts, beta: float = 0.9999, *, reduction: Reduction = "weighted_mean"
+    ) -> None:
+        weight = class_balanced_weights(class_counts, beta)
+        super().__init__(reduction, num_classes=len(weight), weight=weight)
+        self.beta = float(beta)
+
+    def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(logits, targets, reduction="none")

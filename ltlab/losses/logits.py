@@ -1,0 +1,142 @@
+"""Losses that shift or scale the logit of each class by its count, and the same shift after training."""
+
+from torch import Tensor
+
+from .base import Loss, Reduction, at_least_float32
+from .softmax import softmax_cross_entropy
+from .weights import ClassCounts, as_counts, as_knob
+
+
+def log_prior(class_counts: ClassCounts) -> Tensor:
+    """log pi_c with pi_c = n_c / sum_k n_k, the share of each class in the training set; (C,) float64."""
+    counts = as_counts(class_counts)
+    return (counts / counts.sum()).log()
+
+
+def adjust_logits(logits: Tensor, class_counts: ClassCounts, tau: float = 1.0) -> Tensor:
+    """Post-hoc logit adjustment, z_c - tau log pi_c with pi_c = n_c / sum_k n_k.
+
+    For a model trained with cross-entropy. `BalancedSoftmaxLoss` and `LogitAdjustedLoss` make the same
+    correction in training: never apply both.
+
+    Args:
+        logits: z, (..., C) floating point.
+        class_counts: C counts above zero, of the training set.
+        tau: at least 0; 0 leaves the logits as they are, 1 divides the prior of the training set out.
+
+    Returns:
+        (..., C); float32 for half-precision logits.
+
+    Raises:
+        ValueError: bad counts, or not C of them; tau negative or not finite.
+
+    Source: Menon et al., "Long-tail learning via logit adjustment", ICLR 2021,
+    post-hoc form.
+    """
+    shift = as_knob("tau", tau, 0) * log_prior(class_counts)  # (C,)
+    logits = at_least_float32(logits)
+    if logits.shape[-1:] != shift.shape:
+        raise ValueError(
+            f"class_counts must hold one count per logit, got {len(shift)} for logits {tuple(logits.shape)}"
+        )
+    return logits - shift.to(logits)
+
+
+class BalancedSoftmaxLoss(Loss):
+    """Cross-entropy of shifted logits, loss = -log softmax(z + log n)_y.
+
+    Predict with the plain logits. It is `LogitAdjustedLoss` with tau = 1.
+
+    Args:
+        class_counts: C counts above zero; equal counts give cross-entropy.
+        reduction: see `Loss`.
+
+    Raises:
+        ValueError: bad counts.
+
+    Source: Ren et al., "Balanced Meta-Softmax for Long-Tailed Visual Recognition", NeurIPS 2020,
+    Theorem 1.
+    """
+
+    def __init__(self, class_counts: ClassCounts, *, reduction: Reduction = "weighted_mean") -> None:
+        shift = log_prior(class_counts)  # log n less a constant, which no softmax notices
+        super().__init__(reduction, num_classes=len(shift))
+        self.set_buffer("shift", shift)
+
+    def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return softmax_cross_entropy(logits + self.shift, targets)
+
+
+class LogitAdjustedLoss(Loss):
+    """Cross-entropy of shifted logits, loss = -log softmax(z + tau log pi)_y with pi_c = n_c / sum_k n_k.
+
+    Predict with the plain logits; `adjust_logits` makes the same correction after training instead.
+
+    Args:
+        class_counts: C counts above zero.
+        tau: at least 0; 0 is cross-entropy, 1 is `BalancedSoftmaxLoss`.
+        reduction: see `Loss`.
+
+    Raises:
+        ValueError: bad counts; tau negative or not finite.
+
+    Source: Menon et al., ICLR 2021, logit-adjusted softmax cross-entropy.
+    """
+
+    knobs = ("tau",)
+
+    def __init__(self, class_counts: ClassCounts, tau: float = 1.0, *, reduction: Reduction = "weighted_mean") -> None:
+        shift = as_knob("tau", tau, 0) * log_prior(class_counts)
+        super().__init__(reduction, num_classes=len(shift))
+        self.set_buffer("shift", shift)
+        self.tau = float(tau)
+
+    def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return softmax_cross_entropy(logits + self.shift, targets)
+
+
+def class_dependent_temperatures(class_counts: ClassCounts, gamma: float) -> Tensor:
+    """Temperature of each class, a_c = (n_max / n_c)^gamma, at least 1; (C,) float64.
+
+    Args:
+        class_counts: C counts above zero.
+        gamma: at least 0; at 0 all temperatures are 1.
+
+    Raises:
+        ValueError: bad counts; gamma negative or not finite.
+
+    Source: Ye et al., "Identifying and Compensating for Feature Deviation in Imbalanced Deep Learning",
+    arXiv 2001.01385, 2020.
+    """
+    counts, gamma = as_counts(class_counts), as_knob("gamma", gamma, 0)
+    return (counts.max() / counts) ** gamma
+
+
+class CDTLoss(Loss):
+    """Cross-entropy with class-dependent temperatures (CDT), loss = -log softmax(z / a)_y, a_c = (n_max / n_c)^gamma.
+
+    A rare class is trained with a small logit, so that its raw logit grows. Predict with the plain logits.
+
+    Args:
+        class_counts: C counts above zero.
+        gamma: at least 0; 0 is cross-entropy.
+        reduction: see `Loss`.
+
+    Raises:
+        ValueError: bad counts; gamma negative, not finite, or so large that a temperature overflows.
+
+    Source: Ye et al., arXiv 2001.01385, 2020.
+    """
+
+    knobs = ("gamma",)
+
+    def __init__(
+        self, class_counts: ClassCounts, gamma: float = 0.2, *, reduction: Reduction = "weighted_mean"
+    ) -> None:
+        temperatures = class_dependent_temperatures(class_counts, gamma)
+        super().__init__(reduction, num_classes=len(temperatures))
+        self.set_buffer("temperatures", temperatures)
+        self.gamma = float(gamma)
+
+    def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return softmax_cross_entropy(logits, targets, scale=1 / self.temperatures)

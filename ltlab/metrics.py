@@ -1,0 +1,236 @@
+"""What to believe: how often, for whom and how confidently a classifier is right.
+
+One number hides a long tail: a network that has given up on the rare classes can have a low error. So beside the
+error stand the accuracy of every class, its mean over the many-, medium- and few-shot classes, and the calibration.
+
+Conventions: every metric is a share in [0, 1]; text and plots multiply by 100. `logits` are (N, C) scores, finite or
+-inf, on any device; `labels` are N class indices 0 .. C-1. The prediction is the first largest logit. A mean over
+nothing is NaN, never 0.
+"""
+
+from collections.abc import Sequence
+from numbers import Integral
+
+import torch
+from torch import Tensor
+
+# --- right or wrong --------------------------------------------------------------------------------------------------
+
+
+def top1_error(logits: Tensor, labels: Sequence[int] | Tensor) -> float:
+    """Share of the images whose largest logit is not their label's.
+
+        error = 1/N * sum_i [argmax_c z_ic != y_i]
+
+    All right: 0; all wrong: 1. On a balanced test set it is 1 - the mean of `per_class_accuracy`.
+
+    Args:
+        logits: (N, C) scores.
+        labels: N class indices 0 .. C-1.
+
+    Returns:
+        A share in [0, 1].
+
+    Raises:
+        ValueError: no images, shapes that do not fit, a label outside 0 .. C-1, or logits that hold NaN, +inf or
+            a row of nothing but -inf.
+    """
+    logits, labels = _check(logits, labels)
+    return (logits.argmax(dim=1) != labels).sum().item() / len(labels)
+
+
+def per_class_accuracy(logits: Tensor, labels: Sequence[int] | Tensor, num_classes: int | None = None) -> Tensor:
+    """Share of each class's images that are classified as it (the class's recall).
+
+        accuracy_c = sum_i [argmax_k z_ik = y_i = c] / sum_i [y_i = c]
+
+    Args:
+        logits: (N, C) scores.
+        labels: N class indices 0 .. C-1.
+        num_classes: length of the result; None for C. Classes from C on have no logit and no images.
+
+    Returns:
+        (num_classes,) float64 in [0, 1], NaN for a class that `labels` does not hold.
+
+    Raises:
+        ValueError: `num_classes` is less than C; otherwise as `top1_error`.
+    """
+    logits, labels = _check(logits, labels)
+    num_classes = _check_num_classes(num_classes, logits)
+    right = labels[logits.argmax(dim=1) == labels]
+    images = torch.bincount(labels, minlength=num_classes)
+    return torch.bincount(right, minlength=num_classes).double() / images  # 0 / 0 is NaN
+
+
+def confusion_matrix(logits: Tensor, labels: Sequence[int] | Tensor, num_classes: int | None = None) -> Tensor:
+    """Number of images of each true class (row) that are classified as each class (column).
+
+        matrix[t, p] = sum_i [y_i = t] * [argmax_c z_ic = p]
+
+    Rows sum to the images of each class, the diagonal over the row sums is `per_class_accuracy`.
+
+    Args:
+        logits: (N, C) scores.
+        labels: N class indices 0 .. C-1.
+        num_classes: side of the result; None for C. Rows and columns from C on are zero.
+
+    Returns:
+        (num_classes, num_classes) int64, sums to N.
+
+    Raises:
+        ValueError: `num_classes` is less than C; otherwise as `top1_error`.
+    """
+    logits, labels = _check(logits, labels)
+    num_classes = _check_num_classes(num_classes, logits)
+    cells = labels * num_classes + logits.argmax(dim=1)  # (N,) row-major cell of each image
+    return torch.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+# --- for whom --------------------------------------------------------------------------------------------------------
+
+
+def class_groups(class_counts: Sequence[int] | Tensor, *, many: int = 100, few: int = 20) -> dict[str, Tensor]:
+    """Which classes are many-, medium- and few-shot, by their training images.
+
+        many: n_c > many,   medium: few <= n_c <= many,   few: n_c < few
+
+    Every class is in exactly one group; a group may be empty.
+
+    Args:
+        class_counts: (C,) TRAINING images per class, at least 0.
+        many: more images than this are many.
+        few: fewer images than this are few, at most `many`.
+
+    Returns:
+        {"many", "medium", "few"}: (C,) bool.
+
+    Raises:
+        ValueError: `class_counts` is empty, not one-dimensional or negative; `few` exceeds `many`.
+
+    Source: Liu et al., "Large-Scale Long-Tailed Recognition in an Open World", CVPR 2019, section 4.
+    """
+    counts = _as_tensor(class_counts)
+    if counts.ndim != 1 or len(counts) == 0:
+        raise ValueError(f"class_counts must be C >= 1 counts in a row, got shape {tuple(counts.shape)}")
+    if not (counts >= 0).all():
+        raise ValueError(f"class_counts must be at least 0, got {counts[~(counts >= 0)][0]}")
+    if not few <= many:
+        raise ValueError(f"few must be at most many, got few={few} and many={many}")
+    return {"many": counts > many, "medium": (counts >= few) & (counts <= many), "few": counts < few}
+
+
+def group_accuracy(
+    logits: Tensor,
+    labels: Sequence[int] | Tensor,
+    class_counts: Sequence[int] | Tensor,
+    *,
+    many: int = 100,
+    few: int = 20,
+) -> dict[str, float]:
+    """Accuracy on the many-, medium- and few-shot classes, every class of a group counting alike.
+
+        accuracy_G = mean over c in G of accuracy_c
+
+    On a balanced test set this is also the share of the group's images classified rightly. A group without classes
+    is NaN: CIFAR-10-LT-100 has no few-shot class. Classes without test images are left out of their group's mean.
+
+    Args:
+        logits: (N, C) scores on the test set.
+        labels: N class indices 0 .. C-1.
+        class_counts: (C,) TRAINING images per class.
+        many, few: the bounds, see `class_groups`.
+
+    Returns:
+        {"many", "medium", "few"}: a share in [0, 1] or NaN.
+
+    Raises:
+        ValueError: `class_counts` does not hold C counts; otherwise as `top1_error` and `class_groups`.
+
+    Source: Liu et al., "Large-Scale Long-Tailed Recognition in an Open World", CVPR 2019, section 4.
+    """
+    accuracy = per_class_accuracy(logits, labels)
+    groups = class_groups(class_counts, many=many, few=few)
+    if len(groups["many"]) != len(accuracy):
+        raise ValueError(
+            f"class_counts must hold one count per column of logits, {len(accuracy)}, got {len(groups['many'])}"
+        )
+    return {name: accuracy[group.to(accuracy.device)].nanmean().item() for name, group in groups.items()}
+
+
+# --- how confidently -------------------------------------------------------------------------------------------------
+
+
+def expected_calibration_error(logits: Tensor, labels: Sequence[int] | Tensor, bins: int = 15) -> float:
+    """Mean gap between confidence and accuracy over equally wide bins of the confidence.
+
+        ECE = sum_m |B_m| / N * |accuracy(B_m) - confidence(B_m)|,   B_m = {i: (m-1)/M < p_i <= m/M},   m = 1 .. M
+
+    with p_i the largest softmax probability of image i; p_i = 0 would fall in the first bin. Confidences that hold in
+    every bin: 0; always wrong and fully confident: 1; one bin: |accuracy - mean confidence|.
+
+    Args:
+        logits: (N, C) scores; their scale matters.
+        labels: N class indices 0 .. C-1.
+        bins: M, the number of bins.
+
+    Returns:
+        A share in [0, 1]; computed in float64.
+
+    Raises:
+        ValueError: `bins` is not an integer of at least 1; otherwise as `top1_error`.
+
+    Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, eq. 3.
+    """
+    logits, labels = _check(logits, labels)
+    if not isinstance(bins, Integral) or bins < 1:
+        raise ValueError(f"bins must be an integer of at least 1, got {bins!r}")
+    confidence, predicted = logits.double().softmax(dim=1).max(dim=1)  # (N,), (N,)
+    inner_edges = torch.arange(1, bins, device=logits.device).double() / bins  # (M - 1,)
+    bin_of = torch.bucketize(confidence, inner_edges)  # (N,) in 0 .. M - 1; an edge belongs to the bin below it
+    gaps = torch.zeros(bins, dtype=torch.float64, device=logits.device)
+    gaps.index_add_(0, bin_of, (predicted == labels).double() - confidence)  # (M,) |B_m| * (accuracy - confidence)
+    return gaps.abs().sum().item() / len(labels)
+
+
+# --- what comes in ---------------------------------------------------------------------------------------------------
+
+
+def _as_tensor(values: Sequence[float] | Tensor) -> Tensor:
+    """Any sequence, array or tensor as a tensor; arrays are copied, because torch warns of read-only ones."""
+    if hasattr(values, "__array__") and not isinstance(values, Tensor):
+        values = values.__array__().copy()
+    return torch.as_tensor(values)
+
+
+def _check(logits: Tensor, labels: Sequence[int] | Tensor) -> tuple[Tensor, Tensor]:
+    """The logits (N, C) and the labels (N,) int64 beside them; a ValueError for what no metric is defined on."""
+    if not isinstance(logits, Tensor):
+        raise TypeError(f"logits must be a tensor, got {type(logits).__name__}; torch.as_tensor makes one")
+    labels = _as_tensor(labels).to(logits.device)
+    if logits.ndim != 2 or 0 in logits.shape:
+        raise ValueError(f"logits must be (N, C) with N, C >= 1, got shape {tuple(logits.shape)}")
+    if labels.shape != logits.shape[:1]:
+        raise ValueError(
+            f"labels must be ({len(logits)},), one class index per row of logits, got shape {tuple(labels.shape)}"
+        )
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise ValueError(f"labels must be integer class indices, got {labels.dtype}; convert them to int64")
+    labels = labels.long()
+    low, high = labels.min().item(), labels.max().item()
+    if low < 0 or high >= logits.shape[1]:
+        raise ValueError(f"labels must lie in 0 .. {logits.shape[1] - 1}, the columns of logits, got {low} .. {high}")
+    largest = logits.amax(dim=1)  # NaN if any is
+    if not largest.isfinite().all():
+        row = (~largest.isfinite()).int().argmax().item()
+        raise ValueError(f"logits must have a finite largest value per row, got {largest[row]} in row {row}")
+    return logits.detach(), labels
+
+
+def _check_num_classes(num_classes: int | None, logits: Tensor) -> int:
+    if num_classes is None:
+        return logits.shape[1]
+    if not isinstance(num_classes, Integral) or num_classes < logits.shape[1]:
+        raise ValueError(
+            f"num_classes must be an integer of at least {logits.shape[1]}, the columns of logits, got {num_classes!r}"
+        )
+    return num_classes

@@ -1,0 +1,164 @@
+"""Networks whose features and classifier stand apart, because CAM, mixup and two-stage training need both.
+
+Every model here is a `Net`: a chain of named parts, image to logits,
+
+    normalise -> stem -> layer1 -> layer2 -> ... -> pool -> classifier
+    |------------- features(x): (N, K, h, w) -----|        Linear(K, C)
+
+so that `model.features(images)` is the last map, `model.classifier.weight` is (C, K), and a part's name is the
+name of the place where manifold mixup may mix. A model of your own works wherever these two attributes exist.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .names import look_up
+
+
+class Normalise(nn.Module):
+    """Per-channel standardisation (x - mean) / std of images in [0, 1]; uint8 images are scaled to [0, 1] first.
+
+    It is part of the model, so a checkpoint alone is enough to predict. Being affine it commutes with mixup:
+    mixing before or after it is the same.
+    """
+
+    def __init__(self, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean.reshape(1, -1, 1, 1).float())
+        self.register_buffer("std", std.reshape(1, -1, 1, 1).float())
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.dtype == torch.uint8:
+            images = images.float() / 255
+        return (images - self.mean) / self.std
+
+
+class Net(nn.Module):
+    """A chain of named layers with the global average pool and the linear classifier apart.
+
+    Args:
+        layers: the named parts between `normalise` and `pool`, in order; the last has `width` output channels.
+        width: K, channels of the last feature map.
+        num_classes: C, rows of the classifier.
+        mean, std: (3,) statistics of the training images in [0, 1]; the default leaves images as they are.
+
+    Shapes: images (N, 3, H, W), uint8 or float in [0, 1] -> features (N, K, h, w) -> logits (N, C).
+    """
+
+    def __init__(
+        self, layers: dict[str, nn.Module], width: int, num_classes: int,
+        mean: Tensor | None = None, std: Tensor | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.normalise = Normalise(torch.zeros(3) if mean is None else mean, torch.ones(3) if std is None else std)
+        self.feature_layers = tuple(layers)
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.classifier = nn.Linear(width, num_classes)
+
+    def features(self, images: Tensor) -> Tensor:
+        x = self.normalise(images)                                  # (N, 3, H, W)
+        for name in self.feature_layers:
+            x = getattr(self, name)(x)
+        return x                                                    # (N, K, h, w)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classifier(self.pool(self.features(images)))    # (N, C)
+
+
+def _conv(in_channels: int, out_channels: int, stride: int = 1, size: int = 3) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, size, stride, padding=size // 2, bias=False),
+        nn.BatchNorm2d(out_channels),
+    )
+
+
+def small_net(num_classes: int, mean: Tensor | None = None, std: Tensor | None = None) -> Net:
+    """Five convolutions for a laptop: 32 x 32 images to an 8 x 8 last map of 64 channels, 0.04 M parameters."""
+
+    def conv(*args: int) -> nn.Sequential:
+        return nn.Sequential(*_conv(*args), nn.ReLU(inplace=True))
+
+    layers = {
+        "stem": conv(3, 16, 2, 5),
+        "layer1": conv(16, 16),
+        "layer2": nn.Sequential(conv(16, 32, 2), conv(32, 32)),
+        "layer3": conv(32, 64),
+    }
+    return Net(layers, 64, num_classes, mean, std)
+
+
+class BasicBlock(nn.Module):
+    """Two 3 x 3 convolutions around a shortcut of option A (He et al., CVPR 2016, section 4.2).
+
+    Where the block halves the map and doubles the channels, the shortcut takes every second pixel and pads the new
+    channels with zeros, half before and half after: no parameters.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = _conv(in_channels, out_channels, stride)
+        self.conv2 = _conv(out_channels, out_channels)
+        self.stride, self.new_channels = stride, out_channels - in_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x[:, :, :: self.stride, :: self.stride]
+        if self.new_channels:
+            half = self.new_channels // 2
+            shortcut = F.pad(shortcut, (0, 0, 0, 0, half, self.new_channels - half))
+        return F.relu(self.conv2(F.relu(self.conv1(x))) + shortcut)
+
+
+def resnet32(num_classes: int, mean: Tensor | None = None, std: Tensor | None = None) -> Net:
+    """ResNet-32 for CIFAR (He et al., CVPR 2016): 3 x 5 basic blocks of 16, 32, 64 channels, 0.46 M parameters.
+
+    32 x 32 images end in an 8 x 8 map of 64 channels. Convolutions are initialised by He's normal rule.
+    """
+
+    def stage(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
+        first = BasicBlock(in_channels, out_channels, stride)
+        return nn.Sequential(first, *(BasicBlock(out_channels, out_channels, 1) for _ in range(4)))
+
+    layers = {
+        "stem": nn.Sequential(*_conv(3, 16), nn.ReLU(inplace=True)),
+        "layer1": stage(16, 16, 1),
+        "layer2": stage(16, 32, 2),
+        "layer3": stage(32, 64, 2),
+    }
+    model = Net(layers, 64, num_classes, mean, std)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return model
+
+
+MODELS: dict[str, Callable[..., Net]] = {"small_net": small_net, "resnet32": resnet32}
+
+
+def build(name: str, num_classes: int, images: Tensor | None = None) -> Net:
+    """Build a model by name, normalising by the channel statistics of the training `images` (uint8 (N, 3, H, W)).
+
+    Raises:
+        ValueError: an unknown name; the nearest known ones are named.
+    """
+    mean, std = channel_statistics(images) if images is not None else (None, None)
+    return look_up("model", name, MODELS)(num_classes, mean, std)
+
+
+def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation per channel of uint8 images (N, 3, H, W), in units of [0, 1]. -> (3,), (3,)
+
+    Exact: computed from the 256-bin histogram of every channel in float64. A constant channel gets std 1.
+    """
+    level = torch.arange(256, dtype=torch.float64, device=images.device) / 255
+    mean, std = [], []
+    for channel in images.unbind(1):
+        share = torch.bincount(channel.flatten().int(), minlength=256) / channel.numel()   # (256,)
+        mean.append((share * level).sum())
+        std.append((share * (level - mean[-1]) ** 2).sum().sqrt())
+    std = torch.stack(std)
+    return torch.stack(mean), torch.where(std > 0, std, torch.ones_like(std))

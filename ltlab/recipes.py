@@ -1,0 +1,288 @@
+"""Recipes: which trick is on when.
+
+A `Stage` fixes the four slots of the training step for some epochs; a `Recipe` is a list of stages. Recipes are data:
+the command line, the notebooks, the comparison tables and the tests all say what they train by a recipe.
+
+    sampler     which image next        a function of the labels, or None: every image once per epoch, shuffled
+    foreground  moving the object       an object with prepare(model, images, labels) and (images, masks), or None
+    mix         between images          an object called with (model, images, targets, class_counts), or None
+    loss        what a mistake costs    a loss module, or a function of the class counts that returns one
+
+What a recipe leaves open (how many epochs, which network, which learning rate) the data's `Protocol` fills in: the
+paper's 200 epochs of ResNet-32 on CIFAR, 20 epochs of a small net on shapes-lt. So one recipe serves every data set,
+and `recipe.resolve(CIFAR)` shows what exactly will run.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import accumulate, groupby
+
+import pandas as pd
+from torch import nn
+
+from .losses import CrossEntropyLoss
+from .names import look_up
+
+# --- schedules: the learning rate as a function of time --------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Linear warm-up from lr/3, then lr times `factor` at every milestone passed.
+
+        lr(t) = lr * w(t) * factor^(number of milestones <= t / span),   w(t) = min(1, 1/3 + 2/3 * t / warmup)
+
+    Args:
+        lr: the learning rate after the warm-up.
+        milestones: shares of the span, (0.8, 0.9) for epochs 160 and 180 of 200.
+        factor: what each milestone multiplies the learning rate by.
+        warmup: length of the warm-up in epochs; 0 for none.
+    """
+
+    lr: float
+    milestones: tuple[float, ...] = ()
+    factor: float = 0.1
+    warmup: float = 0
+
+    def __call__(self, t: float, span: float) -> float:
+        """The learning rate at t epochs since the span's start, 0 <= t < span."""
+        ramp = min(1.0, 1 / 3 + 2 / 3 * t / self.warmup) if self.warmup else 1.0
+        return self.lr * ramp * self.factor ** sum(t / span >= milestone for milestone in self.milestones)
+
+    def scaled(self, k: float) -> "Steps":
+        """The same schedule for a span k times as long."""
+        return replace(self, warmup=self.warmup * k)
+
+
+@dataclass(frozen=True)
+class OneCycle:
+    """Up by half a cosine from lr/25 to lr, then down by half a cosine to zero (Smith and Topin, 2018).
+
+    Args:
+        lr: the highest learning rate.
+        rise: share of the span in which the learning rate rises.
+    """
+
+    lr: float
+    rise: float = 0.25
+
+    def __call__(self, t: float, span: float) -> float:
+        """The learning rate at t epochs since the span's start, 0 <= t < span."""
+        share = t / span
+        if share < self.rise:
+            return self.lr * (1 / 25 + (1 - 1 / 25) * (1 - math.cos(math.pi * share / self.rise)) / 2)
+        return self.lr * (1 + math.cos(math.pi * (share - self.rise) / (1 - self.rise))) / 2
+
+    def scaled(self, k: float) -> "OneCycle":
+        """The same schedule for a span k times as long: it knows shares only."""
+        return self
+
+
+Schedule = Steps | OneCycle
+
+# --- protocols: what a kind of data fills in -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a kind of data is trained where a recipe leaves it open.
+
+    `epochs` is the length of a stage with share 1. `schedules` are the learning rates that a stage may name: "base"
+    for training from scratch. SGD has Nesterov momentum. The augmentation is a random crop from the image padded by
+    `crop_padding` black pixels, and a horizontal flip of half of the images.
+    """
+
+    name: str
+    model: str
+    epochs: int
+    batch_size: int
+    weight_decay: float
+    schedules: Mapping[str, Schedule]
+    momentum: float = 0.9
+    crop_padding: int = 4
+    flip: bool = True
+
+
+CIFAR = Protocol(
+    name="CIFAR-LT",
+    model="resnet32",
+    epochs=200,
+    batch_size=128,
+    weight_decay=2e-4,
+    schedules={"base": Steps(lr=0.1, milestones=(0.8, 0.9), factor=0.01, warmup=5)},
+)
+
+SHAPES = Protocol(
+    name="shapes-lt",
+    model="small_net",
+    epochs=20,
+    batch_size=64,
+    weight_decay=5e-4,
+    schedules={"base": OneCycle(lr=0.1)},
+    crop_padding=2,
+)
+
+
+def protocol_for(data_name: str) -> Protocol:
+    """The protocol of a data set by its name: `SHAPES` for shapes-lt, `CIFAR` for all other small images."""
+    return SHAPES if data_name == "shapes-lt" else CIFAR
+
+
+# --- stages and recipes ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The four slots of the training step, fixed for some epochs.
+
+    Args:
+        epochs: how many; None takes `share` of the protocol's epochs.
+        share: 0.8 is 160 of CIFAR's 200 epochs and 16 of the 20 of shapes-lt. Ignored where `epochs` is given.
+        sampler: called as sampler(labels, seed=seed), and with epochs=... if it has such a parameter; for example
+            `partial(PowerSampler, q=0.5)`. None: every image once per epoch, in a new order each epoch.
+        foreground: its prepare(model, images, labels) is called once, at the stage's start, with the model of the
+            stage before, and returns bool masks (N, H, W); each batch then is foreground(images, masks, generator=...).
+        mix: called as mix(model, images, targets, class_counts=..., generator=...); returns logits and targets.
+        loss: `CrossEntropyLoss()`, or a function of the class counts: `partial(ClassBalancedLoss, beta=0.9999)`.
+        schedule: a schedule, or the name of one of the protocol's. Neighbouring stages with the same schedule share
+            it: it runs over their epochs together, and the optimiser goes on. A new schedule starts a new optimiser.
+
+    Raises:
+        ValueError: epochs or share not positive.
+    """
+
+    epochs: int | None = None
+    share: float = 1.0
+    sampler: Callable | None = None
+    foreground: Callable | None = None
+    mix: Callable | None = None
+    loss: nn.Module | Callable = field(default_factory=CrossEntropyLoss)
+    schedule: Schedule | str = "base"
+
+    def __post_init__(self) -> None:
+        if self.epochs is not None and (not isinstance(self.epochs, int) or self.epochs < 1):
+            raise ValueError(f"epochs={self.epochs!r}: a stage takes a whole number of at least 1 epoch, or None")
+        if not 0 < self.share < math.inf:
+            raise ValueError(f"share={self.share!r}: a stage takes a positive share of the protocol's epochs")
+
+
+class Recipe:
+    """A list of stages with a name.
+
+    `Recipe(Stage(), name="ce")` is the whole of plain training. `protocol=None` takes the data's own.
+    """
+
+    def __init__(self, *stages: Stage, name: str = "custom", protocol: Protocol | None = None) -> None:
+        if not stages:
+            raise ValueError("a recipe takes at least one Stage")
+        for stage in stages:
+            if not isinstance(stage, Stage):
+                raise TypeError(f"a recipe takes stages, not {stage!r}; write Recipe(Stage(...), Stage(...))")
+        self.stages, self.name, self.protocol = stages, name, protocol
+
+    def resolve(self, protocol: Protocol) -> "Recipe":
+        """The recipe with everything that it left open filled in: epochs, schedules and, unless it has one, protocol.
+
+        Raises:
+            ValueError: a stage names a schedule that the protocol does not have.
+        """
+        protocol = self.protocol or protocol
+        stages = []
+        for stage in self.stages:
+            epochs = stage.epochs or max(1, round(stage.share * protocol.epochs))
+            if isinstance(stage.schedule, str) and stage.schedule not in protocol.schedules:
+                known = ", ".join(protocol.schedules)
+                raise ValueError(f"schedule={stage.schedule!r} is not one of {protocol.name}'s schedules: {known}")
+            schedule = protocol.schedules[stage.schedule] if isinstance(stage.schedule, str) else stage.schedule
+            stages.append(replace(stage, epochs=epochs, share=1.0, schedule=schedule))
+        return Recipe(*stages, name=self.name, protocol=protocol)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all stages of a resolved recipe."""
+        return sum(stage.epochs for stage in self.stages)
+
+    def with_epochs(self, epochs: int) -> "Recipe":
+        """A resolved recipe, shortened or stretched to `epochs` in all: stages and warm-up keep their shares.
+
+        Raises:
+            ValueError: fewer epochs than stages.
+        """
+        if epochs < len(self.stages):
+            raise ValueError(f"epochs={epochs}: recipe {self.name!r} needs at least {len(self.stages)}, one per stage")
+        k = epochs / self.epochs
+        ends = [max(i, round(k * end)) for i, end in enumerate(accumulate(s.epochs for s in self.stages), start=1)]
+        for i in reversed(range(len(ends) - 1)):         # no stage shrinks to nothing
+            ends[i] = min(ends[i], ends[i + 1] - 1)
+        lengths = [end - start for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+        stages = [
+            replace(stage, epochs=n, schedule=stage.schedule.scaled(k))
+            for stage, n in zip(self.stages, lengths, strict=True)
+        ]
+        return Recipe(*stages, name=self.name, protocol=self.protocol)
+
+    def spans(self) -> list[tuple[int, int]]:
+        """For every stage of a resolved recipe, its offset in its schedule and the schedule's whole span, in epochs."""
+        spans = []
+        for _, run in groupby(self.stages, key=lambda stage: stage.schedule):
+            run = list(run)
+            span = sum(stage.epochs for stage in run)
+            offset = 0
+            for stage in run:
+                spans.append((offset, span))
+                offset += stage.epochs
+        return spans
+
+    def table(self) -> pd.DataFrame:
+        """One row per stage: its epochs, its four slots and its learning rate."""
+        rows = []
+        for number, stage in enumerate(self.stages, start=1):
+            epochs = stage.epochs or (f"{stage.share:.0%} of the protocol's")
+            slots = {slot: describe(getattr(stage, slot)) for slot in ("sampler", "foreground", "mix", "loss")}
+            rows.append({"stage": number, "epochs": epochs, **slots, "learning rate": describe(stage.schedule)})
+        return pd.DataFrame(rows).set_index("stage")
+
+    def identity(self) -> dict[str, str]:
+        """What makes two resolved recipes train alike, as text; checkpoints are compared by it."""
+        protocol = {f"protocol.{k}": str(v) for k, v in vars(self.protocol).items() if k not in ("name", "schedules")}
+        stages = self.table().T.to_dict()
+        return protocol | {f"stage {n}.{k}": str(v) for n, row in stages.items() for k, v in row.items()}
+
+    def __str__(self) -> str:
+        return f"recipe {self.name!r}\n{self.table().to_string()}"
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return f"<b>{self.name}</b>{self.table().to_html()}"
+
+
+def describe(slot: object) -> str:
+    """What stands in a slot, in one short text: `PowerSampler(q=0.5)`; an empty slot is a dash."""
+    if slot is None:
+        return "—"
+    if isinstance(slot, partial):
+        arguments = [repr(a) for a in slot.args] + [f"{k}={v!r}" for k, v in slot.keywords.items()]
+        return f"{slot.func.__name__}({', '.join(arguments)})"
+    if callable(slot) and hasattr(slot, "__name__"):
+        return slot.__name__
+    return repr(slot) if not isinstance(slot, str) else slot
+
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in [
+        Recipe(Stage(), name="ce"),
+    ]
+}
+
+
+def get(name: str) -> Recipe:
+    """The recipe of that name.
+
+    Raises:
+        ValueError: an unknown name; the nearest known one is named.
+    """
+    return look_up("recipe", name, RECIPES)

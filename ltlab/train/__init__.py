@@ -1,0 +1,11 @@
+"""The training step, once; and around it epochs, evaluation, checkpoints and resuming.
+
+`step.py` is the whole of long-tailed training: four lines of `train_epoch` are the four slots of the course.
+`run.py` moves a recipe through its stages; `checkpoint.py` makes that exact: a run can be killed at any moment and
+resumed to give, bit for bit on a CPU, the run that was never interrupted.
+"""
+
+from .run import Result, fit
+from .step import augment, evaluate, predict, to_float, train_epoch
+
+__all__ = ["Result", "augment", "evaluate", "fit", "predict", "to_float", "train_epoch"]

@@ -1,0 +1,239 @@
+"""A recipe's way through its stages, epoch by epoch."""
+
+import math
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from .. import metrics, models, recipes
+from ..data import LongTailedData
+from ..names import look_up
+from ..recipes import Recipe
+from . import checkpoint as checkpoints
+from .step import Slots, evaluate, predict, train_epoch
+
+
+@dataclass
+class Result:
+    """What a run leaves behind.
+
+    model: as it is after the last epoch; history: one row per epoch; metrics: the figures of the last epoch, see
+    `evaluate`; logits: of the test images, float32 (N, C), on the CPU; recipe: as it was run; seconds: of training
+    and looking at the test set, over all resumptions.
+    """
+
+    model: nn.Module
+    history: pd.DataFrame
+    metrics: dict[str, float]
+    logits: Tensor
+    recipe: Recipe
+    seconds: float
+
+
+def fit(
+    recipe: Recipe | str, data: LongTailedData, model: nn.Module | None = None, *,
+    seed: int = 0, device: str | torch.device = "auto", precision: str = "auto",
+    checkpoint: str | os.PathLike | None = None, resume: bool = False,
+    progress: bool = True, evaluate_every: int = 1,
+) -> Result:  # fmt: skip
+    """Train a recipe on long-tailed data and report the figures of the last epoch.
+
+    The test set is looked at every `evaluate_every` epochs for the history's curve, and never to choose an epoch.
+
+    Args:
+        recipe: a recipe or the name of one; what it leaves open, the data's protocol fills in.
+        data: a set from `ltlab.data.load`.
+        model: any module from float images (N, 3, H, W) in [0, 1] to logits (N, C), trained in place; None builds
+            the protocol's, with weights drawn from `seed`.
+        seed: of weights, order of images, augmentation and mixing. The global generators are left as they were.
+        device: "auto" (CUDA, else Apple's MPS, else CPU), or a torch device.
+        precision: "float32", "bfloat16" (autocast), or "auto": bfloat16 on CUDA, float32 elsewhere.
+        checkpoint: a file that is rewritten after every epoch; the history goes to a CSV of the same name beside it.
+        resume: go on from `checkpoint`, which must exist and come from the same recipe, data, seed and kind of device.
+        progress: show a progress bar, in a terminal or a notebook.
+        evaluate_every: epochs between looks at the test error; the last epoch always gets one.
+
+    Raises:
+        ValueError: an unknown recipe, device or precision; a foreground slot in the first stage; `resume` without
+            `checkpoint`; a checkpoint that is damaged or of another run.
+        FileNotFoundError, FileExistsError: `resume` without a checkpoint file; a checkpoint file without `resume`.
+        FloatingPointError: the training loss is no longer finite.
+    """
+    if isinstance(recipe, str):
+        recipe = recipes.get(recipe)
+    if evaluate_every < 1:
+        raise ValueError(f"evaluate_every={evaluate_every}: it takes at least 1 epoch between two looks")
+    path = None if checkpoint is None else Path(checkpoint)
+    if resume and path is None:
+        raise ValueError("resume=True needs checkpoint=, the file to go on from")
+    if path is not None and path.exists() and not resume:
+        raise FileExistsError(f"checkpoint {path} exists: pass resume=True to go on from it, or remove it first")
+    device = find_device(device)
+    with _own_randomness(seed, device):
+        run = _Run(recipe.resolve(recipes.protocol_for(data.name)), data, model, seed, device, precision)
+        if resume:
+            run.load_state(checkpoints.load(path, run.identity, device))
+        run.train(path, progress, evaluate_every)
+    return run.result()
+
+
+class _Run:
+    """The state of a run: how it is begun, moved on by one epoch, saved and loaded."""
+
+    def __init__(
+        self, recipe: Recipe, data: LongTailedData, model: nn.Module | None, seed: int,
+        device: torch.device, precision: str,
+    ) -> None:  # fmt: skip
+        if recipe.stages[0].foreground:
+            raise ValueError("stage 1 has a foreground slot, which needs the model of a stage before it")
+        bfloat16 = look_up("precision", precision, {
+            "auto": device.type == "cuda", "float32": False, "bfloat16": True,
+        })  # fmt: skip
+        self.recipe, self.protocol, self.device = recipe, recipe.protocol, device
+        self.identity = recipe.identity() | {
+            "data": f"{data.name} {data.options}", "data fingerprint": data.fingerprint, "seed": str(seed),
+            "device": device.type, "precision": "bfloat16" if bfloat16 else "float32",
+        }  # fmt: skip
+        if model is None:
+            model = models.build(self.protocol.model, len(data.class_counts), data.train.images)
+        self.model = model.to(device, memory_format=torch.channels_last)
+        self.data = data.to(device)
+        self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)
+        self.generator = torch.Generator(device).manual_seed(seed)
+        class_counts = data.class_counts.to(device)
+        starts = accumulate((stage.epochs for stage in recipe.stages), initial=0)
+        self.slots = [
+            Slots(stage, start, self.data.train, class_counts, seed)
+            for stage, start in zip(recipe.stages, starts, strict=False)
+        ]
+        self.stage, self.epoch = 0, 0                       # what comes next
+        self.optimizer = self.new_optimizer()
+        self.history: list[dict[str, float]] = []
+        self.seconds = 0.0
+
+    def train(self, path: Path | None, progress: bool, evaluate_every: int) -> None:
+        """Train from where the run stands to the recipe's end."""
+        total = self.recipe.epochs
+        with tqdm(total=total, initial=len(self.history), desc=self.recipe.name, unit="epoch",
+                  disable=not progress, leave=False) as bar:  # fmt: skip
+            while len(self.history) < total:
+                started = time.perf_counter()
+                last = len(self.history) + 1 == total
+                row = self.next_epoch(look=last or (len(self.history) + 1) % evaluate_every == 0)
+                self.seconds += time.perf_counter() - started
+                if path is not None:
+                    checkpoints.save(path, self.state())
+                    table = pd.DataFrame(self.history).to_csv(index=False)
+                    checkpoints.write_atomically(path.with_suffix(".csv"), table.encode())
+                bar.set_postfix(loss=f"{row['train_loss']:.3f}", test_error=f"{row['test_error']:.1%}", refresh=False)
+                bar.update()
+
+    def next_epoch(self, look: bool) -> dict[str, float]:
+        """Train one epoch, look at the test error if asked, add a row to the history and move on."""
+        stage, slots = self.recipe.stages[self.stage], self.slots[self.stage]
+        offset, span = self.recipe.spans()[self.stage]
+        if self.epoch == 0:
+            if offset == 0:
+                self.optimizer = self.new_optimizer()
+            if slots.foreground:
+                slots.masks = slots.foreground.prepare(self.model, self.data.train.images, self.data.train.labels)
+
+        def learning_rate(share: float) -> float:
+            return stage.schedule(offset + self.epoch + share, span)
+
+        slots.set_epoch(self.epoch)
+        loss = train_epoch(self.model, self.data.train, slots, self.protocol, self.optimizer,
+                           learning_rate, self.generator, self.autocast)  # fmt: skip
+        number, rate = len(self.history) + 1, learning_rate(0)
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"the training loss is {loss} in epoch {number}, learning rate {rate:g}: lower the learning rate"
+            )
+        error = metrics.top1_error(self.predict(), self.data.test.labels) if look else math.nan
+        self.history.append(
+            {"epoch": number, "stage": self.stage + 1, "lr": rate, "train_loss": loss, "test_error": error}
+        )
+        self.epoch += 1
+        if self.epoch == stage.epochs:
+            self.stage, self.epoch = self.stage + 1, 0
+        return self.history[-1]
+
+    def new_optimizer(self) -> torch.optim.SGD:
+        return torch.optim.SGD(
+            self.model.parameters(), lr=0.0, momentum=self.protocol.momentum, nesterov=self.protocol.momentum > 0,
+            weight_decay=self.protocol.weight_decay,
+        )  # fmt: skip
+
+    def predict(self) -> Tensor:
+        with self.autocast:
+            return predict(self.model, self.data.test.images)
+
+    def result(self) -> Result:
+        logits, test = self.predict().cpu(), self.data.test
+        figures = evaluate(logits, test.labels, self.data.class_counts)
+        return Result(self.model, pd.DataFrame(self.history), figures, logits, self.recipe, self.seconds)
+
+    def state(self) -> dict:
+        """Everything that the next epoch depends on."""
+        masks = self.slots[self.stage].masks if self.stage < len(self.slots) else None
+        cuda = {"cuda": torch.cuda.get_rng_state(self.device)} if self.device.type == "cuda" else {}
+        return {
+            "identity": self.identity, "stage": self.stage, "epoch": self.epoch,
+            "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "masks": masks,
+            "generator": self.generator.get_state(), "global generators": {"cpu": torch.get_rng_state(), **cuda},
+            "history": self.history, "seconds": self.seconds,
+        }  # fmt: skip
+
+    def load_state(self, state: dict) -> None:
+        """The reverse of `state`.
+
+        Raises:
+            ValueError: the checkpoint's network is not this one.
+        """
+        try:
+            self.model.load_state_dict(state["model"])
+        except RuntimeError as error:
+            raise ValueError(f"the checkpoint's network is not this run's: {error}") from error
+        self.stage, self.epoch = state["stage"], state["epoch"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.stage < len(self.slots):
+            self.slots[self.stage].masks = state["masks"]
+        self.generator.set_state(state["generator"].cpu())
+        torch.set_rng_state(state["global generators"]["cpu"].cpu())
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["global generators"]["cuda"].cpu(), self.device)
+        self.history, self.seconds = state["history"], state["seconds"]
+
+
+@contextmanager
+def _own_randomness(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's default generators for what has no generator argument (weight initialisation, dropout); put them
+    back afterwards."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def find_device(device: str | torch.device) -> torch.device:
+    """The device of that name; "auto" is CUDA, else Apple's MPS, else the CPU.
+
+    Raises:
+        ValueError: an unknown name, or a device that this machine does not have.
+    """
+    here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if here[kind]))
+    kind, _, index = str(device).partition(":")
+    look_up("device", kind, here | {"auto": True})
+    if not here[kind] or (kind == "cuda" and index and int(index) >= torch.cuda.device_count()):
+        raise ValueError(f"device={str(device)!r} is not on this machine; device='auto' takes the best there is")
+    return torch.device(device)

@@ -1,0 +1,122 @@
+"""One epoch of training, and one look at the test set."""
+
+import inspect
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .. import metrics
+from ..data import Split
+from ..recipes import Protocol, Stage
+from ..samplers import ShuffledSampler
+
+
+def train_epoch(
+    model: nn.Module, split: Split, slots: "Slots", protocol: Protocol, optimizer: torch.optim.Optimizer,
+    learning_rate: Callable[[float], float], generator: torch.Generator, autocast: torch.autocast,
+) -> float:  # fmt: skip
+    """Train for one epoch of a stage and return its mean training loss.
+
+    `learning_rate` maps the share of the epoch that has passed, in [0, 1), to the learning rate of the next step.
+    """
+    model.train()
+    batches = slots.batches(protocol.batch_size)
+    total, count = torch.zeros((), device=split.labels.device), 0
+    for step, indices in enumerate(batches):                                        # SAMPLER: which image next
+        images, targets = split.images[indices], split.labels[indices]              # uint8 (n, 3, H, W), int64 (n,)
+        if slots.foreground:                                                        # FOREGROUND: move the object
+            images = slots.foreground(images, slots.masks[indices], generator=generator)
+        images = to_float(augment(images, protocol.crop_padding, protocol.flip, generator))
+        with autocast:
+            if slots.mix:                                                           # MIX: between images
+                logits, targets = slots.mix(
+                    model, images, targets, class_counts=slots.class_counts, generator=generator
+                )
+            else:
+                logits = model(images)                                              # (n, C)
+        loss = slots.loss(logits.float(), targets)                                  # LOSS: what a mistake costs
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step / len(batches))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        total, count = total + loss.detach() * len(indices), count + len(indices)
+    return float(total) / count
+
+
+class Slots:
+    """The four slots of one stage, built for one data set and ready for the step.
+
+    The order of images goes on from stage to stage, so that cutting a stage in two changes nothing; a sampler with a
+    schedule of its own (one that asks for `epochs`) counts from its stage's start instead.
+    """
+
+    def __init__(self, stage: Stage, first_epoch: int, split: Split, class_counts: Tensor, seed: int) -> None:
+        self.device = split.labels.device
+        factory = stage.sampler or ShuffledSampler
+        has_schedule = "epochs" in inspect.signature(factory).parameters
+        schedule = {"epochs": stage.epochs} if has_schedule else {}
+        self.sampler = factory(split.labels.cpu(), seed=seed, **schedule)
+        self.first_epoch = 0 if has_schedule else first_epoch
+        self.foreground, self.masks = stage.foreground, None
+        self.mix = stage.mix
+        loss = stage.loss if isinstance(stage.loss, nn.Module) else stage.loss(class_counts)
+        self.loss = loss.to(self.device)
+        self.class_counts = class_counts
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tell the sampler which epoch of the stage comes next, counted from 0."""
+        if hasattr(self.sampler, "set_epoch"):
+            self.sampler.set_epoch(self.first_epoch + epoch)
+
+    def batches(self, batch_size: int) -> tuple[Tensor, ...]:
+        """The epoch's image indices in batches; the last one may be smaller."""
+        draw = getattr(self.sampler, "epoch_indices", lambda: torch.tensor(list(self.sampler)))
+        return draw().to(self.device).split(batch_size)
+
+
+def augment(images: Tensor, crop_padding: int, flip: bool, generator: torch.Generator) -> Tensor:
+    """Random crop from the zero-padded image and horizontal flip with probability 1/2, each image by its own draw.
+
+    Shapes: uint8 (N, 3, H, W) in and out. crop_padding = 0 and flip = False give the images back.
+    """
+    n, _, h, w = images.shape
+    device = images.device
+    if crop_padding:
+        p = crop_padding
+        windows = F.pad(images, (p, p, p, p)).unfold(2, h, 1).unfold(3, w, 1)       # (N, 3, 2p+1, 2p+1, H, W), a view
+        down, right = torch.randint(2 * p + 1, (2, n), generator=generator, device=device)
+        images = windows[torch.arange(n, device=device), :, down, right]            # (N, 3, H, W)
+    if flip:
+        chosen = torch.rand(n, 1, 1, 1, generator=generator, device=device) < 0.5
+        images = torch.where(chosen, images.flip(-1), images)
+    return images
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 images to float32 in [0, 1], channels last in memory, which convolutions prefer."""
+    return images.to(torch.float32, memory_format=torch.channels_last).div_(255)
+
+
+def predict(model: nn.Module, images: Tensor, *, batch_size: int = 500) -> Tensor:
+    """Logits of un-augmented images in evaluation mode. uint8 (N, 3, H, W) -> float32 (N, C) on the model's device."""
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode():
+        logits = [model(to_float(batch.to(device))).float() for batch in images.split(batch_size)]
+    model.train(was_training)
+    return torch.cat(logits)
+
+
+def evaluate(logits: Tensor, labels: Tensor, class_counts: Tensor) -> dict[str, float]:
+    """The figures that every run reports, as fractions: top-1 error, group accuracies, calibration error (15 bins)."""
+    logits, labels, class_counts = logits.cpu(), labels.cpu(), class_counts.cpu()
+    groups = metrics.group_accuracy(logits, labels, class_counts)
+    return {
+        "top1_error": metrics.top1_error(logits, labels),
+        **{f"{group}_accuracy": accuracy for group, accuracy in groups.items()},
+        "expected_calibration_error": metrics.expected_calibration_error(logits, labels),
+    }

@@ -1,0 +1,337 @@
+"""Sliders over plots: move a control, see the figure and one line of text change.
+
+An `Explorer` draws on one off-screen figure. What a control does not move is drawn once; each frame redraws the moving
+artists over it and sends the picture as PNG bytes. The text says what the figure shows: for screen readers, for tests,
+and for a figure that is not there.
+"""
+
+import html
+import io
+import struct
+import threading
+import zlib
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import ipywidgets
+import numpy as np
+import PIL.Image
+import torch
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from traitlets import Unicode
+
+from . import plots
+from .data import LongTailedData, benchmark_class_counts, load, long_tail_counts
+from .metrics import class_groups
+
+CSS_DPI = 96  # a CSS pixel is 1/96 inch, so a font of 12 points looks like one
+PIXEL_RATIO = 2  # drawn pixels per CSS pixel: crisp on a high-density screen, and when scaled down on a narrow one
+
+
+class Explorer(ipywidgets.VBox):
+    """Controls above one figure and its summary; every change of a control redraws both.
+
+        explorer = Explorer(
+            controls={"gamma": FloatSlider(value=2, description="gamma", max=5)},
+            figure=figure,              # from `blank_figure`
+            update=update,              # update(gamma=...) moves artists of the figure, returns the summary
+            moving=[line],              # the artists that it moves
+            label="Focal loss against the probability of the true class",
+        )
+
+    Artists in `moving` are drawn last, in their order, over a saved picture of all others. An artist that `update`
+    changes without being in `moving` is still drawn right: it makes the figure stale, and a stale figure is drawn anew,
+    which only takes longer. The picture's size never changes.
+
+    If `update` raises, the summary shows the error, the picture stays, and the exception goes on: to the notebook cell
+    that set the control, or to Jupyter's log where a person moved it.
+
+    Args:
+        controls: name in `update` -> control with a `value` and a visible `description`.
+        figure: an off-screen figure with fixed axes; see `blank_figure`.
+        update: takes the controls' values by name, moves artists, returns one line of text.
+        moving: artists that `update` moves.
+        label: what the figure is, for screen readers.
+
+    Raises:
+        ValueError: a control without a description.
+    """
+
+    def __init__(
+        self,
+        controls: Mapping[str, ipywidgets.ValueWidget],
+        figure: Figure,
+        update: Callable[..., str],
+        *,
+        moving: Iterable[Artist] = (),
+        label: str,
+    ) -> None:
+        for name, control in controls.items():
+            if not control.description:
+                raise ValueError(f"control {name!r} has no description: give it the field's term as description=")
+        self.controls = dict(controls)
+        self.figure = figure
+        self._update = update
+        self._moving = list(moving)
+        self._one_at_a_time = threading.RLock()  # a moved control and a running cell come in different threads
+        for artist in self._moving:
+            artist.set_animated(True)  # left out of an ordinary draw, and changing it does not make the figure stale
+        width, height = (round(CSS_DPI * inches) for inches in figure.get_size_inches())
+        self._picture = _Picture(
+            format="png", width=str(width), height=str(height), tooltip=label,
+            layout={"max_width": "100%", "height": "auto", "align_self": "flex-start", "margin": "0"},
+        )  # fmt: skip
+        self._text = ipywidgets.HTML(layout={"max_width": f"{width}px"})
+        row = ipywidgets.Box(list(self.controls.values()), layout={"flex_flow": "row wrap"})
+        super().__init__([row, self._picture, self._text])
+        self.add_class("ltlab-explorer")
+        self._redraw()
+        for control in self.controls.values():
+            control.observe(self._redraw, names="value")
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The controls' values by name."""
+        return {name: control.value for name, control in self.controls.items()}
+
+    def picture(self) -> PIL.Image.Image:
+        """The figure as it is drawn now, RGB."""
+        canvas = self.figure.canvas
+        return PIL.Image.frombuffer("RGBA", canvas.get_width_height(physical=True), canvas.buffer_rgba()).convert("RGB")
+
+    def _redraw(self, change: object = None) -> None:
+        with self._one_at_a_time:
+            try:
+                summary = self._update(**self.values)
+                self._draw()
+            except Exception as error:
+                self._say(f"{type(error).__name__}: {error}".splitlines()[0], "color: #b00020")
+                raise
+            self._picture.value = _png(self.picture())
+            self._say(summary)
+
+    def _draw(self) -> None:
+        canvas = self.figure.canvas
+        if self.figure.stale:  # an artist outside `moving` has changed
+            canvas.draw()
+            self._background = canvas.copy_from_bbox(self.figure.bbox)
+        canvas.restore_region(self._background)
+        for artist in self._moving:
+            self.figure.draw_artist(artist)
+
+    def _say(self, text: str, style: str = "") -> None:
+        self.summary = text
+        style = f"margin: 4px 0; font-size: 15px; line-height: 1.4; {style}"
+        self._text.value = f'<p role="status" style="{style}">{html.escape(text)}</p>'
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The live widget, and for where no widget can live (a saved notebook on a code host) picture and summary."""
+        live = super()._repr_mimebundle_(**kwargs) or {}
+        size = {"width": int(self._picture.width), "height": int(self._picture.height)}
+        picture = io.BytesIO()
+        self.picture().quantize(256).save(picture, "PNG")  # 256 colours are half the bytes: a notebook keeps them
+        return {**live, "image/png": b64encode(picture.getvalue()).decode(), "text/plain": self.summary}, {
+            "image/png": size
+        }
+
+
+class _Picture(ipywidgets.Image):
+    """An image whose tooltip, its name for screen readers, reaches the page: it does so only beside a description."""
+
+    description = Unicode("").tag(sync=True)
+
+
+def _png(picture: PIL.Image.Image) -> bytes:
+    """RGB picture as PNG, without the row filters that cost Pillow half of a frame's time and save nothing here."""
+    width, height = picture.size
+    rows = np.zeros((height, 1 + 3 * width), np.uint8)  # each row begins with its filter, 0 for none
+    rows[:, 1:] = np.asarray(picture).reshape(height, -1)
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits per channel, RGB
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows, level=1)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+
+
+def blank_figure(width: float, height: float) -> Figure:
+    """An off-screen figure of width x height CSS pixels, drawn at twice that density."""
+    figure = Figure((width / CSS_DPI, height / CSS_DPI), dpi=CSS_DPI * PIXEL_RATIO)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+# --- long-tailed data ------------------------------------------------------------------------------------------------
+
+IMBALANCES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100, 120, 150, 200, 256)
+COLUMNS = 12  # thumbnails of the most frequent class
+ROWS = 10  # classes shown as thumbnails
+
+
+def long_tail_explorer(
+    data: LongTailedData | None = None, *, max_count: int = 1000, imbalance: int = 100, many: int = 100, few: int = 20
+) -> Explorer:
+    """What imbalance does to a training set: images per class, the images themselves, and the groups' shares.
+
+    Controls: imbalance (1 to 256), kind ("exp" or "step"), log (the count axis).
+
+    Each row of thumbnails is one class, and as long as the class is large; the grey rest is what a balanced set would
+    have besides. Of more than ten classes, ten are shown, evenly spaced in rank.
+
+    Args:
+        data: a balanced pool of images, such as `load("cifar10-lt", imbalance=1)`; the shapes if None.
+        max_count: images of the most frequent class.
+        imbalance: where the slider begins, one of `IMBALANCES`.
+        many, few: the groups' limits, as for `ltlab.metrics.class_groups`.
+
+    Raises:
+        ValueError: a shown class has fewer than 12 images in `data`, or `imbalance` is not on the slider.
+    """
+    if imbalance not in IMBALANCES:
+        raise ValueError(f"imbalance={imbalance} is not on the slider: choose one of {IMBALANCES}")
+    data = data or load("shapes-lt", imbalance=1, max_count=COLUMNS)
+    names, limits = data.class_names, {"many": many, "few": few}
+    classes = len(names)
+    shown = np.linspace(0, classes - 1, min(classes, ROWS)).round().astype(int)
+
+    figure = blank_figure(1000, 440)
+    left = figure.add_axes((0.075, 0.43, 0.42, 0.44))
+    below = figure.add_axes((0.075, 0.04, 0.42, 0.17))
+    right = figure.add_axes((0.58, 0.09, 0.408, 340 / 440))  # 12 x 10 cells of 34 pixels: images of 32 and a gap of 2
+
+    plots.class_counts([max_count] * classes, names=names, ax=left, **limits)
+    bars, numbers = left.patches, left.texts
+    washes = _thumbnails(right, data, shown, max_count)
+    shares, percents = _group_shares(below)
+
+    def update(imbalance: int, kind: str, log: bool) -> str:
+        counts = np.array(long_tail_counts(classes, max_count, imbalance, kind))
+        groups = _groups(counts, limits)
+        if log != (left.get_yscale() == "log"):
+            plots.count_axis(left, max_count, log=log)
+        for name, mask in groups.items():
+            for c in np.flatnonzero(mask):
+                bars[c].set(height=counts[c], color=plots.GROUP_COLOURS[name])
+        for c, number in enumerate(numbers):
+            number.xy = (c, counts[c])
+            number.set_text(f"{counts[c]}")
+        for wash, share in zip(washes, counts[shown] / max_count, strict=True):
+            wash.set(x=COLUMNS * share, width=COLUMNS * (1 - share))
+        start = np.zeros(2)
+        for g, mask in enumerate(groups.values()):
+            widths = np.array([mask.mean(), counts[mask].sum() / counts.sum()])  # of the classes, of the images
+            for bar, percent, x, width in zip(shares[g], percents[g], start, widths, strict=True):
+                bar.set(x=x, width=width)
+                percent.set(x=x + width / 2, text=f"{width:.0%}", visible=width > 0.08)
+            start += widths
+        rarest = counts[-3:].sum() / counts.sum()
+        return (
+            f"imbalance {imbalance}, {kind}: {_describe(counts, groups)}; "
+            f"the 3 rarest classes hold {rarest:.1%} of the images"
+        )
+
+    controls = {
+        "imbalance": ipywidgets.SelectionSlider(options=IMBALANCES, value=imbalance, description="imbalance"),
+        "kind": ipywidgets.Dropdown(options=["exp", "step"], description="kind"),
+        "log": ipywidgets.Checkbox(description="logarithmic count", indent=False),
+    }
+    return Explorer(
+        controls,
+        figure,
+        update,
+        moving=[*bars, *numbers, *washes, *shares.flat, *percents.flat],
+        label="Training images per class, thumbnails of them, and the groups' shares",
+    )
+
+
+def _thumbnails(ax: Axes, data: LongTailedData, shown: np.ndarray, max_count: int) -> list[Rectangle]:
+    """A row of images for every shown class. Returns a grey veil for each row, to lie over what is missing."""
+    rows = [(data.train.labels == c).nonzero()[:COLUMNS, 0] for c in shown.tolist()]
+    for c, row in zip(shown, rows, strict=True):
+        if len(row) < COLUMNS:
+            raise ValueError(
+                f"data has {len(row)} training images of class {data.class_names[c]!r} where {COLUMNS} are shown: "
+                "pass a balanced pool, such as load(name, imbalance=1)"
+            )
+    plots.image_grid(data.train.images[torch.cat(rows)].cpu(), columns=COLUMNS, ax=ax)
+    ax.set_title(
+        f"training images, one of {max_count / COLUMNS:.0f} shown; grey: missing", fontsize=plots.FONT_SIZE, loc="left"
+    )
+    for row, c in enumerate(shown):
+        ax.text(-0.15, row + 0.5, data.class_names[c], ha="right", va="center", fontsize=plots.FONT_SIZE)
+    return [ax.add_patch(Rectangle((0, row), 0, 1, color="0.94")) for row in range(len(shown))]
+
+
+def _group_shares(ax: Axes) -> tuple[np.ndarray, np.ndarray]:
+    """Two bars of length 1, of the classes and of the images. Returns their (3, 2) pieces and the pieces' texts."""
+    white = {"color": "white", "ha": "center", "va": "center_baseline", "fontsize": plots.FONT_SIZE}
+    bars = [ax.barh(["of the classes", "of the images"], 1, color=c).patches for c in plots.GROUP_COLOURS.values()]
+    texts = [[ax.text(0, y, "", **white) for y in (0, 1)] for _ in bars]
+    ax.set(xlim=(0, 1), ylim=(1.5, -0.5))
+    ax.set_axis_off()
+    for y, text in enumerate(("classes", "images")):
+        ax.text(-0.01, y, text, ha="right", va="center_baseline", fontsize=plots.FONT_SIZE)
+    return np.array(bars), np.array(texts)
+
+
+def real_distributions_explorer(
+    counts_by_name: Mapping[str, Any] | None = None, *, many: int = 100, few: int = 20
+) -> Explorer:
+    """The training images per class of real benchmarks.
+
+    Controls: data set, and log (the count axis).
+
+    Args:
+        counts_by_name: data set's name -> (C,) training images per class; if None, ImageNet-LT, iNaturalist 2018,
+            Places-LT and CIFAR-100-LT (imbalance 100).
+        many, few: the groups' limits, as for `ltlab.metrics.class_groups`.
+
+    Raises:
+        ValueError: `counts_by_name` is empty.
+    """
+    if counts_by_name is None:
+        counts_by_name = {
+            "ImageNet-LT": benchmark_class_counts("imagenet-lt"),
+            "iNaturalist 2018": benchmark_class_counts("inat18"),
+            "Places-LT": benchmark_class_counts("places-lt"),
+            "CIFAR-100-LT": long_tail_counts(100, 500, 100),
+        }
+    if not counts_by_name:
+        raise ValueError("counts_by_name is empty: give at least one data set's class counts")
+    limits = {"many": many, "few": few}
+    figure = blank_figure(900, 400)
+    ax = figure.add_axes((0.09, 0.15, 0.9, 0.7))
+
+    def update(data_set: str, log: bool) -> str:
+        counts = np.asarray(counts_by_name[data_set])
+        ax.clear()
+        plots.class_counts(counts, log=log, ax=ax, **limits)
+        groups = _groups(counts, limits)
+        return (
+            f"{data_set}: {len(counts):,} classes, {_describe(counts, groups)}; "
+            f"imbalance {counts.max() / counts.min():.0f}; {groups['few'].mean():.1%} of the classes are few-shot"
+        )
+
+    controls = {
+        "data_set": ipywidgets.Dropdown(options=list(counts_by_name), description="data set"),
+        "log": ipywidgets.Checkbox(description="logarithmic count", indent=False),
+    }
+    return Explorer(
+        controls, figure, update, label="Training images per class of a data set, most frequent class first"
+    )
+
+
+def _groups(counts: np.ndarray, limits: Mapping[str, int]) -> dict[str, np.ndarray]:
+    return {name: mask.numpy() for name, mask in class_groups(counts.tolist(), **limits).items()}
+
+
+def _describe(counts: np.ndarray, groups: Mapping[str, np.ndarray]) -> str:
+    sizes = "/".join(f"{mask.sum():,}" for mask in groups.values())
+    return (
+        f"{counts.sum():,} training images; largest class {counts.max():,}, smallest {counts.min():,}; "
+        f"many/medium/few: {sizes} classes"
+    )

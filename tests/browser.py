@@ -1,0 +1,268 @@
+"""A real JupyterLab, driven by Chromium as a student would drive it."""
+
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+from urllib.request import urlopen
+
+import nbformat
+from playwright.sync_api import Locator, Page, expect, sync_playwright
+
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+CHROMIUM_ARGS = (
+    "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+SECOND = 1000  # Playwright counts in milliseconds
+
+SETTINGS = {
+    # no question about news over the page
+    "labconfig/page_config.json": {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}},
+    # cells out of sight stay in the page
+    "lab/user-settings/@jupyterlab/notebook-extension/tracker.jupyterlab-settings": {"windowingMode": "none"},
+}
+
+KERNEL_IS_IDLE = """
+() => window.jupyterapp?.shell.currentWidget?.context?.sessionContext?.session?.kernel?.status === 'idle'
+"""
+
+# Errors of a control's callback belong to no cell: the kernel's messages are the only place where they show.
+LISTEN_TO_KERNEL = """
+() => {
+    const session = window.jupyterapp.shell.currentWidget.context.sessionContext;
+    window.kernelErrors = [];
+    session.iopubMessage.connect((_, message) => {
+        if (message.header.msg_type === 'error') window.kernelErrors.push(message.content.traceback.join('\\n'));
+    });
+}
+"""
+
+RUN_ALL = """
+() => {
+    window.ran = false;
+    window.jupyterapp.commands.execute('notebook:run-all-cells').finally(() => { window.ran = true; });
+}
+"""
+
+# Times of key presses, and of the frames painted after them, in milliseconds.
+LISTEN_TO_KEYS = """
+picture => {
+    window.keys = [];
+    window.painted = [];
+    document.addEventListener('keydown', () => window.keys.push(performance.now()), true);
+    picture.addEventListener('load', () => requestAnimationFrame(() => window.painted.push(performance.now())));
+}
+"""
+
+
+def find_chromium() -> str | None:
+    """The path of Chromium: from PLAYWRIGHT_CHROMIUM, the system's, or Playwright's own; None where there is none."""
+    named = os.environ.get("PLAYWRIGHT_CHROMIUM")
+    if named:
+        return named
+    for name in CHROMIUM_NAMES:
+        if path := shutil.which(name):
+            return path
+    with sync_playwright() as playwright:
+        own = playwright.chromium.executable_path
+    return own if Path(own).exists() else None
+
+
+def write_notebook(path: Path, *cells: str) -> None:
+    """A notebook of code cells without outputs."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, path)
+
+
+class JupyterLab:
+    """A JupyterLab server with an empty configuration, and a browser page that shows it.
+
+        with JupyterLab(folder, chromium) as lab:
+            lab.open("play.ipynb")
+            lab.run_all()
+            lab.explorer().slider("imbalance").press("ArrowRight")
+            lab.page.screenshot(path=...)
+            lab.check()
+
+    Args:
+        folder: root of the server; its notebooks are opened by their path below it.
+        chromium: path of the browser.
+        home: an empty folder for the server's configuration, run-time files and log.
+    """
+
+    def __init__(self, folder: Path, chromium: str, home: Path) -> None:
+        self.folder, self.chromium, self.home = folder, chromium, home
+        self.page: Page | None = None
+        self.console: list[str] = []  # errors in the browser's console
+
+    def __enter__(self) -> Self:
+        self.token, port = secrets.token_hex(8), _free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self.log = self.home / "server.log"
+        self.server = self._start_server(port)
+        try:
+            self._wait_for_server()
+            self.playwright = sync_playwright().start()
+            self.browser = self.playwright.chromium.launch(executable_path=self.chromium, args=list(CHROMIUM_ARGS))
+        except BaseException:
+            self._stop_server()
+            raise
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        try:
+            self.browser.close()
+            self.playwright.stop()
+        finally:
+            self._stop_server()
+
+    def open(self, notebook: str, *, width: int = 1300, height: int = 900) -> None:
+        """Show a notebook in a fresh page, with a fresh kernel, in place of the one before."""
+        self.close()
+        self.page = self.browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=2)
+        self.page.on("console", lambda message: message.type == "error" and self.console.append(message.text))
+        self.page.on("pageerror", lambda error: self.console.append(str(error)))
+        self.page.goto(f"{self.url}/lab/tree/{notebook}?token={self.token}&reset")
+        self.page.wait_for_function(KERNEL_IS_IDLE, timeout=90 * SECOND)
+        self.page.evaluate(LISTEN_TO_KERNEL)
+
+    def close(self) -> None:
+        """End the notebook's kernel and close its page."""
+        if self.page:
+            self.page.evaluate("() => window.jupyterapp.shell.currentWidget.context.sessionContext.shutdown()")
+            self.page.close()
+        self.page, self.console = None, []
+
+    def run_all(self, *, seconds: float = 120) -> None:
+        """Run all cells and wait until the last has run, or one has failed."""
+        self.page.evaluate(RUN_ALL)
+        self.page.wait_for_function("() => window.ran", timeout=seconds * SECOND)
+
+    def explorer(self, index: int = 0) -> "ExplorerView":
+        """The explorer of this number, in the notebook's order, once it is there."""
+        view = ExplorerView(self.page.locator(".ltlab-explorer").nth(index))
+        view.picture.wait_for()
+        return view
+
+    def resize(self, width: int, height: int) -> None:
+        """Change the browser's window, and wait until the page has followed."""
+        self.page.set_viewport_size({"width": width, "height": height})
+        self.page.wait_for_timeout(0.5 * SECOND)
+
+    def check(self) -> None:
+        """Assert that neither the browser nor the kernel nor the server reported an error since the notebook opened."""
+        assert not self.kernel_errors(), "\n".join(self.kernel_errors())
+        assert not self.console, self.console
+        assert "Traceback" not in self.server_log(), self.server_log()
+
+    def kernel_errors(self) -> list[str]:
+        """Tracebacks of the kernel since the notebook was opened, also those of callbacks."""
+        self.page.wait_for_function(KERNEL_IS_IDLE, timeout=30 * SECOND)  # an error comes after what it changed
+        return self.page.evaluate("() => window.kernelErrors")
+
+    def server_log(self) -> str:
+        return self.log.read_text(encoding="utf-8")
+
+    def _start_server(self, port: int) -> subprocess.Popen:
+        environment = os.environ | {
+            f"JUPYTER_{kind}_DIR": str(self.home / kind.lower()) for kind in ("CONFIG", "RUNTIME", "DATA")
+        }
+        environment["IPYTHONDIR"] = str(self.home / "ipython")
+        for name, settings in SETTINGS.items():
+            path = self.home / "config" / name
+            path.parent.mkdir(parents=True)
+            path.write_text(json.dumps(settings))
+        command = [
+            sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", "--expose-app-in-browser",
+            f"--port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={self.token}",
+            f"--ServerApp.root_dir={self.folder}",
+        ]  # fmt: skip
+        with self.log.open("w") as log:
+            return subprocess.Popen(
+                command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+            )
+
+    def _wait_for_server(self, seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if self.server.poll() is not None:
+                raise RuntimeError(f"JupyterLab ended with {self.server.returncode}:\n{self.server_log()}")
+            try:
+                urlopen(f"{self.url}/api?token={self.token}", timeout=5).close()
+                return
+            except OSError:
+                time.sleep(0.2)
+        raise TimeoutError(f"JupyterLab did not answer within {seconds} s:\n{self.server_log()}")
+
+    def _stop_server(self) -> None:
+        """Ask the server, which ends its kernels; then end whatever is left of its session."""
+        self.server.send_signal(signal.SIGTERM)
+        try:
+            self.server.wait(15)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.server.pid, signal.SIGKILL)
+            self.server.wait()
+
+
+@dataclass(frozen=True)
+class ExplorerView:
+    """One explorer as it stands in the page."""
+
+    root: Locator
+
+    @property
+    def picture(self) -> Locator:
+        return self.root.locator("img")
+
+    def slider(self, label: str) -> Locator:
+        """The handle of the slider with this description; keys move it."""
+        label = self.root.locator(".widget-label").filter(has_text=re.compile(f"^{re.escape(label)}$"))
+        return label.locator("..").get_by_role("slider")
+
+    def summary(self) -> str:
+        return self.root.get_by_role("status").inner_text()
+
+    def press(self, slider: Locator, key: str) -> None:
+        """Press a key on a slider's handle, and wait for another summary and its picture."""
+        before = self.summary()
+        slider.press(key)
+        expect(self.root.get_by_role("status")).not_to_have_text(before, timeout=30 * SECOND)
+        self.picture.evaluate("picture => picture.decode()")
+
+    def pixels(self) -> bytes:
+        """What the screen shows of the picture, as a PNG."""
+        return self.picture.screenshot()
+
+    def size(self) -> tuple[float, float]:
+        """Width and height of the picture's box in CSS pixels."""
+        box = self.picture.bounding_box()
+        return box["width"], box["height"]
+
+    def times(self, slider: Locator, keys: Sequence[str], interval: float) -> tuple[list[float], list[float]]:
+        """When keys pressed every `interval` seconds reached the page, and when frames were painted, in ms."""
+        page = self.root.page
+        self.picture.evaluate(LISTEN_TO_KEYS)
+        slider.focus()
+        for key in keys:
+            page.keyboard.press(key)
+            page.wait_for_timeout(interval * SECOND)
+        page.wait_for_timeout(SECOND)
+        return page.evaluate("() => [window.keys, window.painted]")
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]

@@ -1,0 +1,670 @@
+"""ltlab.data: counts and subsets against the code that published them, sets of your own, downloads that go wrong."""
+# ruff: noqa: NPY002 - the oracle is published code that uses numpy's legacy generator
+
+import hashlib
+import io
+import json
+import math
+import os
+import pickle
+import random
+import re
+import tarfile
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torchvision.datasets import CIFAR10
+from torchvision.transforms import v2
+
+from ltlab.data import (
+    DATA_SETS,
+    LongTailedData,
+    Split,
+    benchmark_class_counts,
+    cifar,
+    load,
+    long_tail_counts,
+    long_tail_subset,
+    places,
+)
+
+# --- counts ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "max_count", "imbalance", "total"),
+    [
+        (10, 5000, 100, 12_406), (10, 5000, 50, 13_996), (10, 5000, 10, 20_431),
+        (100, 500, 100, 10_847), (100, 500, 50, 12_608), (100, 500, 10, 19_573),
+    ],
+)  # fmt: skip
+def test_counts_have_the_published_totals(num_classes, max_count, imbalance, total):
+    assert sum(long_tail_counts(num_classes, max_count, imbalance)) == total
+
+
+def test_counts_of_cifar10_lt():
+    assert long_tail_counts(10, 5000, 100) == [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
+    assert long_tail_counts(10, 5000, 50) == [5000, 3237, 2096, 1357, 878, 568, 368, 238, 154, 100]
+
+
+def test_counts_of_cifar100_lt_by_group():
+    for imbalance, groups in ((100, (35, 35, 30)), (50, (41, 41, 18))):
+        n = np.array(long_tail_counts(100, 500, imbalance))
+        assert ((n > 100).sum(), ((n >= 20) & (n <= 100)).sum(), (n < 20).sum()) == groups
+
+
+@given(st.integers(2, 50), st.integers(1, 10_000), st.floats(0, 1), st.sampled_from(["exp", "step"]))
+def test_counts_fall_from_the_largest_to_the_smallest(num_classes, max_count, share, kind):
+    imbalance = 1 + share * (max_count - 1) * 0.999
+    counts = long_tail_counts(num_classes, max_count, imbalance, kind)
+    assert len(counts) == num_classes and counts[0] == max_count and all(type(n) is int for n in counts)
+    assert counts == sorted(counts, reverse=True)
+    assert counts[-1] == int(max_count * (1 / imbalance)) >= 1
+
+
+def test_counts_in_the_limits():
+    assert long_tail_counts(4, 7, 1) == long_tail_counts(4, 7, 1, "step") == [7, 7, 7, 7]
+    assert long_tail_counts(1, 7, 100) == long_tail_counts(1, 7, 100, "step") == [7]
+    assert long_tail_counts(5, 100, 10, "step") == [100, 100, 10, 10, 10]
+    assert long_tail_counts(2, 3, np.float32(3.0)) == long_tail_counts(np.int64(2), 3, 3) == [3, 1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0, 10, 2), "num_classes=0"), ((2.0, 10, 2), "num_classes=2.0"), ((True, 10, 2), "num_classes=True"),
+        ((3, 0, 2), "max_count=0"), ((3, 10.5, 2), "max_count=10.5"),
+        ((3, 10, 0.5), "imbalance=0.5"), ((3, 10, math.nan), "imbalance=nan"), ((3, 10, math.inf), "imbalance=inf"),
+        ((3, 10, None), "imbalance=None"), ((3, 10, "2"), "imbalance='2'"),
+        ((3, 10, 2, "stepp"), "did you mean 'step'"),
+        ((3, 10, 20), "class 2 of 3 without an image; with max_count=10 the largest imbalance that works is 10$"),
+        ((4, 10, 20, "step"), "class 2 of 4 without an image"),
+    ],
+)  # fmt: skip
+def test_counts_refuse(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        long_tail_counts(*arguments)
+
+
+@pytest.mark.parametrize("max_count", [1, 10, 49, 98, 103, 5000])  # 49 * (1 / 49) < 1 in floating point
+def test_the_largest_imbalance_in_the_message_is_the_largest(max_count):
+    with pytest.raises(ValueError) as error:
+        long_tail_counts(3, max_count, 2 * max_count)
+    largest = float(re.search(r"works is (\S+)$", str(error.value)).group(1))
+    assert long_tail_counts(3, max_count, largest)[-1] == 1
+    with pytest.raises(ValueError, match="without an image"):
+        long_tail_counts(3, max_count, math.nextafter(largest, math.inf))
+
+
+# --- subsets ---------------------------------------------------------------------------------------------------------
+
+
+def cao_subset(labels, counts, seed):
+    """What Cao et al. (LDAM-DRW) do, with numpy's global generator, which is put back afterwards."""
+    state = np.random.get_state()
+    np.random.seed(seed)
+    chosen = []
+    for c, n in zip(np.unique(labels), counts, strict=True):
+        indices = np.where(labels == c)[0]
+        np.random.shuffle(indices)
+        chosen.append(indices[:n])
+    np.random.set_state(state)
+    return np.concatenate(chosen)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**32 - 1])
+def test_subset_is_that_of_cao(seed):
+    labels = np.random.default_rng(7).permutation(np.repeat(np.arange(10), 500))
+    counts = long_tail_counts(10, 500, 100)
+    subset = long_tail_subset(torch.from_numpy(labels), counts, seed)
+    assert subset.dtype == torch.int64
+    assert np.array_equal(subset.numpy(), cao_subset(labels, counts, seed))
+
+
+def test_subset_takes_lists_and_tensors_and_keeps_everything_at_imbalance_one():
+    labels = [1, 0, 1, 0, 2, 2]
+    subset = long_tail_subset(labels, torch.tensor([2, 2, 2]), seed=3)
+    assert sorted(subset.tolist()) == [0, 1, 2, 3, 4, 5]
+    assert [labels[i] for i in subset] == [0, 0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("counts", "seed", "names", "message"),
+    [
+        ([2, 3], 0, None, "class 1 has 2 images, the long tail needs 3; imbalance=None keeps every image"),
+        ([2, 3], 0, ["cat", "dog"], r"class 1 \('dog'\) has 2 images"),
+        ([2, -1], 0, None, r"counts\[1\]=-1"), ([2, 1.5], 0, None, r"counts\[0\]=2.0"),
+        ([2, 1], None, None, "seed=None"), ([2, 1], 0.0, None, "seed=0.0"), ([2, 1], 2**32, None, "[Ss]eed"),
+    ],
+)  # fmt: skip
+def test_subset_refuses(counts, seed, names, message):
+    with pytest.raises(ValueError, match=message):
+        long_tail_subset(torch.tensor([0, 1, 0, 1]), counts, seed, names)
+
+
+# --- what a set looks like -------------------------------------------------------------------------------------------
+
+
+def split(labels, size=4, masks=False, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(256, (len(labels), 3, size, size), dtype=torch.uint8, generator=generator)
+    return Split(images, torch.tensor(labels), images[:, 0] > 99 if masks else None)
+
+
+def data(train=(0, 0, 1), test=(0, 1), names=("cat", "dog"), options=None, **kwargs):
+    return LongTailedData("pets", split(train, **kwargs), split(test), names, options or {})
+
+
+IMAGES, LABELS = torch.zeros(2, 3, 4, 5, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ((IMAGES.float(), LABELS), "images must be torch.uint8"),
+        ((IMAGES.permute(0, 2, 3, 1), LABELS), r"images must be \(N, 3, H, W\), not \(2, 4, 5, 3\)"),
+        ((IMAGES[0], LABELS), r"images must be \(N, 3, H, W\)"),
+        ((IMAGES.transpose(2, 3), LABELS), "contiguous"),
+        ((IMAGES, LABELS.int()), "labels must be torch.int64"), ((IMAGES, LABELS[:1]), r"labels must be .*\(2,\)"),
+        ((IMAGES, LABELS.to("meta")), "labels must be .* on cpu"),
+        ((IMAGES, LABELS, IMAGES[:, 0]), "masks must be torch.bool"),
+        ((IMAGES, LABELS, IMAGES[:, 0, :3] > 0), r"masks must be .*\(2, 4, 5\)"),
+    ],
+)  # fmt: skip
+def test_split_refuses(tensors, message):
+    with pytest.raises(ValueError, match=message):
+        Split(*tensors)
+
+
+def test_split_takes_images_in_the_given_order():
+    whole = split([0, 1, 2, 3], masks=True)
+    part = whole.take(torch.tensor([3, 1]))
+    assert len(part) == 2 and part.labels.tolist() == [3, 1]
+    assert torch.equal(part.images, whole.images[[3, 1]]) and torch.equal(part.masks, whole.masks[[3, 1]])
+    assert split([0, 1]).take(torch.tensor([1])).masks is None
+
+
+def test_data_count_their_training_images():
+    counts = data(train=(2, 0, 0, 1, 0), names=("a", "b", "c")).class_counts
+    assert counts.dtype == torch.int64 and counts.tolist() == [3, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"train": (0, 1, 2)}, "train has label 2, but 2 classes have labels 0 to 1"),
+        ({"test": (0, -1)}, "test has label -1"),
+        ({"train": (1, 1)}, "class 'cat' has no training image"),
+        ({"names": ("cat", "cat")}, "'cat' more than once"),
+        ({"names": ["cat", "dog"]}, "class_names must be a tuple"),
+        ({"size": 5}, r"train images are \(H, W\) = \(5, 5\), test images \(4, 4\)"),
+        ({"options": {"counts": torch.zeros(2)}}, "options must be .* JSON"),
+    ],
+)  # fmt: skip
+def test_data_refuse(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        data(**kwargs)
+
+
+def test_data_say_what_they_are_in_one_line():
+    assert repr(data()) == (
+        "LongTailedData('pets': 3 training and 2 test images of 4 x 4 pixels, "
+        "2 classes with 2 to 1 images, imbalance 2)"
+    )
+
+
+def test_fingerprint_follows_the_content_and_nothing_else():
+    base = data(masks=True)
+    assert re.fullmatch("[0-9a-f]{16}", base.fingerprint)
+    other_provenance = LongTailedData("other", base.train, base.test, base.class_names, {"seed": 1})
+    assert other_provenance.fingerprint == base.fingerprint
+    mask = base.train.masks.clone()
+    mask[0, 0, 0] ^= True
+    changed = [
+        data(masks=False), data(masks=True, seed=1), data(masks=True, train=(0, 1, 0)), data(masks=True, test=(1, 0)),
+        data(masks=True, names=("cat", "bird")),
+        LongTailedData("pets", Split(base.train.images, base.train.labels, mask), base.test, base.class_names),
+    ]  # fmt: skip
+    assert len({base.fingerprint, *(d.fingerprint for d in changed)}) == len(changed) + 1
+
+
+def test_to_moves_everything():
+    moved = split([0, 1], masks=True).to("meta")
+    assert {t.device.type for t in (moved.images, moved.labels, moved.masks)} == {"meta"}
+    same = data().to("cpu")
+    assert torch.equal(same.train.images, data().train.images) and same.class_names == ("cat", "dog")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_data_are_the_same_on_a_gpu():
+    moved = data(masks=True).to("cuda")
+    assert moved.train.masks.is_cuda and moved.class_counts.is_cuda
+    assert moved.fingerprint == data(masks=True).fingerprint
+
+
+# --- load ------------------------------------------------------------------------------------------------------------
+
+
+def test_load_draws_the_shapes_with_their_options():
+    shapes = load("shapes-lt", imbalance=10, kind="step", seed=3, max_count=20, test_count=2)
+    assert shapes.class_counts.tolist() == [20] * 5 + [2] * 5
+    assert json.loads(json.dumps(shapes.options))["seed"] == 3
+
+
+def test_load_refuses_unknown_names_and_options(tmp_path):
+    with pytest.raises(ValueError, match=r"file ending in \.npz or folder 'cifar10'; did you mean 'cifar10-lt'"):
+        load("cifar10")
+    with pytest.raises(ValueError, match="unknown shapes-lt option 'contxt'; did you mean 'context'"):
+        load("shapes-lt", contxt=1.0)
+    with pytest.raises(ValueError, match=r"unknown cifar10-lt option 'size'.* Known: imbalance, kind, seed, root"):
+        load("cifar10-lt", size=32)
+    with pytest.raises(ValueError, match="imbalance=None"):
+        load("shapes-lt", imbalance=None)
+    with pytest.raises(FileNotFoundError, match=r"there is no file .*birds\.npz"):
+        load(tmp_path / "birds.npz")
+    with pytest.raises(FileNotFoundError, match="train is missing"):
+        load(tmp_path / "birds")
+    assert list(DATA_SETS) == ["shapes-lt", "cifar10-lt", "cifar100-lt"]
+
+
+def test_a_name_comes_before_a_folder_but_a_path_is_a_path(tmp_path, monkeypatch):
+    (tmp_path / "shapes-lt").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load("shapes-lt", max_count=2, imbalance=1, test_count=1).name == "shapes-lt"
+    for path in ("./shapes-lt", Path("shapes-lt")):
+        with pytest.raises(FileNotFoundError, match="train is missing"):
+            load(path)
+
+
+# --- .npz ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def arrays():
+    """Three classes with 20, 20 and 3 training images."""
+    rng = np.random.default_rng(0)
+    return {
+        "x_train": rng.integers(256, size=(43, 6, 5, 3), dtype=np.uint8),
+        "y_train": rng.permutation([0] * 20 + [1] * 20 + [2] * 3).astype(np.uint8),
+        "x_test": rng.integers(256, size=(3, 6, 5, 3), dtype=np.uint8),
+        "y_test": np.array([2, 1, 0]),
+        "classes": np.array(["ant", "bee", "cicada"]),
+    }
+
+
+def save(path, arrays):
+    np.savez(path, **arrays)
+    return path
+
+
+def test_npz_as_it_is(tmp_path, arrays):
+    path = save(tmp_path / "insects.npz", arrays)
+    insects = load(str(path), imbalance=None)
+    assert insects.name == "insects" and insects.class_names == ("ant", "bee", "cicada")
+    assert torch.equal(insects.train.images.permute(0, 2, 3, 1), torch.from_numpy(arrays["x_train"]))
+    assert torch.equal(insects.test.images.permute(0, 2, 3, 1), torch.from_numpy(arrays["x_test"]))
+    assert insects.train.labels.tolist() == arrays["y_train"].tolist() and insects.test.labels.tolist() == [2, 1, 0]
+    assert insects.train.masks is None and insects.class_counts.tolist() == [20, 20, 3]
+    assert insects.options == {"path": str(path), "imbalance": None, "kind": "exp", "seed": 0}
+
+
+def test_npz_thinned_out(tmp_path, arrays):
+    insects = load(save(tmp_path / "insects.npz", arrays), imbalance=10, seed=5)
+    assert insects.class_counts.tolist() == [20, 6, 2]
+    expected = cao_subset(arrays["y_train"], [20, 6, 2], seed=5)
+    assert torch.equal(insects.train.images.permute(0, 2, 3, 1), torch.from_numpy(arrays["x_train"][expected]))
+    assert len(insects.test) == 3
+    with pytest.raises(ValueError, match=r"class 2 \('cicada'\) has 3 images, the long tail needs 10; imbalance=None"):
+        load(tmp_path / "insects.npz", imbalance=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "replace", "message"),
+    [
+        ("x_test", None, "no array 'x_test'; it has x_train, y_train, y_test, classes"),
+        ("x_train", lambda x: x / 255, r"x_train must be \(N, H, W, 3\) uint8, not float64"),
+        ("x_train", lambda x: x.transpose(0, 3, 1, 2), r"x_train must be .*\(43, 3, 6, 5\)"),
+        ("x_test", lambda x: x[:, :5], r"train images are \(H, W\) = \(6, 5\), test images \(5, 5\)"),
+        ("y_train", lambda y: y[:-1], r"y_train must be \(43,\) whole numbers.*\(42,\)"),
+        ("y_train", lambda y: y[:, None], r"y_train must be \(43,\)"),
+        ("y_test", lambda y: y.astype(float), "y_test must be .* not float64"),
+        ("y_train", lambda y: y + 1, "train has label 3, but 3 classes have labels 0 to 2"),
+        ("y_test", lambda y: y * 0, "class 'bee' has no test image"),
+        ("y_train", lambda y: y % 2, "class 'cicada' has no training image"),
+        ("classes", lambda c: c[:2], "has label 2, but 2 classes"),
+        ("classes", lambda c: np.arange(3), "classes must be .* strings"),
+        ("classes", lambda c: c.astype(object), "array 'classes' cannot be read"),
+    ],
+)  # fmt: skip
+def test_npz_refused(tmp_path, arrays, name, replace, message):
+    array = arrays.pop(name)
+    if replace is not None:
+        arrays[name] = replace(array)
+    path = save(tmp_path / "insects.npz", arrays)
+    with pytest.raises(ValueError, match=message) as error:
+        load(path, imbalance=None)
+    assert str(path) in str(error.value)
+
+
+def test_npz_damaged(tmp_path, arrays):
+    path = save(tmp_path / "insects.npz", arrays)
+    whole = path.read_bytes()
+    for damaged in (b"", b"not an archive", whole[: len(whole) // 2]):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"insects\.npz is not an \.npz file, or it is cut off"):
+            load(path)
+    path.write_bytes(whole[:500] + bytes(255 - byte for byte in whole[500:510]) + whole[510:])
+    with pytest.raises(ValueError, match="array 'x_train' cannot be read"):
+        load(path)
+
+
+# --- folders ---------------------------------------------------------------------------------------------------------
+
+
+def write_images(folder, counts, size=(6, 4), mode="RGB", extension="png"):
+    """`counts` images for each class name; size is (width, height) as PIL has it."""
+    rng = np.random.default_rng(0)
+    for name, count in counts.items():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            pixels = Image.fromarray(rng.integers(256, size=(*size[::-1], 3), dtype=np.uint8))
+            pixels.convert(mode).save(folder / name / f"{i}.{extension}")
+
+
+@pytest.fixture
+def birds(tmp_path):
+    write_images(tmp_path / "birds" / "train", {"owl": 2, "kiwi": 9})
+    write_images(tmp_path / "birds" / "test", {"owl": 1, "kiwi": 1})
+    return tmp_path / "birds"
+
+
+def test_folder_as_it_is(birds):
+    (birds / "train" / ".ipynb_checkpoints").mkdir()
+    (birds / "train" / "owl" / "notes.txt").write_text("no image")
+    loaded = load(birds, imbalance=None)
+    assert loaded.name == "birds" and loaded.class_names == ("kiwi", "owl")
+    assert loaded.class_counts.tolist() == [9, 2] and loaded.test.labels.tolist() == [0, 1]
+    files = [*sorted((birds / "train" / "kiwi").iterdir()), *sorted((birds / "train" / "owl").glob("*.png"))]
+    expected = np.stack([np.asarray(Image.open(file)) for file in files])
+    assert torch.equal(loaded.train.images.permute(0, 2, 3, 1), torch.from_numpy(expected))
+    assert loaded.options == {"path": str(birds), "imbalance": None, "kind": "exp", "seed": 0, "size": None}
+
+
+def test_folder_thinned_out_reads_only_the_images_it_keeps(birds):
+    kept = cao_subset(np.array([0] * 9 + [1] * 2), [9, 1], seed=4)[-1] - 9
+    (birds / "train" / "owl" / f"{1 - kept}.png").write_bytes(b"never opened")
+    loaded = load(str(birds), imbalance=9 / 1.5, seed=4)
+    assert loaded.class_counts.tolist() == [9, 1]
+    assert torch.equal(
+        loaded.train.images[-1].permute(1, 2, 0),
+        torch.from_numpy(np.array(Image.open(birds / "train" / "owl" / f"{kept}.png"))),
+    )
+
+
+@pytest.mark.parametrize("mode_and_extension", ["L png", "RGBA png", "P png", "1 bmp", "L JPG"])
+def test_folder_turns_every_mode_into_rgb(birds, mode_and_extension):
+    mode, extension = mode_and_extension.split()
+    write_images(birds / "train", {"emu": 1}, mode=mode, extension=extension)
+    write_images(birds / "test", {"emu": 1})
+    loaded = load(birds, imbalance=None)
+    expected = np.array(Image.open(birds / "train" / "emu" / f"0.{extension}").convert("RGB"))
+    assert torch.equal(loaded.train.images[0].permute(1, 2, 0), torch.from_numpy(expected))
+
+
+def test_folder_resizes_the_shorter_side_and_crops_the_centre(birds):
+    write_images(birds / "train", {"owl": 3}, size=(20, 31))
+    write_images(birds / "test", {"owl": 1}, size=(9, 5))
+    with pytest.raises(ValueError, match=r"0\.png has 4 x 6 pixels .*0\.png has 31 x 20; pass size="):
+        load(birds, imbalance=None)
+    loaded = load(birds, imbalance=None, size=8)
+    assert loaded.train.images.shape[1:] == loaded.test.images.shape[1:] == (3, 8, 8)
+    oracle = v2.Compose([v2.Resize(8), v2.CenterCrop(8), v2.PILToTensor()])
+    assert torch.equal(loaded.train.images[9], oracle(Image.open(birds / "train" / "owl" / "0.png")))
+    with pytest.raises(ValueError, match="size=0"):
+        load(birds, size=0)
+
+
+def test_folder_names_the_unreadable_image(birds):
+    broken = birds / "test" / "owl" / "0.png"
+    broken.write_bytes(broken.read_bytes()[:40])
+    with pytest.raises(ValueError, match=re.escape(f"{broken} cannot be read as an image")):
+        load(birds, imbalance=None)
+
+
+def test_folder_needs_every_class_in_both_parts(birds, tmp_path):
+    write_images(birds / "test", {"emu": 1})
+    with pytest.raises(ValueError, match=r"class 'emu' is in .*test but not in .*train"):
+        load(birds, imbalance=None)
+    (birds / "train" / "emu").mkdir()
+    with pytest.raises(ValueError, match=r"emu has no image; images end in \.jpg"):
+        load(birds, imbalance=None)
+    (tmp_path / "empty" / "train").mkdir(parents=True)
+    with pytest.raises(ValueError, match="no class folders"):
+        load(tmp_path / "empty")
+
+
+def test_folder_with_too_few_images_for_the_profile(birds):
+    with pytest.raises(ValueError, match=r"class 1 \('owl'\) has 2 images, the long tail needs 4"):
+        load(birds, imbalance=2)
+
+
+# --- nothing touches the global generators ---------------------------------------------------------------------------
+
+
+def test_loading_leaves_the_global_generators_alone(tmp_path, arrays, birds):
+    def states():
+        name, keys, *rest = np.random.get_state()
+        return random.getstate(), (name, keys.tobytes(), *rest), torch.get_rng_state().numpy().tobytes()
+
+    before = states()
+    load("shapes-lt", max_count=20, imbalance=2, test_count=2, seed=1)
+    load(save(tmp_path / "insects.npz", arrays), imbalance=10, seed=1)
+    load(birds, imbalance=5, seed=1, size=4)
+    assert states() == before
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "total", "largest", "smallest"),
+    [
+        ("imagenet-lt", 1000, 115_846, 1280, 5), ("inat18", 8142, 437_513, 1000, 2),
+        ("places-lt", 365, 62_500, 4980, 5),
+    ],
+)  # fmt: skip
+def test_benchmark_class_counts(name, classes, total, largest, smallest):
+    counts = benchmark_class_counts(name)
+    assert counts.dtype == torch.int64 and counts.shape == (classes,)
+    assert (counts.sum(), counts.max(), counts.min()) == (total, largest, smallest)
+
+
+def test_benchmark_class_counts_of_an_unknown_benchmark():
+    with pytest.raises(ValueError, match="unknown benchmark 'inat2018'; did you mean 'inat18'"):
+        benchmark_class_counts("inat2018")
+
+
+def test_an_installed_package_finds_its_own_tables_and_the_users_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(places, "PACKAGE", tmp_path / "site-packages" / "ltlab")
+    monkeypatch.delenv("LTLAB_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert places.download_folder() == tmp_path / "cache" / "ltlab"
+    with pytest.raises(FileNotFoundError, match="no class-count tables"):
+        benchmark_class_counts("inat18")
+    tables = tmp_path / "site-packages" / "ltlab" / "_files" / "class_counts"
+    tables.mkdir(parents=True)
+    (tables / "inat18_class_counts.csv").write_text("class_id,count,name\n0,3,Bellis perennis\n")
+    assert benchmark_class_counts("inat18").tolist() == [3]
+
+
+def test_the_download_folder_is_the_first_that_is_given(tmp_path, monkeypatch):
+    monkeypatch.setenv("LTLAB_DATA", str(tmp_path / "named"))
+    assert places.download_folder(tmp_path / "root") == tmp_path / "root"
+    assert places.download_folder() == tmp_path / "named"
+    monkeypatch.delenv("LTLAB_DATA")
+    assert places.download_folder() == places.checkout() / "data" / "downloads"
+
+
+# --- CIFAR: downloads and damaged files, on an archive of six tiny batches -------------------------------------------
+
+
+def md5(content):
+    return hashlib.md5(content).hexdigest()
+
+
+def tiny_cifar():
+    """A CIFAR of 40 training and 8 test images: its archive, and the torchvision class with the fitting md5."""
+    rng = np.random.default_rng(0)
+    files = {"meta": pickle.dumps({"names": ["cat", "dog"]})}
+    for name in ("a", "b", "c", "d", "e", "test"):
+        pixels = rng.integers(256, size=(8, 3072), dtype=np.uint8)
+        files[name] = pickle.dumps({"data": pixels, "labels": [0, 1] * 4})
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as tar:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(f"tiny/{name}")
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+
+    class Tiny(CIFAR10):
+        base_folder, filename, tgz_md5 = "tiny", "tiny.tar.gz", md5(stream.getvalue())
+        train_list = tuple([name, md5(files[name])] for name in "abcde")
+        test_list = (["test", md5(files["test"])],)
+        meta = {"filename": "meta", "key": "names", "md5": md5(files["meta"])}  # noqa: RUF012
+
+    return stream.getvalue(), Tiny, files
+
+
+ARCHIVE, Tiny, FILES = tiny_cifar()
+
+
+@pytest.fixture
+def server():
+    """An HTTP server with the archive at /whole, half of it at /cut, another file at /other, and 404 elsewhere."""
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            body = {"/whole": ARCHIVE, "/cut": ARCHIVE[: len(ARCHIVE) // 2], "/other": b"a page"}.get(self.path)
+            if body is None:
+                return self.send_error(404)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(ARCHIVE) if self.path == "/cut" else len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield f"http://127.0.0.1:{http.server_port}", asked
+        http.shutdown()
+
+
+def test_cifar_comes_from_the_first_mirror_that_has_it(tmp_path, server):
+    url, asked = server
+    root = tmp_path / "new" / "root"
+    mirrors = [f"{url}/{name}" for name in ("missing", "cut", "other", "whole", "never")]
+    train, test, names = cifar.read_cifar(Tiny, root, mirrors)
+    assert asked == ["/missing", "/cut", "/other", "/whole"]
+    assert (len(train), len(test), names) == (40, 8, ("cat", "dog"))
+    pixels = np.concatenate([pickle.loads(FILES[name])["data"] for name in "abcde"])
+    assert np.array_equal(train.images.flatten(1).numpy(), pixels) and train.labels.tolist() == [0, 1] * 20
+    assert sorted(path.name for path in root.iterdir()) == ["tiny", "tiny.tar.gz"]
+    cifar.read_cifar(Tiny, root, mirrors)
+    assert len(asked) == 4  # the second time nothing is asked for
+
+
+def test_cifar_without_a_mirror_says_why_and_what_to_do(tmp_path, server):
+    url, _ = server
+    closed = "http://127.0.0.1:9/tiny.tar.gz"
+    with pytest.raises(ConnectionError) as error:
+        cifar.read_cifar(Tiny, tmp_path, [f"{url}/missing", closed, f"{url}/cut", "nonsense"])
+    message = str(error.value)
+    for part in (f"{url}/missing: HTTP Error 404", closed, f"{url}/cut: sent {len(ARCHIVE) // 2:,} bytes", "nonsense: ",
+                 Tiny.tgz_md5, str(tmp_path), "LTLAB_DATA"):  # fmt: skip
+        assert part in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cifar_unpacks_an_archive_that_was_put_there_by_hand(tmp_path):
+    (tmp_path / "tiny.tar.gz").write_bytes(ARCHIVE)
+    assert len(cifar.read_cifar(Tiny, tmp_path, [])[0]) == 40
+
+
+@pytest.mark.parametrize("content", [ARCHIVE[:-1], b""])
+def test_cifar_never_touches_a_damaged_archive(tmp_path, server, content):
+    url, asked = server
+    archive = tmp_path / "tiny.tar.gz"
+    archive.write_bytes(content)
+    with pytest.raises(ValueError, match=re.escape(f"{archive} is damaged") + ".*Delete it"):
+        cifar.read_cifar(Tiny, tmp_path, [f"{url}/whole"])
+    assert archive.read_bytes() == content and asked == []
+
+
+@pytest.mark.parametrize("name", ["a", "test", "meta"])
+def test_cifar_names_the_damaged_or_missing_file(tmp_path, server, name):
+    url, asked = server
+    (tmp_path / "tiny").mkdir()
+    for file, content in FILES.items():
+        (tmp_path / "tiny" / file).write_bytes(content)
+    bad = tmp_path / "tiny" / name
+    bad.write_bytes(FILES[name][:-1])
+    with pytest.raises(ValueError, match=re.escape(f"{bad} is damaged") + ".*delete the folder"):
+        cifar.read_cifar(Tiny, tmp_path, [f"{url}/whole"])
+    assert bad.read_bytes() == FILES[name][:-1]
+    bad.unlink()
+    with pytest.raises(ValueError, match=re.escape(f"{bad} is missing")):
+        cifar.read_cifar(Tiny, tmp_path, [f"{url}/whole"])
+    assert not bad.exists() and asked == []
+
+
+def test_every_cifar_has_mirrors_that_end_in_the_original():
+    for name, dataset in cifar.CIFAR.items():
+        assert name in DATA_SETS
+        assert cifar.MIRRORS[name][-1] == dataset.url
+        assert all(url.endswith("/" + dataset.filename) for url in cifar.MIRRORS[name])
+
+
+# --- CIFAR: the official files ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cifar_root():
+    root = os.environ.get("LTLAB_DATA")
+    if root and all((Path(root) / dataset.base_folder).is_dir() for dataset in cifar.CIFAR.values()):
+        return root
+    missing = f"no CIFAR-10 and CIFAR-100 under LTLAB_DATA={root}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{missing}; continuous integration has to provide them")
+    pytest.skip(missing)
+
+
+@pytest.mark.cifar
+def test_cifar10_lt_is_image_for_image_the_published_subset(cifar_root):
+    loaded = load("cifar10-lt", root=cifar_root)
+    assert loaded.class_counts.tolist() == long_tail_counts(10, 5000, 100)
+    assert len(loaded.test) == 10_000 and loaded.class_names[:2] == ("airplane", "automobile")
+    pixels = loaded.train.images.permute(0, 2, 3, 1).contiguous().numpy()
+    assert hashlib.sha256(pixels).hexdigest() == "57e15073801aadc43dbe9100895fcc5ccc594959b08d11d4a5a25112e6946b60"
+    whole = load("cifar10-lt", imbalance=None)
+    assert len(whole.train) == 50_000
+    indices = long_tail_subset(whole.train.labels, long_tail_counts(10, 5000, 100), seed=0).numpy()
+    assert hashlib.sha256(indices).hexdigest() == "4bf45bff8878d2786e47dccd702f96ff33b2b11d8c7da3b5015f10937290f866"
+    assert np.array_equal(indices, cao_subset(whole.train.labels.numpy(), long_tail_counts(10, 5000, 100), seed=0))
+
+
+@pytest.mark.cifar
+def test_cifar100_lt_has_the_published_size(cifar_root):
+    loaded = load("cifar100-lt", imbalance=50, root=cifar_root)
+    assert len(loaded.train) == 12_608 and loaded.class_counts.tolist() == long_tail_counts(100, 500, 50)
+    assert len(loaded.class_names) == 100 and loaded.class_names[0] == "apple"

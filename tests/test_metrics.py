@@ -1,0 +1,339 @@
+"""Metrics against loops over the images, and their limit cases."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ltlab.metrics import (
+    class_groups,
+    confusion_matrix,
+    expected_calibration_error,
+    group_accuracy,
+    per_class_accuracy,
+    top1_error,
+)
+
+CIFAR10_LT_100 = [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
+CIFAR100_LT_100 = [int(500 * 0.01 ** (j / 99)) for j in range(100)]
+
+METRICS = [
+    top1_error,
+    per_class_accuracy,
+    confusion_matrix,
+    expected_calibration_error,
+    lambda logits, labels: group_accuracy(logits, labels, [200, 50, 5]),
+]
+every_metric = pytest.mark.parametrize(
+    "metric", METRICS, ids=["top1_error", "per_class_accuracy", "confusion_matrix", "ece", "group_accuracy"]
+)
+
+
+@st.composite
+def predictions(draw):
+    """Logits (N, C) and labels (N,) of a classifier that is right more often than not."""
+    n, c, seed = draw(st.integers(1, 60)), draw(st.integers(1, 7)), draw(st.integers(0, 2**32 - 1))
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(c, (n,), generator=generator)
+    logits = torch.randn(n, c, generator=generator, dtype=torch.float64)
+    return logits + 1.5 * torch.nn.functional.one_hot(labels, c), labels
+
+
+def loop_confusion(logits, labels):
+    """Counts of (true, predicted) by a loop over the images."""
+    matrix = [[0] * logits.shape[1] for _ in range(logits.shape[1])]
+    for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
+        matrix[label][row.index(max(row))] += 1
+    return matrix
+
+
+def loop_calibration_error(logits, labels, bins):
+    """The definition, bin by bin, in Python floats."""
+    total = 0.0
+    images = []
+    for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
+        powers = [math.exp(z - max(row)) for z in row]
+        images.append((max(powers) / math.fsum(powers), row.index(max(row)) == label))
+    for m in range(1, bins + 1):
+        members = [(p, right) for p, right in images if (m - 1) / bins < p <= m / bins or (m == 1 and p == 0)]
+        if members:
+            accuracy = sum(right for _, right in members) / len(members)
+            confidence = math.fsum(p for p, _ in members) / len(members)
+            total += len(members) / len(images) * abs(accuracy - confidence)
+    return total
+
+
+def logits_of(confidences, right):
+    """Two-class logits whose softmax gives these confidences (above 1/2), all labels 0."""
+    p = torch.tensor(confidences, dtype=torch.float64)
+    predicted = torch.where(torch.tensor(right), 0, 1)
+    logits = torch.stack([1 - p, p], dim=1).log()
+    logits = torch.where(predicted[:, None] == 0, logits.flip(1), logits)
+    return logits, torch.zeros(len(p), dtype=torch.int64)
+
+
+# --- right or wrong --------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(predictions())
+def test_confusion_matrix_is_the_count_of_a_loop(sample):
+    logits, labels = sample
+    matrix = confusion_matrix(logits, labels)
+    assert matrix.tolist() == loop_confusion(logits, labels)
+    assert matrix.dtype == torch.int64
+
+
+@settings(deadline=None)
+@given(predictions())
+def test_error_and_accuracy_follow_from_the_confusion_matrix(sample):
+    logits, labels = sample
+    matrix = confusion_matrix(logits, labels)
+    assert matrix.sum() == len(labels)
+    assert torch.equal(matrix.sum(dim=1), torch.bincount(labels, minlength=logits.shape[1]))
+    assert torch.equal(matrix.sum(dim=0), torch.bincount(logits.argmax(dim=1), minlength=logits.shape[1]))
+    assert top1_error(logits, labels) == (len(labels) - matrix.trace().item()) / len(labels)
+    accuracy = per_class_accuracy(logits, labels)
+    expected = matrix.diagonal().double() / matrix.sum(dim=1)
+    assert accuracy.dtype == torch.float64
+    assert torch.equal(accuracy.isnan(), expected.isnan())
+    assert torch.equal(accuracy.nan_to_num(2), expected.nan_to_num(2))
+
+
+@settings(deadline=None)
+@given(predictions(), st.randoms(use_true_random=False))
+def test_the_order_of_images_does_not_matter(sample, rng):
+    logits, labels = sample
+    order = list(range(len(labels)))
+    rng.shuffle(order)
+    mixed = logits[order], labels[order]
+    assert top1_error(*mixed) == top1_error(logits, labels)
+    assert torch.equal(confusion_matrix(*mixed), confusion_matrix(logits, labels))
+    assert expected_calibration_error(*mixed) == pytest.approx(expected_calibration_error(logits, labels), abs=1e-12)
+
+
+def test_error_is_a_share_of_the_images():
+    logits = torch.eye(4)
+    assert top1_error(logits, [0, 1, 2, 3]) == 0.0
+    assert top1_error(logits, [1, 2, 3, 0]) == 1.0
+    assert top1_error(logits, [0, 1, 2, 0]) == 0.25
+    assert isinstance(top1_error(logits, [0, 1, 2, 3]), float)
+
+
+def test_ties_go_to_the_first_class():
+    assert confusion_matrix(torch.zeros(2, 3), [0, 2]).tolist() == [[1, 0, 0], [0, 0, 0], [1, 0, 0]]
+
+
+def test_accuracy_of_an_absent_class_is_nan():
+    accuracy = per_class_accuracy(torch.eye(3)[[0, 2, 1]], [0, 2, 2])
+    assert accuracy[[0, 2]].tolist() == [1.0, 0.5]
+    assert accuracy[1].isnan()
+
+
+def test_num_classes_adds_absent_classes():
+    logits, labels = torch.eye(2), [0, 0]
+    accuracy = per_class_accuracy(logits, labels, num_classes=4)
+    assert accuracy[0] == 0.5
+    assert accuracy[1:].isnan().tolist() == [True] * 3
+    assert confusion_matrix(logits, labels, num_classes=3).tolist() == [[1, 1, 0], [0, 0, 0], [0, 0, 0]]
+    assert torch.equal(confusion_matrix(logits, labels, num_classes=2), confusion_matrix(logits, labels))
+
+
+@every_metric
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_logits_of_any_float_type_with_gradient_and_labels_of_any_kind(metric, dtype):
+    logits = torch.tensor([[2.0, 0, 1], [0, 1, 0], [0, 4, 1]], dtype=dtype)
+    frozen = np.array([0, 1, 2])
+    frozen.flags.writeable = False
+    expected = str(metric(logits, torch.tensor([0, 1, 2])))
+    assert str(metric(logits.clone().requires_grad_(), [0, 1, 2])) == expected
+    assert str(metric(logits, frozen)) == expected
+    assert str(metric(logits, torch.tensor([0, 1, 2], dtype=torch.uint8))) == expected
+
+
+@every_metric
+def test_a_class_ruled_out_by_minus_infinity_is_allowed(metric):
+    labels = [0, 1]
+    masked = torch.tensor([[1.0, 0, -math.inf], [0, 2, -math.inf]])
+    assert str(metric(masked, labels)) == str(metric(masked.clamp(min=-1e4), labels))
+
+
+# --- for whom --------------------------------------------------------------------------------------------------------
+
+
+def test_groups_at_their_bounds():
+    groups = class_groups([101, 100, 20, 19, 0])
+    assert groups["many"].tolist() == [True, False, False, False, False]
+    assert groups["medium"].tolist() == [False, True, True, False, False]
+    assert groups["few"].tolist() == [False, False, False, True, True]
+    assert list(groups) == ["many", "medium", "few"]
+
+
+def test_groups_of_cifar_lt():
+    assert {name: int(group.sum()) for name, group in class_groups(CIFAR100_LT_100).items()} == {
+        "many": 35, "medium": 35, "few": 30,
+    }  # fmt: skip
+    assert [int(group.sum()) for group in class_groups(CIFAR10_LT_100).values()] == [8, 2, 0]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(0, 300), min_size=1, max_size=30),
+    st.tuples(st.integers(0, 200), st.integers(0, 200)).map(sorted),
+)
+def test_every_class_is_in_exactly_one_group(counts, bounds):
+    few, many = bounds
+    for convert in (list, np.array, torch.tensor):
+        groups = class_groups(convert(counts), many=many, few=few)
+        assert torch.stack(list(groups.values())).sum(dim=0).tolist() == [1] * len(counts)
+
+
+def test_few_shot_accuracy_of_cifar10_lt_is_nan():
+    labels = torch.arange(10).repeat(3)
+    accuracy = group_accuracy(torch.eye(10)[labels], labels, CIFAR10_LT_100)
+    assert accuracy["many"] == accuracy["medium"] == 1.0
+    assert math.isnan(accuracy["few"])
+    assert all(isinstance(value, float) for value in accuracy.values())
+
+
+def test_group_accuracy_is_a_mean_over_classes_not_images():
+    labels = torch.tensor([0] * 9 + [1] + [2])
+    predicted = torch.tensor([0] * 9 + [2] + [2])  # class 0 all right, class 1 all wrong, class 2 all right
+    accuracy = group_accuracy(torch.eye(3)[predicted], labels, [500, 400, 30])
+    assert accuracy["many"] == 0.5
+    assert accuracy["medium"] == 1.0
+
+
+@settings(deadline=None)
+@given(st.integers(1, 5), st.integers(0, 2**32 - 1))
+def test_on_a_balanced_set_group_accuracy_is_the_share_of_images(images_per_class, seed):
+    generator = torch.Generator().manual_seed(seed)
+    counts = torch.tensor([500, 101, 100, 20, 19, 2])
+    labels = torch.arange(6).repeat(images_per_class)
+    logits = torch.randn(len(labels), 6, generator=generator)
+    accuracy = group_accuracy(logits, labels, counts)
+    for name, group in class_groups(counts).items():
+        chosen = group[labels]
+        assert accuracy[name] == pytest.approx(1 - top1_error(logits[chosen], labels[chosen]), abs=1e-12)
+    assert sum(accuracy.values()) / 3 == pytest.approx(1 - top1_error(logits, labels), abs=1e-12)
+
+
+def test_classes_without_test_images_are_left_out_of_their_group():
+    accuracy = group_accuracy(torch.eye(3)[[0, 0]], [0, 0], [500, 400, 30])
+    assert accuracy["many"] == 1.0
+    assert math.isnan(accuracy["medium"])
+    assert math.isnan(accuracy["few"])
+
+
+def test_bounds_of_ones_own():
+    accuracy = group_accuracy(torch.eye(3)[[0, 1, 1]], [0, 1, 2], [30, 20, 10], many=25, few=15)
+    assert accuracy == {"many": 1.0, "medium": 1.0, "few": 0.0}
+
+
+# --- how confidently -------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(predictions(), st.integers(1, 20))
+def test_calibration_error_is_the_definition(sample, bins):
+    logits, labels = sample
+    expected = loop_calibration_error(logits, labels, bins)
+    assert expected_calibration_error(logits, labels, bins) == pytest.approx(expected, abs=1e-12)
+
+
+def test_calibration_limits():
+    sure = 1000 * torch.eye(5)
+    assert expected_calibration_error(sure, [0, 1, 2, 3, 4]) == 0.0
+    assert expected_calibration_error(sure, [1, 2, 3, 4, 0]) == 1.0
+    assert isinstance(expected_calibration_error(sure, [0, 1, 2, 3, 4]), float)
+
+
+def test_confidences_that_hold_are_calibrated():
+    logits, labels = logits_of([0.75] * 4 + [0.6] * 5, [True] * 3 + [False] + [True] * 3 + [False] * 2)
+    assert expected_calibration_error(logits, labels) == pytest.approx(0, abs=1e-12)
+
+
+def test_gaps_of_opposite_sign_cancel_within_a_bin_only():
+    logits, labels = logits_of([0.9, 0.7], [False, True])  # gaps -0.9 and +0.3
+    assert expected_calibration_error(logits, labels, bins=15) == pytest.approx((0.9 + 0.3) / 2)
+    assert expected_calibration_error(logits, labels, bins=1) == pytest.approx(abs(0.5 - 0.8))
+
+
+@pytest.mark.parametrize("other, shares_the_bin", [(0.499, True), (0.501, False)])
+def test_a_confidence_on_an_edge_belongs_to_the_bin_below(other, shares_the_bin):
+    probabilities = torch.tensor([[0.5, 0.5, 0.0], [other, 0.3, 0.7 - other]], dtype=torch.float64)
+    right, wrong = 1 - 0.5, other  # the gaps of the right first and the wrong second image, of opposite sign
+    expected = abs(right - wrong) / 2 if shares_the_bin else (right + wrong) / 2
+    error = expected_calibration_error(probabilities.log(), [0, 1], bins=4)
+    assert error == pytest.approx(expected, abs=1e-12)
+
+
+def test_calibration_depends_on_the_scale_of_the_logits_and_error_does_not():
+    logits, labels = torch.tensor([[2.0, 0], [0, 2], [2, 0]]), [0, 1, 1]
+    assert top1_error(3 * logits, labels) == top1_error(logits, labels)
+    assert expected_calibration_error(3 * logits, labels) > expected_calibration_error(logits, labels) + 0.05
+
+
+# --- bad input -------------------------------------------------------------------------------------------------------
+
+
+@every_metric
+@pytest.mark.parametrize(
+    "logits, labels, message",
+    [
+        (torch.zeros(0, 3), [], r"logits must be \(N, C\)"),
+        (torch.zeros(3), [0, 1, 2], r"logits must be \(N, C\)"),
+        (torch.zeros(2, 0), [0, 0], r"logits must be \(N, C\)"),
+        (torch.zeros(2, 3), [0], r"labels must be \(2,\)"),
+        (torch.zeros(2, 3), [[0], [1]], r"labels must be \(2,\)"),
+        (torch.zeros(2, 3), [0.0, 1.0], "labels must be integer"),
+        (torch.zeros(2, 3), [True, False], "labels must be integer"),
+        (torch.zeros(2, 3), [0, 3], "labels must lie in 0 .. 2.* got 0 .. 3"),
+        (torch.zeros(2, 3), [-1, 1], "labels must lie in 0 .. 2.* got -1 .. 1"),
+        (torch.tensor([[0.0, 0, 0], [0, math.nan, 1]]), [0, 1], "got nan in row 1"),
+        (torch.tensor([[0.0, math.inf, 0], [0, 0, 1]]), [0, 1], "got inf in row 0"),
+        (torch.full((2, 3), -math.inf), [0, 1], "got -inf in row 0"),
+    ],
+)
+def test_bad_logits_and_labels(metric, logits, labels, message):
+    with pytest.raises(ValueError, match=message):
+        metric(logits, labels)
+
+
+@every_metric
+def test_logits_must_be_a_tensor(metric):
+    with pytest.raises(TypeError, match="logits must be a tensor"):
+        metric([[0.0, 1.0, 2.0]], [0])
+
+
+@pytest.mark.parametrize("metric", [per_class_accuracy, confusion_matrix])
+@pytest.mark.parametrize("num_classes", [2, 0, -1, 3.5])
+def test_bad_num_classes(metric, num_classes):
+    with pytest.raises(ValueError, match="num_classes must be an integer of at least 3"):
+        metric(torch.eye(3), [0, 1, 2], num_classes=num_classes)
+
+
+@pytest.mark.parametrize("bins", [0, -1, 1.5])
+def test_bad_bins(bins):
+    with pytest.raises(ValueError, match="bins must be an integer"):
+        expected_calibration_error(torch.eye(3), [0, 1, 2], bins=bins)
+
+
+@pytest.mark.parametrize("counts", [[], [[1, 2]], 3, [3, -1], [3.0, math.nan]])
+def test_bad_class_counts(counts):
+    with pytest.raises(ValueError, match="class_counts"):
+        class_groups(counts)
+
+
+def test_class_counts_of_another_data_set():
+    with pytest.raises(ValueError, match="class_counts must hold one count per column of logits, 3, got 10"):
+        group_accuracy(torch.eye(3), [0, 1, 2], CIFAR10_LT_100)
+
+
+@pytest.mark.parametrize("many, few", [(20, 100), (math.nan, 20)])
+def test_bounds_the_wrong_way_round(many, few):
+    with pytest.raises(ValueError, match="few must be at most many"):
+        class_groups([1, 2, 3], many=many, few=few)
