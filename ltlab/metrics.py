@@ -223,7 +223,7 @@ def _check(logits: Tensor, labels: Sequence[int] | Tensor) -> tuple[Tensor, Tens
     if not largest.isfinite().all():
         row = (~largest.isfinite()).int().argmax().item()
         raise ValueError(f"logits must have a finite largest value per row, got {largest[row]} in row {row}")
-    return logits.detach(), labels
+    return logits, labels
 
 
 def _check_num_classes(num_classes: int | None, logits: Tensor) -> int:

@@ -70,6 +70,25 @@ class Net(nn.Module):
         return self.classifier(self.pool(self.features(images)))    # (N, C)
 
 
+class CosineClassifier(nn.Module):
+    """Logits that are cosines between features and class weights (the normalised classifier of LDAM).
+
+        z_c = <x, w_c> / (|x| |w_c|)   in [-1, 1]
+
+    Shapes: x (N, K) -> (N, C); `weight` is (C, K), as a Linear's. The temperature belongs to the loss.
+    A feature of zeros gets logits of zeros.
+
+    Source: Cao et al., NeurIPS 2019; Wang et al., "NormFace", ACM MM 2017.
+    """
+
+    def __init__(self, in_features: int, num_classes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_classes, in_features).uniform_(-1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(F.normalize(x), F.normalize(self.weight))
+
+
 def _conv(in_channels: int, out_channels: int, stride: int = 1, size: int = 3) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, size, stride, padding=size // 2, bias=False),
@@ -137,16 +156,21 @@ def resnet32(num_classes: int, mean: Tensor | None = None, std: Tensor | None = 
 
 
 MODELS: dict[str, Callable[..., Net]] = {"small_net": small_net, "resnet32": resnet32}
+CLASSIFIERS: dict[str, Callable[[int, int], nn.Module]] = {"linear": nn.Linear, "cosine": CosineClassifier}
 
 
-def build(name: str, num_classes: int, images: Tensor | None = None) -> Net:
+def build(name: str, num_classes: int, images: Tensor | None = None, *, classifier: str = "linear") -> Net:
     """Build a model by name, normalising by the channel statistics of the training `images` (uint8 (N, 3, H, W)).
 
     Raises:
-        ValueError: an unknown name; the nearest known ones are named.
+        ValueError: an unknown model or classifier; the nearest known one is named.
     """
     mean, std = channel_statistics(images) if images is not None else (None, None)
-    return look_up("model", name, MODELS)(num_classes, mean, std)
+    model = look_up("model", name, MODELS)(num_classes, mean, std)
+    make = look_up("classifier", classifier, CLASSIFIERS)
+    if classifier != "linear":
+        model.classifier = make(model.classifier.in_features, num_classes)
+    return model
 
 
 def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:

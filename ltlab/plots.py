@@ -279,7 +279,7 @@ def _dress(ax: Axes, *, xlabel: str | None = None, ylabel: str | None = None) ->
 
 
 def _vector(name: str, values: Any) -> np.ndarray:
-    values = np.asarray(values)
+    values = np.asarray(values, dtype=float)
     if values.ndim != 1 or not values.size or not (np.isfinite(values) & (values >= 0)).all():
         raise ValueError(f"{name} of shape {values.shape} must be a vector of one number of at least 0 per class")
     return values

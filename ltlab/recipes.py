@@ -9,12 +9,12 @@ the command line, the notebooks, the comparison tables and the tests all say wha
     loss        what a mistake costs    a loss module, or a function of the class counts that returns one
 
 What a recipe leaves open (how many epochs, which network, which learning rate) the data's `Protocol` fills in: the
-paper's 200 epochs of ResNet-32 on CIFAR, 20 epochs of a small net on shapes-lt. So one recipe serves every data set,
+paper's 200 epochs of ResNet-32 on CIFAR, 30 epochs of a small net on shapes-lt. So one recipe serves every data set,
 and `recipe.resolve(CIFAR)` shows what exactly will run.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import accumulate, groupby
@@ -22,8 +22,28 @@ from itertools import accumulate, groupby
 import pandas as pd
 from torch import nn
 
-from .losses import CrossEntropyLoss
+from .losses import (
+    BalancedSoftmaxLoss,
+    CDTLoss,
+    ClassBalancedFocalLoss,
+    ClassBalancedLoss,
+    CostSensitiveLoss,
+    CrossEntropyLoss,
+    EqualizationLoss,
+    FocalLoss,
+    LabelAwareSmoothingLoss,
+    LabelSmoothingLoss,
+    LDAMLoss,
+    LogitAdjustedLoss,
+)
 from .names import look_up
+from .samplers import (
+    PowerSampler,
+    ProgressivelyBalancedSampler,
+    RandomOverSampler,
+    RandomUnderSampler,
+    ReversedSampler,
+)
 
 # --- schedules: the learning rate as a function of time --------------------------------------------------------------
 
@@ -117,10 +137,10 @@ CIFAR = Protocol(
 SHAPES = Protocol(
     name="shapes-lt",
     model="small_net",
-    epochs=20,
-    batch_size=64,
+    epochs=30,
+    batch_size=32,
     weight_decay=5e-4,
-    schedules={"base": OneCycle(lr=0.1)},
+    schedules={"base": OneCycle(lr=0.05)},
     crop_padding=2,
 )
 
@@ -139,7 +159,7 @@ class Stage:
 
     Args:
         epochs: how many; None takes `share` of the protocol's epochs.
-        share: 0.8 is 160 of CIFAR's 200 epochs and 16 of the 20 of shapes-lt. Ignored where `epochs` is given.
+        share: 0.8 is 160 of CIFAR's 200 epochs and 24 of the 30 of shapes-lt. Ignored where `epochs` is given.
         sampler: called as sampler(labels, seed=seed), and with epochs=... if it has such a parameter; for example
             `partial(PowerSampler, q=0.5)`. None: every image once per epoch, in a new order each epoch.
         foreground: its prepare(model, images, labels) is called once, at the stage's start, with the model of the
@@ -172,15 +192,21 @@ class Recipe:
     """A list of stages with a name.
 
     `Recipe(Stage(), name="ce")` is the whole of plain training. `protocol=None` takes the data's own.
+    `classifier="cosine"` gives the network the normalised classifier that LDAM needs, see `models.CosineClassifier`.
     """
 
-    def __init__(self, *stages: Stage, name: str = "custom", protocol: Protocol | None = None) -> None:
+    def __init__(
+        self, *stages: Stage, name: str = "custom", protocol: Protocol | None = None, classifier: str = "linear"
+    ) -> None:
         if not stages:
             raise ValueError("a recipe takes at least one Stage")
         for stage in stages:
             if not isinstance(stage, Stage):
                 raise TypeError(f"a recipe takes stages, not {stage!r}; write Recipe(Stage(...), Stage(...))")
-        self.stages, self.name, self.protocol = stages, name, protocol
+        self.stages, self.name, self.protocol, self.classifier = stages, name, protocol, classifier
+
+    def _with(self, stages: Sequence[Stage], protocol: Protocol) -> "Recipe":
+        return Recipe(*stages, name=self.name, protocol=protocol, classifier=self.classifier)
 
     def resolve(self, protocol: Protocol) -> "Recipe":
         """The recipe with everything that it left open filled in: epochs, schedules and, unless it has one, protocol.
@@ -192,12 +218,11 @@ class Recipe:
         stages = []
         for stage in self.stages:
             epochs = stage.epochs or max(1, round(stage.share * protocol.epochs))
-            if isinstance(stage.schedule, str) and stage.schedule not in protocol.schedules:
-                known = ", ".join(protocol.schedules)
-                raise ValueError(f"schedule={stage.schedule!r} is not one of {protocol.name}'s schedules: {known}")
-            schedule = protocol.schedules[stage.schedule] if isinstance(stage.schedule, str) else stage.schedule
+            schedule = stage.schedule
+            if isinstance(schedule, str):
+                schedule = look_up(f"schedule of {protocol.name}", schedule, protocol.schedules)
             stages.append(replace(stage, epochs=epochs, share=1.0, schedule=schedule))
-        return Recipe(*stages, name=self.name, protocol=protocol)
+        return self._with(stages, protocol)
 
     @property
     def epochs(self) -> int:
@@ -221,7 +246,7 @@ class Recipe:
             replace(stage, epochs=n, schedule=stage.schedule.scaled(k))
             for stage, n in zip(self.stages, lengths, strict=True)
         ]
-        return Recipe(*stages, name=self.name, protocol=self.protocol)
+        return self._with(stages, self.protocol)
 
     def spans(self) -> list[tuple[int, int]]:
         """For every stage of a resolved recipe, its offset in its schedule and the schedule's whole span, in epochs."""
@@ -248,7 +273,7 @@ class Recipe:
         """What makes two resolved recipes train alike, as text; checkpoints are compared by it."""
         protocol = {f"protocol.{k}": str(v) for k, v in vars(self.protocol).items() if k not in ("name", "schedules")}
         stages = self.table().T.to_dict()
-        return protocol | {f"stage {n}.{k}": str(v) for n, row in stages.items() for k, v in row.items()}
+        return protocol | {"classifier": self.classifier} | {f"stage {n}.{k}": str(v) for n, row in stages.items() for k, v in row.items()}
 
     def __str__(self) -> str:
         return f"recipe {self.name!r}\n{self.table().to_string()}"
@@ -275,6 +300,29 @@ RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in [
         Recipe(Stage(), name="ce"),
+        # re-weighting: what a mistake costs, from the first epoch on
+        Recipe(Stage(loss=CostSensitiveLoss), name="cs_ce"),
+        Recipe(Stage(loss=partial(CostSensitiveLoss, gamma=0.5)), name="cs_ce_smooth"),
+        Recipe(Stage(loss=FocalLoss(gamma=2.0)), name="focal"),
+        Recipe(Stage(loss=FocalLoss(gamma=2.0, form="softmax")), name="focal_softmax"),
+        Recipe(Stage(loss=partial(ClassBalancedLoss, beta=0.9999)), name="cb_ce"),
+        Recipe(Stage(loss=partial(ClassBalancedLoss, beta=0.9)), name="cb_ce_mild"),
+        Recipe(Stage(loss=partial(ClassBalancedFocalLoss, beta=0.9999, gamma=1.0)), name="cb_focal"),
+        Recipe(Stage(loss=BalancedSoftmaxLoss), name="balanced_softmax"),
+        Recipe(Stage(loss=partial(LogitAdjustedLoss, tau=1.0)), name="logit_adjusted"),
+        Recipe(Stage(loss=LDAMLoss), name="ldam", classifier="cosine"),
+        Recipe(Stage(loss=LabelSmoothingLoss(smoothing=0.1)), name="label_smoothing"),
+        Recipe(Stage(loss=LabelAwareSmoothingLoss), name="label_aware_smoothing"),
+        Recipe(Stage(loss=partial(CDTLoss, gamma=0.2)), name="cdt"),
+        Recipe(Stage(loss=EqualizationLoss), name="seql"),
+        # re-sampling: which image next, from the first epoch on
+        Recipe(Stage(sampler=RandomOverSampler), name="over_sampling"),
+        Recipe(Stage(sampler=RandomUnderSampler), name="under_sampling"),
+        Recipe(Stage(sampler=partial(PowerSampler, q=1.0)), name="instance_balanced"),
+        Recipe(Stage(sampler=partial(PowerSampler, q=0.5)), name="square_root"),
+        Recipe(Stage(sampler=partial(PowerSampler, q=0.0)), name="class_balanced"),
+        Recipe(Stage(sampler=ProgressivelyBalancedSampler), name="progressive"),
+        Recipe(Stage(sampler=ReversedSampler), name="reversed"),
     ]
 }
 

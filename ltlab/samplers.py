@@ -23,7 +23,7 @@ import torch
 from torch import Generator, Tensor
 from torch.utils.data import Sampler
 
-# --- class probabilities ------------------------------------------------------------------------------------
+# --- class probabilities ---------------------------------------------------------------------------------------------
 
 
 def class_probabilities(class_counts: Sequence[int] | Tensor, q: float) -> Tensor:
@@ -32,32 +32,46 @@ def class_probabilities(class_counts: Sequence[int] | Tensor, q: float) -> Tenso
         p_j = n_j^q / sum_i n_i^q
 
     q = 1: instance-balanced, every image equally likely (plain training); q = 1/2: square-root; q = 0:
-    class-balanced, p_j = 1/C; q = -1: reversed, the rarest class most often. Any finite q is allowed.
+    class-balanced, p_j = 1/C.
 
     Args:
         class_counts: (C,) images per class, all positive.
-        q: the sampling exponent.
+        q: the sampling exponent, at least 0.
 
     Returns:
         (C,) float64, sums to 1.
 
     Raises:
-        ValueError: `class_counts` is empty, not one-dimensional or not positive; `q` is not finite.
+        ValueError: `class_counts` is empty, not one-dimensional or not positive; `q` is negative or not finite.
 
     Source: Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR 2020,
-    eq. 1; for q = -1 Zhou et al., "BBN", CVPR 2020, section 4.2.
+    eq. 1.
     """
-    counts = _as_tensor(class_counts, dtype=torch.float64)
-    if counts.ndim != 1 or len(counts) == 0:
-        raise ValueError(f"class_counts must be C >= 1 counts in a row, got shape {tuple(counts.shape)}")
-    bad = ~(counts.isfinite() & (counts > 0))
-    if bad.any():
-        raise ValueError(f"class_counts must be positive, got {counts[bad][0]}; leave out empty classes")
-    if not math.isfinite(q):
-        raise ValueError(f"q must be a finite number, got {q}; 1 is instance-balanced, 0 class-balanced")
-    likeliest = counts.max() if q >= 0 else counts.min()
-    powers = (counts / likeliest) ** q  # p_j / p_likeliest: at most 1, so that no power overflows
+    if not 0 <= q < math.inf:
+        raise ValueError(f"q must be finite and at least 0, got {q}; for q = -1 take reversed_probabilities")
+    counts = _check_counts(class_counts)
+    powers = (counts / counts.max()) ** q  # p_j / p_largest: at most 1, so that no power overflows
     return powers / powers.sum()
+
+
+def reversed_probabilities(class_counts: Sequence[int] | Tensor) -> Tensor:
+    """Probability of drawing each class, inverse to its count: the rarest class most often.
+
+        p_j = n_j^-1 / sum_i n_i^-1
+
+    Args:
+        class_counts: (C,) images per class, all positive.
+
+    Returns:
+        (C,) float64, sums to 1.
+
+    Raises:
+        ValueError: `class_counts` as in `class_probabilities`.
+
+    Source: Zhou et al., "BBN: Bilateral-Branch Network with Cumulative Learning", CVPR 2020, section 4.2.
+    """
+    inverse = 1 / _check_counts(class_counts)
+    return inverse / inverse.sum()
 
 
 def progressive_probabilities(class_counts: Sequence[int] | Tensor, progress: float) -> Tensor:
@@ -114,7 +128,7 @@ def switched_probabilities(class_counts: Sequence[int] | Tensor, epoch: int, swi
     return class_probabilities(class_counts, q=1 if epoch < switch else 0)
 
 
-# --- one epoch, many processes ------------------------------------------------------------------------------
+# --- one epoch, many processes ---------------------------------------------------------------------------------------
 
 
 class EpochSampler(Sampler[int]):
@@ -226,7 +240,7 @@ class ImagesByClass:
         return dealt[torch.randperm(len(dealt), generator=generator)]
 
 
-# --- every image once ---------------------------------------------------------------------------------------
+# --- every image once ------------------------------------------------------------------------------------------------
 
 
 class ShuffledSampler(EpochSampler):
@@ -249,7 +263,7 @@ class ShuffledSampler(EpochSampler):
         return torch.randperm(self.num_samples, generator=generator)
 
 
-# --- first a class, then one of its images ------------------------------------------------------------------
+# --- first a class, then one of its images ---------------------------------------------------------------------------
 
 
 class ClassSampler(EpochSampler):
@@ -310,10 +324,9 @@ class PowerSampler(ClassSampler):
         self, labels: Sequence[int] | Tensor, q: float, *,
         num_samples: int | None = None, seed: int = 0, num_replicas: int = 1, rank: int = 0,
     ) -> None:  # fmt: skip
-        if not 0 <= q < math.inf:
-            raise ValueError(f"q must be finite and at least 0, got {q}; for q = -1 take ReversedSampler")
         super().__init__(labels, num_samples=num_samples, seed=seed, num_replicas=num_replicas, rank=rank)
         self.q = q
+        self.probabilities()  # refuses a bad q now, not in the first epoch
 
     def probabilities(self) -> Tensor:
         return class_probabilities(self.groups.counts, self.q)
@@ -340,7 +353,7 @@ class ReversedSampler(ClassSampler):
     """
 
     def probabilities(self) -> Tensor:
-        return class_probabilities(self.groups.counts, q=-1)
+        return reversed_probabilities(self.groups.counts)
 
 
 class ProgressivelyBalancedSampler(ClassSampler):
@@ -390,7 +403,7 @@ class ProgressivelyBalancedSampler(ClassSampler):
         return f"epochs={self.epochs}" + ("" if self.switch is None else f", switch={self.switch}")
 
 
-# --- classes made exactly equal -----------------------------------------------------------------------------
+# --- classes made exactly equal --------------------------------------------------------------------------------------
 
 
 class EqualSampler(EpochSampler):
@@ -446,7 +459,7 @@ class RandomUnderSampler(EqualSampler):
         return int(counts.min())
 
 
-# --- what comes in ------------------------------------------------------------------------------------------
+# --- what comes in ---------------------------------------------------------------------------------------------------
 
 
 def _as_tensor(values: Sequence[float] | Tensor, dtype: torch.dtype | None = None) -> Tensor:
@@ -454,6 +467,17 @@ def _as_tensor(values: Sequence[float] | Tensor, dtype: torch.dtype | None = Non
     if hasattr(values, "__array__") and not isinstance(values, Tensor):
         values = values.__array__().copy()
     return torch.as_tensor(values, dtype=dtype)
+
+
+def _check_counts(class_counts: Sequence[int] | Tensor) -> Tensor:
+    """The counts as (C,) float64; a ValueError unless they are positive."""
+    counts = _as_tensor(class_counts, dtype=torch.float64)
+    if counts.ndim != 1 or len(counts) == 0:
+        raise ValueError(f"class_counts must be C >= 1 counts in a row, got shape {tuple(counts.shape)}")
+    bad = ~(counts.isfinite() & (counts > 0))
+    if bad.any():
+        raise ValueError(f"class_counts must be positive, got {counts[bad][0]}; leave out empty classes")
+    return counts
 
 
 def _check_labels(labels: Sequence[int] | Tensor) -> Tensor:

@@ -78,6 +78,7 @@ class Explorer(ipywidgets.VBox):
         self.figure = figure
         self._update = update
         self._moving = list(moving)
+        self._background = None
         self._one_at_a_time = threading.RLock()  # a moved control and a running cell come in different threads
         for artist in self._moving:
             artist.set_animated(True)  # left out of an ordinary draw, and changing it does not make the figure stale
@@ -117,7 +118,7 @@ class Explorer(ipywidgets.VBox):
 
     def _draw(self) -> None:
         canvas = self.figure.canvas
-        if self.figure.stale:  # an artist outside `moving` has changed
+        if self._background is None or self.figure.stale:  # an artist outside `moving` has changed
             canvas.draw()
             self._background = canvas.copy_from_bbox(self.figure.bbox)
         canvas.restore_region(self._background)
@@ -159,10 +160,19 @@ def _png(picture: PIL.Image.Image) -> bytes:
 
 
 def blank_figure(width: float, height: float) -> Figure:
-    """An off-screen figure of width x height CSS pixels, drawn at twice that density."""
+    """An off-screen figure of width x height CSS pixels, drawn at twice that density, for an `Explorer`."""
     figure = Figure((width / CSS_DPI, height / CSS_DPI), dpi=CSS_DPI * PIXEL_RATIO)
     FigureCanvasAgg(figure)
     return figure
+
+
+def choice(description: str, options: Iterable[str]) -> ipywidgets.ToggleButtons:
+    """One of a few options, as buttons beside their description; Tab and Enter reach them, as they do no dropdown.
+
+    (JupyterLab keeps the arrow keys of a closed dropdown for itself.)
+    """
+    buttons = ipywidgets.ToggleButtons(options=tuple(options), description=description, style={"button_width": "60px"})
+    return buttons.add_class("widget-inline-hbox")  # else the buttons lie below the description
 
 
 # --- long-tailed data ------------------------------------------------------------------------------------------------
@@ -189,13 +199,16 @@ def long_tail_explorer(
         many, few: the groups' limits, as for `ltlab.metrics.class_groups`.
 
     Raises:
-        ValueError: a shown class has fewer than 12 images in `data`, or `imbalance` is not on the slider.
+        ValueError: `imbalance` is not on the slider, `data` has more than 200 classes, or fewer than 12 images of a
+            class that is shown.
     """
     if imbalance not in IMBALANCES:
         raise ValueError(f"imbalance={imbalance} is not on the slider: choose one of {IMBALANCES}")
     data = data or load("shapes-lt", imbalance=1, max_count=COLUMNS)
     names, limits = data.class_names, {"many": many, "few": few}
     classes = len(names)
+    if classes > plots.BARS_UP_TO:
+        raise ValueError(f"data has {classes} classes; the explorer draws one bar each, for at most {plots.BARS_UP_TO}")
     shown = np.linspace(0, classes - 1, min(classes, ROWS)).round().astype(int)
 
     figure = blank_figure(1000, 440)
@@ -205,7 +218,7 @@ def long_tail_explorer(
 
     plots.class_counts([max_count] * classes, names=names, ax=left, **limits)
     bars, numbers = left.patches, left.texts
-    washes = _thumbnails(right, data, shown, max_count)
+    veils = _thumbnails(right, data, shown, max_count)
     shares, percents = _group_shares(below)
 
     def update(imbalance: int, kind: str, log: bool) -> str:
@@ -219,8 +232,8 @@ def long_tail_explorer(
         for c, number in enumerate(numbers):
             number.xy = (c, counts[c])
             number.set_text(f"{counts[c]}")
-        for wash, share in zip(washes, counts[shown] / max_count, strict=True):
-            wash.set(x=COLUMNS * share, width=COLUMNS * (1 - share))
+        for veil, share in zip(veils, counts[shown] / max_count, strict=True):
+            veil.set(x=COLUMNS * share, width=COLUMNS * (1 - share))
         start = np.zeros(2)
         for g, mask in enumerate(groups.values()):
             widths = np.array([mask.mean(), counts[mask].sum() / counts.sum()])  # of the classes, of the images
@@ -236,14 +249,14 @@ def long_tail_explorer(
 
     controls = {
         "imbalance": ipywidgets.SelectionSlider(options=IMBALANCES, value=imbalance, description="imbalance"),
-        "kind": ipywidgets.Dropdown(options=["exp", "step"], description="kind"),
-        "log": ipywidgets.Checkbox(description="logarithmic count", indent=False),
+        "kind": choice("kind", ("exp", "step")),
+        "log": ipywidgets.Checkbox(description="log scale", indent=False),
     }
     return Explorer(
         controls,
         figure,
         update,
-        moving=[*bars, *numbers, *washes, *shares.flat, *percents.flat],
+        moving=[*bars, *numbers, *veils, *shares.flat, *percents.flat],
         label="Training images per class, thumbnails of them, and the groups' shares",
     )
 
@@ -318,7 +331,7 @@ def real_distributions_explorer(
 
     controls = {
         "data_set": ipywidgets.Dropdown(options=list(counts_by_name), description="data set"),
-        "log": ipywidgets.Checkbox(description="logarithmic count", indent=False),
+        "log": ipywidgets.Checkbox(description="log scale", indent=False),
     }
     return Explorer(
         controls, figure, update, label="Training images per class of a data set, most frequent class first"

@@ -58,10 +58,10 @@ RUN_ALL = """
 # Times of key presses, and of the frames painted after them, in milliseconds.
 LISTEN_TO_KEYS = """
 picture => {
-    window.keys = [];
+    window.pressed = [];
     window.painted = [];
-    document.addEventListener('keydown', () => window.keys.push(performance.now()), true);
-    picture.addEventListener('load', () => requestAnimationFrame(() => window.painted.push(performance.now())));
+    document.onkeydown = () => window.pressed.push(performance.now());
+    picture.onload = () => requestAnimationFrame(() => window.painted.push(performance.now()));
 }
 """
 
@@ -92,7 +92,7 @@ class JupyterLab:
         with JupyterLab(folder, chromium) as lab:
             lab.open("play.ipynb")
             lab.run_all()
-            lab.explorer().slider("imbalance").press("ArrowRight")
+            lab.explorer().move("imbalance", "ArrowRight")
             lab.page.screenshot(path=...)
             lab.check()
 
@@ -226,18 +226,24 @@ class ExplorerView:
     def picture(self) -> Locator:
         return self.root.locator("img")
 
-    def slider(self, label: str) -> Locator:
-        """The handle of the slider with this description; keys move it."""
-        label = self.root.locator(".widget-label").filter(has_text=re.compile(f"^{re.escape(label)}$"))
-        return label.locator("..").get_by_role("slider")
+    def control(self, label: str) -> Locator:
+        """What takes the keys of the control with this description: a slider's handle, a dropdown, a checkbox."""
+        label = self.root.locator("label").filter(has_text=re.compile(f"^{re.escape(label)}$"))
+        return label.locator("..").locator("[role=slider], select, input, button").first
 
     def summary(self) -> str:
         return self.root.get_by_role("status").inner_text()
 
-    def press(self, slider: Locator, key: str) -> None:
-        """Press a key on a slider's handle, and wait for another summary and its picture."""
-        before = self.summary()
-        slider.press(key)
+    def move(self, label: str, to: str) -> None:
+        """Press the key `to` on a control, or choose the option `to` of a dropdown; wait for summary and picture.
+
+        (JupyterLab takes the arrow keys of a closed dropdown for itself.)
+        """
+        before, control = self.summary(), self.control(label)
+        if control.evaluate("control => control.tagName") == "SELECT":
+            control.select_option(to)
+        else:
+            control.press(to)
         expect(self.root.get_by_role("status")).not_to_have_text(before, timeout=30 * SECOND)
         self.picture.evaluate("picture => picture.decode()")
 
@@ -250,16 +256,28 @@ class ExplorerView:
         box = self.picture.bounding_box()
         return box["width"], box["height"]
 
-    def times(self, slider: Locator, keys: Sequence[str], interval: float) -> tuple[list[float], list[float]]:
-        """When keys pressed every `interval` seconds reached the page, and when frames were painted, in ms."""
-        page = self.root.page
-        self.picture.evaluate(LISTEN_TO_KEYS)
-        slider.focus()
+    def latencies(self, label: str, keys: Sequence[str]) -> list[float]:
+        """Press keys, each after the frame of the one before; ms from every key to the painting of its frame."""
+        page = self._listen(label)
+        for n, key in enumerate(keys, start=1):
+            page.keyboard.press(key)
+            page.wait_for_function("n => window.painted.length >= n", arg=n, timeout=30 * SECOND)
+        pressed, painted = page.evaluate("() => [window.pressed, window.painted]")
+        return [frame - key for key, frame in zip(pressed, painted, strict=True)]
+
+    def frames(self, label: str, keys: Sequence[str], interval: float) -> int:
+        """Press a key every `interval` seconds, whatever is shown; how many frames were painted."""
+        page = self._listen(label)
         for key in keys:
             page.keyboard.press(key)
             page.wait_for_timeout(interval * SECOND)
         page.wait_for_timeout(SECOND)
-        return page.evaluate("() => [window.keys, window.painted]")
+        return page.evaluate("() => window.painted.length")
+
+    def _listen(self, label: str) -> Page:
+        self.picture.evaluate(LISTEN_TO_KEYS)
+        self.control(label).focus()
+        return self.root.page
 
 
 def _free_port() -> int:

@@ -1,9 +1,26 @@
-"""Fixtures of the browser tests."""
+"""Fixtures that several rooms need: the official CIFAR files, a browser, a JupyterLab."""
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from browser import JupyterLab
+
+
+@pytest.fixture(scope="session")
+def cifar_root() -> str:
+    """The folder of the official CIFAR files. Without them the tests are skipped, but on CI they fail."""
+    root = os.environ.get("LTLAB_DATA")
+    if root and all((Path(root) / folder).is_dir() for folder in ("cifar-10-batches-py", "cifar-100-python")):
+        return root
+    missing = f"no CIFAR-10 and CIFAR-100 under LTLAB_DATA={root}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{missing}; continuous integration has to provide them")
+    pytest.skip(missing)
 
 
 @pytest.fixture(scope="session")
@@ -13,16 +30,14 @@ def chromium() -> str:
 
     if path := find_chromium():
         return path
-    missing = (
-        "Chromium is missing: the browser part is skipped; install Debian's chromium or `playwright install chromium`"
-    )
+    how = "install Debian's package chromium, or run `playwright install chromium`"
     if os.environ.get("CI") == "true":
-        pytest.fail(missing)
-    pytest.skip(missing)
+        pytest.fail(f"Chromium is missing: {how}")
+    pytest.skip(f"Chromium is missing: the browser part is skipped; {how}")
 
 
 @pytest.fixture(scope="session")
-def lab(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator["JupyterLab"]:  # noqa: F821
+def lab(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator["JupyterLab"]:
     """One JupyterLab for all browser tests; its notebooks lie in `lab.folder`."""
     from browser import JupyterLab
 

@@ -1,4 +1,4 @@
-"""Explorers in a real JupyterLab: keys move sliders, picture and summary follow, nothing reports an error."""
+"""Explorers in a real JupyterLab: keys move controls, picture and summary follow, nothing reports an error."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -11,10 +11,8 @@ pytestmark = pytest.mark.browser
 
 SCREENSHOTS = Path(__file__).parent / "screenshots"
 
-EXPLORERS = {  # name -> cell source, a slider's label
-    "long_tail": ("from ltlab.widgets import long_tail_explorer\nlong_tail_explorer(imbalance=60)", "imbalance"),
-}
-
+LONG_TAIL = "from ltlab.widgets import long_tail_explorer\nlong_tail_explorer(imbalance=60)"
+REAL = "from ltlab.widgets import real_distributions_explorer\nreal_distributions_explorer()"
 FAILING = """
 from ipywidgets import IntSlider
 from ltlab.widgets import Explorer, blank_figure
@@ -24,79 +22,83 @@ def update(n):
         raise ValueError("n=3 is too much")
     return f"n is {n}"
 
-explorer = Explorer({"n": IntSlider(value=1, description="n", max=5)}, blank_figure(200, 100), update, label="nothing")
-explorer
+Explorer({"n": IntSlider(value=1, description="n", max=5)}, blank_figure(200, 100), update, label="nothing")
 """
 
 
-def show(lab: JupyterLab, name: str, *cells: str, width: int = 1300) -> ExplorerView:
-    write_notebook(lab.folder / f"{name}.ipynb", *cells)
-    lab.open(f"{name}.ipynb", width=width)
+def show(lab: JupyterLab, name: str, cell: str) -> ExplorerView:
+    write_notebook(lab.folder / f"{name}.ipynb", cell)
+    lab.open(f"{name}.ipynb")
     lab.run_all()
     lab.check()
     return lab.explorer()
 
 
-@pytest.mark.parametrize("name", EXPLORERS)
-def test_keys_move_picture_and_summary(lab: JupyterLab, name: str) -> None:
-    cell, label = EXPLORERS[name]
+@pytest.mark.parametrize(
+    ("name", "cell", "label", "moves"),  # after the five moves the explorer stands where it stood after the first
+    [
+        ("long_tail", LONG_TAIL, "imbalance", ["ArrowRight"] * 3 + ["ArrowLeft"] * 2),
+        (
+            "real_distributions",
+            REAL,
+            "data set",
+            ["Places-LT", "CIFAR-100-LT", "ImageNet-LT", "CIFAR-100-LT", "Places-LT"],
+        ),
+    ],
+    ids=["long_tail", "real_distributions"],
+)
+def test_explorer(lab: JupyterLab, name: str, cell: str, label: str, moves: list[str]) -> None:
+    """Controls change picture and summary; the picture's box keeps its size; nothing is cut at 1300 and 800 pixels."""
     explorer = show(lab, name, cell)
-    slider, size = explorer.slider(label), explorer.size()
+    size = explorer.size()
     seen = [(explorer.summary(), explorer.pixels())]
-    for key in ("ArrowRight", "ArrowRight", "ArrowRight", "ArrowLeft", "ArrowLeft"):
-        explorer.press(slider, key)
-        seen.append((explorer.summary(), explorer.pixels()))
+    for to in moves:
+        explorer.move(label, to)
         assert explorer.size() == size
-
+        seen.append((explorer.summary(), explorer.pixels()))
     for (summary, pixels), (next_summary, next_pixels) in pairwise(seen):
         assert next_summary != summary
         assert next_pixels != pixels
-    assert seen[5] == seen[1]  # three to the right and two back
-    lab.check()
+    assert seen[5] == seen[1]
 
-
-@pytest.mark.parametrize("name", EXPLORERS)
-@pytest.mark.parametrize("width", [1300, 800])
-def test_nothing_is_cut(lab: JupyterLab, name: str, width: int) -> None:
     SCREENSHOTS.mkdir(exist_ok=True)
-    explorer = show(lab, name, EXPLORERS[name][0], width=width)
-    lab.page.screenshot(path=SCREENSHOTS / f"{name}_{width}.png")
-    right = lab.page.locator(".jp-Notebook").bounding_box()
-    for part in (explorer.root, explorer.picture, explorer.slider(EXPLORERS[name][1])):
-        box = part.bounding_box()
-        assert box["x"] + box["width"] <= right["x"] + right["width"]
-    assert explorer.root.evaluate("root => root.scrollWidth <= root.clientWidth")
+    for width in (1300, 800):
+        lab.resize(width, 900)
+        lab.page.screenshot(path=SCREENSHOTS / f"{name}_{width}.png")
+        assert_nothing_is_cut(lab, explorer)
     assert explorer.picture.get_attribute("title")
-    natural = explorer.picture.evaluate("picture => [picture.naturalWidth, picture.naturalHeight]")
-    assert explorer.size()[1] / explorer.size()[0] == pytest.approx(natural[1] / natural[0], rel=0.01)
     lab.check()
 
 
-@pytest.mark.parametrize("interval", [0.2, 0.1, 0.05])
-def test_every_key_gets_its_frame(lab: JupyterLab, interval: float, capsys: pytest.CaptureFixture) -> None:
-    cell, label = EXPLORERS["long_tail"]
-    explorer = show(lab, "latency", cell)
-    before = explorer.summary()
-    keys, painted = explorer.times(explorer.slider(label), ["ArrowLeft"] * 15 + ["ArrowRight"] * 15, interval)
-    latencies = [min(frame - key for frame in painted if frame > key) for key in keys]
+def assert_nothing_is_cut(lab: JupyterLab, explorer: ExplorerView) -> None:
+    notebook, root = lab.page.locator(".jp-Notebook").bounding_box(), explorer.root.bounding_box()
+    assert root["x"] + root["width"] <= notebook["x"] + notebook["width"]
+    assert explorer.root.evaluate("root => root.scrollWidth <= root.clientWidth")
+    width, height = explorer.picture.evaluate("picture => [picture.naturalWidth, picture.naturalHeight]")
+    assert explorer.size()[1] / explorer.size()[0] == pytest.approx(height / width, rel=0.01)
+
+
+def test_every_key_gets_its_frame(lab: JupyterLab, capsys: pytest.CaptureFixture) -> None:
+    """30 keys, first each after the frame of the one before, then at fixed intervals. The times are only reported."""
+    explorer = show(lab, "keys", LONG_TAIL)
+    keys, before = ["ArrowLeft"] * 15 + ["ArrowRight"] * 15, explorer.summary()
+    latencies = explorer.latencies("imbalance", keys)
+    counts = {ms: explorer.frames("imbalance", keys, ms / 1000) for ms in (200, 100, 50)}
     with capsys.disabled():
-        print(f"\n{len(painted)} frames for {len(keys)} keys every {1000 * interval:.0f} ms, "
-              f"median {median(latencies):.0f} ms from key to pixels")  # fmt: skip
-    assert len(keys) == 30
-    assert explorer.summary() == before  # whatever frames were left out, the last one is the right one
+        print(f"\nfrom key to pixels {median(latencies):.0f} ms (median); frames for 30 keys: "
+              + ", ".join(f"{frames} at one key in {ms} ms" for ms, frames in counts.items()))  # fmt: skip
+    assert len(latencies) == 30
+    assert explorer.summary() == before  # whatever frames are left out, the last is the right one
     lab.check()
 
 
 def test_a_failing_update_is_seen(lab: JupyterLab) -> None:
     """The other tests' checks would notice: a callback's error reaches the summary and the kernel's messages."""
     explorer = show(lab, "failing", FAILING)
-    slider = explorer.slider("n")
-    explorer.press(slider, "ArrowRight")
-    assert explorer.summary() == "n is 2"
-    explorer.press(slider, "ArrowRight")
-    assert explorer.summary() == "ValueError: n=3 is too much"
-    assert "n=3 is too much" in lab.kernel_errors()[0]
+    for expected in ("n is 2", "ValueError: n=3 is too much"):
+        explorer.move("n", "ArrowRight")
+        assert explorer.summary() == expected
     with pytest.raises(AssertionError, match="n=3 is too much"):
         lab.check()
-    explorer.press(slider, "ArrowRight")
+    explorer.move("n", "ArrowRight")
     assert explorer.summary() == "n is 4"

@@ -638,17 +638,6 @@ def test_every_cifar_has_mirrors_that_end_in_the_original():
 # --- CIFAR: the official files ---------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def cifar_root():
-    root = os.environ.get("LTLAB_DATA")
-    if root and all((Path(root) / dataset.base_folder).is_dir() for dataset in cifar.CIFAR.values()):
-        return root
-    missing = f"no CIFAR-10 and CIFAR-100 under LTLAB_DATA={root}"
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"{missing}; continuous integration has to provide them")
-    pytest.skip(missing)
-
-
 @pytest.mark.cifar
 def test_cifar10_lt_is_image_for_image_the_published_subset(cifar_root):
     loaded = load("cifar10-lt", root=cifar_root)

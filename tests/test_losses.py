@@ -411,6 +411,18 @@ def test_cross_entropy_is_the_same_on_every_device(scale, margin, smoothing):
     torch.testing.assert_close(*results, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("spread", [1.0, 30.0, 3000.0])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_float32_cross_entropy_is_as_exact_as_torch_s(spread, smoothing):
+    logits, indices, _ = batch(torch.float32)  # at 3,000 most softmax values of the label underflow
+    exact, by_torch = (
+        F.cross_entropy(spread * z, indices, label_smoothing=smoothing, reduction="none")
+        for z in (logits.double(), logits)
+    )
+    ours = index_cross_entropy(logits, indices, scale=spread, smoothing=smoothing)
+    torch.testing.assert_close(ours.double(), exact, rtol=1e-6, atol=2 * (by_torch - exact).abs().max().item())
+
+
 @all_losses
 def test_accelerators_get_the_same_values_and_no_value_checks(name):
     for targets in batch()[1:]:

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -154,6 +155,11 @@ def test_logits_of_any_float_type_with_gradient_and_labels_of_any_kind(metric, d
     assert str(metric(logits, torch.tensor([0, 1, 2], dtype=torch.uint8))) == expected
 
 
+def test_labels_of_a_narrow_type_do_not_overflow():
+    labels = torch.arange(20, dtype=torch.uint8)
+    assert torch.equal(confusion_matrix(torch.eye(20), labels), torch.eye(20, dtype=torch.int64))
+
+
 @every_metric
 def test_a_class_ruled_out_by_minus_infinity_is_allowed(metric):
     labels = [0, 1]
@@ -170,6 +176,11 @@ def test_groups_at_their_bounds():
     assert groups["medium"].tolist() == [False, True, True, False, False]
     assert groups["few"].tolist() == [False, False, False, True, True]
     assert list(groups) == ["many", "medium", "few"]
+
+
+def test_counts_may_be_a_column_of_a_table():
+    counts = pd.DataFrame({"count": [7, 500, 50, 5]})["count"].iloc[1:]  # its index begins at 1
+    assert class_groups(counts)["many"].tolist() == [True, False, False]
 
 
 def test_groups_of_cifar_lt():
@@ -242,6 +253,11 @@ def test_calibration_error_is_the_definition(sample, bins):
     logits, labels = sample
     expected = loop_calibration_error(logits, labels, bins)
     assert expected_calibration_error(logits, labels, bins) == pytest.approx(expected, abs=1e-12)
+
+
+def test_calibration_error_is_computed_in_float64():
+    logits, labels = torch.randn(100, 5, generator=torch.Generator().manual_seed(0)), torch.arange(100) % 5
+    assert expected_calibration_error(logits, labels) == expected_calibration_error(logits.double(), labels)
 
 
 def test_calibration_limits():

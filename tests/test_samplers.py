@@ -6,6 +6,7 @@ from collections import Counter
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -97,6 +98,12 @@ def test_class_probabilities_do_not_overflow(q, expected):
 def test_class_counts_may_be_any_sequence_array_or_tensor(convert):
     assert torch.equal(class_probabilities(convert(COUNTS), 0.5), class_probabilities(COUNTS, 0.5))
     assert class_probabilities(convert(COUNTS), 0.5).dtype == torch.float64
+
+
+def test_class_counts_and_labels_may_be_columns_of_a_table():
+    table = pd.DataFrame({"count": [9, *COUNTS], "label": [9, 0, 0, 1, 1, 2]}).iloc[1:]  # its index begins at 1
+    assert torch.equal(class_probabilities(table["count"], 0.5), class_probabilities(COUNTS, 0.5))
+    assert list(PowerSampler(table["label"], 0.5)) == list(PowerSampler([0, 0, 1, 1, 2], 0.5))
 
 
 @settings(deadline=None)

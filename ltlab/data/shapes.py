@@ -23,8 +23,8 @@ POSE = {"angle": (-25.0, 25.0), "right": (-0.25, 0.25), "down": (-0.25, 0.25), "
 
 
 def shapes_lt(
-    *, imbalance: float = 100, kind: str = "exp", seed: int = 0, max_count: int = 600, test_count: int = 200,
-    context: float = 0.5, pose_variety: float = 1.0, noise: float = 0.1, size: int = 32,
+    *, imbalance: float = 100, kind: str = "exp", seed: int = 0, max_count: int = 500, test_count: int = 200,
+    context: float = 0.5, pose_variety: float = 1.0, noise: float = 0.15, size: int = 32,
 ) -> LongTailedData:  # fmt: skip
     """Draw the built-in long-tailed set: a tailed training split and a balanced test split, both with masks.
 
@@ -166,10 +166,10 @@ SHAPES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {     # in order of trai
     "triangle": _polygon(_on_circle(3)),
     "star": _polygon(_on_circle(10, (1.0, 0.45))),
     "heart": _polygon(_heart()),
-    "hexagon": _polygon(_on_circle(6, (0.9,))),
-    "cross": _polygon(_CROSS),
     "ring": _without(_disc(0.9), _disc(0.5)),
+    "cross": _polygon(_CROSS),
     "moon": _without(_disc(0.9), _disc(0.75, x0=0.5)),
+    "hexagon": _polygon(_on_circle(6, (0.9,))),
     "arrow": _polygon(_ARROW),
 }  # fmt: skip
 

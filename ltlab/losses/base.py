@@ -91,7 +91,7 @@ class Loss(nn.Module):
 def at_least_float32(logits: Tensor) -> Tensor:
     """Logits in float32, or float64 if they are."""
     if not logits.is_floating_point():
-        raise ValueError(f"logits must be floating point, got {logits.dtype}")
+        raise ValueError(f"logits must be floating point, got {logits.dtype}; use .float()")
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
@@ -109,26 +109,32 @@ def check_targets(targets: Tensor, logits: Tensor) -> None:
     n, c = logits.shape
     if targets.is_floating_point():
         if targets.shape != (n, c):
-            raise ValueError(f"probability targets must be (N, C) = {(n, c)} as the logits, got {tuple(targets.shape)}")
+            raise ValueError(
+                f"probability targets must be (N, C) = {(n, c)} as the logits, got {tuple(targets.shape)}; "
+                "class indices must be int64, use .long()"
+            )
         if targets.is_cpu:
             check_probabilities(targets)
         return
     if targets.dtype != torch.int64 or targets.shape != (n,):
         raise ValueError(
             f"targets must be int64 class indices of shape (N,) = ({n},) or floating-point probabilities of "
-            f"shape (N, C) = {(n, c)}, got {targets.dtype} of shape {tuple(targets.shape)}"
+            f"shape (N, C) = {(n, c)}, got {targets.dtype} of shape {tuple(targets.shape)}; use .long() or .float()"
         )
     if targets.is_cpu:
         low, high = (int(extreme) for extreme in targets.aminmax())
         if low < 0 or high >= c:
-            raise ValueError(f"targets must be in [0, {c - 1}], got {low if low < 0 else high}")
+            raise ValueError(
+                f"targets must be in [0, {c - 1}], got {low if low < 0 else high}; class indices count from 0 and "
+                "there is no index to ignore: leave such samples out of the batch"
+            )
 
 
 def check_probabilities(targets: Tensor) -> None:
     if not targets.amin() >= 0:  # also true for NaN
         raise ValueError(
             f"probability targets must not be negative or NaN, got {targets.amin().item():g}; "
-            "class indices must be int64"
+            "divide non-negative scores by their sum in each row"
         )
     tolerance = max(1e-4, 4 * torch.finfo(targets.dtype).eps)
     sums = targets.sum(1)

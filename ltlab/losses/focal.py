@@ -15,15 +15,15 @@ from .weights import ClassCounts, as_knob, class_balanced_weights
 Form = Literal["sigmoid", "softmax"]
 
 
-def binary_focal(log_odds: Tensor, gamma: float) -> Tensor:
+def binary_focal(u: Tensor, gamma: float) -> Tensor:
     """Focal loss of one answer that is right with log-odds u, -(1 - p)^gamma log p with p = sigmoid(u).
 
     (1 - p)^gamma is taken as exp(gamma log(1 - p)), log(1 - p) = log p - u, so that value and gradient are
     finite for every finite u and gamma >= 0: as a power its slope is infinite at p = 1 for gamma < 1. At gamma = 0
     it is -log p.
     """
-    log_p = F.logsigmoid(log_odds)
-    return -torch.exp(gamma * (log_p - log_odds)) * log_p
+    log_p = F.logsigmoid(u)
+    return -torch.exp(gamma * (log_p - u)) * log_p
 
 
 def sigmoid_focal(logits: Tensor, targets: Tensor, gamma: float = 2.0, alpha: float | Tensor | None = None) -> Tensor:

@@ -135,10 +135,8 @@ def _by_torch(
 ) -> Tensor:  # fmt: skip
     """`index_cross_entropy` in torch's own operations; everything per sample is (N, 1)."""
     log_p = _adjusted(logits, target, scale, margin).log_softmax(1)  # (N, C)
-    log_p_y = log_p.gather(1, target)
-    if smoothing is None:
-        return -log_p_y
-    return (smoothing - 1) * log_p_y - smoothing * log_p.mean(1, keepdim=True)
+    nll = F.nll_loss(log_p, target[:, 0], reduction="none")[:, None]
+    return nll if smoothing is None else (1 - smoothing) * nll - smoothing * log_p.mean(1, keepdim=True)
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -150,15 +148,16 @@ class _CrossEntropy(torch.autograd.Function):
         smoothing: Tensor | float | None,
     ) -> Tensor:  # fmt: skip
         z = _adjusted(logits, target, scale, margin)  # (N, C)
-        top = z.amax(1, keepdim=True)
         p = z.softmax(1)  # (N, C)
-        log_sum = -p.amax(1, keepdim=True).log()  # log sum_k e^{z_k - top}, as p_top is 1 / that sum
-        gap = top - z.gather(1, target)  # -log p_y = gap + log_sum
+        z_y, p_y = z.gather(1, target), p.gather(1, target)
+        losses = -p_y.log()
+        if p_y.amin() < torch.finfo(p.dtype).tiny:  # p_y has lost its digits, while p is at least 1 / C at its top
+            losses = (z.amax(1, keepdim=True) - z_y) - p.amax(1, keepdim=True).log()
         if smoothing is not None:
-            gap = (1 - smoothing) * gap + smoothing * (top - z.mean(1, keepdim=True))
+            losses += smoothing * (z_y - z.mean(1, keepdim=True))
         ctx.save_for_backward(logits, target, p)
         ctx.settings = scale, margin, smoothing
-        return gap + log_sum
+        return losses
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
@@ -167,6 +166,8 @@ class _CrossEntropy(torch.autograd.Function):
         if torch.is_grad_enabled():  # under create_graph=True, for a second derivative
             losses = _by_torch(logits, target, scale, margin, smoothing)
             return *torch.autograd.grad(losses, logits, grad, create_graph=True), None, None, None, None
+        if isinstance(scale, float):  # one factor for all goes with the (N, 1) gradient, and saves a pass
+            grad, scale = scale * grad, None
         if smoothing is None:
             dz = (p * grad).scatter_add_(1, target, -grad)  # (N, C)
         else:

@@ -104,7 +104,9 @@ class _Run:
             "device": device.type, "precision": "bfloat16" if bfloat16 else "float32",
         }  # fmt: skip
         if model is None:
-            model = models.build(self.protocol.model, len(data.class_counts), data.train.images)
+            model = models.build(
+                self.protocol.model, len(data.class_names), data.train.images, classifier=recipe.classifier
+            )
         self.model = model.to(device, memory_format=torch.channels_last)
         self.data = data.to(device)
         self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)

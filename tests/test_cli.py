@@ -1,0 +1,112 @@
+"""The command line as a user meets it: what it prints, what it writes, how it ends."""
+
+import contextlib
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from ltlab import cli
+
+TINY = ["-o", "max_count=20", "-o", "test_count=5", "--imbalance", "10"]
+
+
+def ltlab(*arguments: str, cwd: Path) -> SimpleNamespace:
+    """Run the command in this process, which spares the start of an interpreter with torch for every case."""
+    out, err, here, argv = io.StringIO(), io.StringIO(), Path.cwd(), sys.argv
+    os.chdir(cwd)
+    sys.argv = ["ltlab", *arguments]
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            cli.main()
+        status = 0
+    except SystemExit as stop:
+        status = stop.code or 0
+    finally:
+        os.chdir(here)
+        sys.argv = argv
+    return SimpleNamespace(returncode=status, stdout=out.getvalue(), stderr=err.getvalue())
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    done = ltlab("train", "--epochs", "2", "--results", "all.csv", *TINY, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_train_prints_the_recipe_and_the_figures(trained):
+    _, done = trained
+    for text in ("LongTailedData('shapes-lt'", "CrossEntropyLoss()", "top1 error", "few accuracy", "written to"):
+        assert text in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_train_writes_checkpoint_history_and_a_row_that_says_where_it_comes_from(trained):
+    folder, _ = trained
+    run = next((folder / "runs").glob("*/ce-2/seed0"))
+    assert sorted(p.name for p in run.iterdir()) == ["checkpoint.csv", "checkpoint.pt", "result.csv"]
+    row = pd.read_csv(run / "result.csv").iloc[0]
+    assert (row["data"], row["recipe"], row["seed"], row["epochs"], row["imbalance"]) == ("shapes-lt", "ce", 0, 2, 10)
+    assert "max_count=20" in row["options"] and row["torch"] and row["device"]
+    assert row["top1_error"] == pytest.approx(pd.read_csv(run / "checkpoint.csv")["test_error"].iloc[-1], abs=1e-6)
+    pd.testing.assert_series_equal(pd.read_csv(folder / "all.csv").iloc[0], row)
+
+
+def test_train_again_refuses_and_resume_goes_on(trained):
+    folder, _ = trained
+    again = ltlab("train", "--epochs", "2", *TINY, cwd=folder)
+    assert again.returncode == 2 and "resume" in again.stderr
+    resumed = ltlab("train", "--epochs", "2", "--resume", *TINY, cwd=folder)
+    assert resumed.returncode == 0 and "top1 error" in resumed.stdout
+
+
+def test_recipes_prints_every_recipe_and_fills_in_what_is_open(tmp_path):
+    plain, filled = ltlab("recipes", cwd=tmp_path), ltlab("recipes", "ce", "--data", "cifar10-lt", cwd=tmp_path)
+    assert "recipe 'ce'" in plain.stdout and "100% of the protocol's" in plain.stdout
+    assert "200" in filled.stdout and "milestones=(0.8, 0.9)" in filled.stdout
+
+
+def test_data_lists_and_weighs_and_draws(tmp_path):
+    assert "cifar100-lt" in ltlab("data", cwd=tmp_path).stdout
+    done = ltlab("data", "shapes-lt", "--imbalance", "10", "-o", "max_count=20", "--sheet", "sheet.png", cwd=tmp_path)
+    assert "MiB in memory" in done.stdout and "20 circle" in done.stdout, done.stderr
+    assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--data", "shapeslt"], "did you mean 'shapes-lt'"),
+        (["train", "--recipe", "cee"], "did you mean 'ce'"),
+        (["train", "--device", "gpu"], "unknown device 'gpu'"),
+        (["train", "--imbalance", "0.5"], "imbalance=0.5"),
+        (["train", "--imbalance", "much"], "imbalance='much'"),
+        (["train", "-o", "context"], "option 'context' is not NAME=VALUE"),
+        (["train", "-o", "contxt=1"], "did you mean 'context'"),
+        (["train", "--epochs", "0"], "epochs=0"),
+        (["train", "--resume", "--epochs", "3"], "no checkpoint at"),
+        (["data", "no_such.npz"], "no_such.npz"),
+        (["recipes", "cee"], "did you mean 'ce'"),
+        (["train", "--seed", "one"], "'one' is not a valid"),
+        (["trian"], "No such command"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_status_2(tmp_path, arguments, message):
+    done = ltlab(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr and "Traceback" not in done.stderr
+    if done.stderr.startswith("ltlab: "):
+        assert done.stderr.count("\n") == 1
+
+
+def test_lab_hands_its_arguments_to_jupyter_in_a_process_of_its_own(tmp_path):
+    command = [sys.executable, "-m", "ltlab.cli", "lab", "--version"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and done.stdout.strip()[0].isdigit(), done.stderr

@@ -1,0 +1,144 @@
+"""Recipes: schedules at their corners, resolving, scaling, and how a recipe prints."""
+
+import math
+from functools import partial
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ltlab import recipes
+from ltlab.losses import ClassBalancedLoss
+from ltlab.recipes import CIFAR, SHAPES, OneCycle, Recipe, Stage, Steps
+from ltlab.samplers import PowerSampler
+
+PAPER = CIFAR.schedules["base"]
+
+
+@pytest.mark.parametrize(
+    ("epoch", "rate"),
+    [(0, 0.1 / 3), (2.5, 0.1 * (1 / 3 + 1 / 3)), (5, 0.1), (159.999, 0.1), (160, 1e-3), (179.999, 1e-3), (180, 1e-5)],
+)
+def test_paper_schedule_on_cifar(epoch, rate):
+    assert PAPER(epoch, 200) == pytest.approx(rate, rel=1e-12)
+
+
+@pytest.mark.parametrize("steps", [1, 7, 97, 391])
+@pytest.mark.parametrize(("span", "milestone"), [(200, 160), (200, 180), (400, 320), (400, 360)])
+def test_milestones_fall_exactly_on_the_epoch(span, milestone, steps):
+    assert PAPER(milestone, span) < PAPER(milestone - 1 + (steps - 1) / steps, span) or steps == 1
+    assert PAPER(milestone, span) == pytest.approx(PAPER(milestone + (steps - 1) / steps, span))
+
+
+def test_steps_agree_with_torch():
+    """LinearLR times MultiStepLR, stepped once an epoch."""
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1)
+    warmup = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1 / 3, total_iters=5)
+    steps = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones=[160, 180], gamma=0.01)
+    for epoch in range(200):
+        assert PAPER(epoch, 200) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9)
+        optimizer.step()
+        warmup.step()
+        steps.step()
+
+
+def test_one_cycle_agrees_with_torch():
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1)
+    oracle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=401, pct_start=0.25, final_div_factor=1e9)
+    cycle = OneCycle(lr=0.1, rise=(0.25 * 401 - 1) / 400)
+    for step in range(400):
+        assert cycle(step, 400) == pytest.approx(oracle.get_last_lr()[0], abs=1e-6)
+        optimizer.step()
+        oracle.step()
+
+
+@given(share=st.floats(0, 1, exclude_max=True), lr=st.floats(1e-4, 10), rise=st.floats(0.01, 0.99))
+def test_one_cycle_stays_between_zero_and_its_peak(share, lr, rise):
+    cycle = OneCycle(lr, rise)
+    assert 0 <= cycle(share, 1) <= lr * (1 + 1e-12)
+    assert cycle(rise, 1) == pytest.approx(lr)
+
+
+def test_what_a_recipe_leaves_open_the_protocol_fills_in():
+    recipe = Recipe(Stage(share=0.8), Stage(share=0.2))
+    assert [s.epochs for s in recipe.resolve(CIFAR).stages] == [160, 40]
+    assert [s.epochs for s in recipe.resolve(SHAPES).stages] == [24, 6]
+    assert recipe.resolve(CIFAR).stages[0].schedule == PAPER
+    assert recipe.resolve(CIFAR).protocol.model == "resnet32"
+
+
+def test_what_a_recipe_says_stands():
+    mine = Recipe(Stage(epochs=7, schedule=OneCycle(0.5)), protocol=SHAPES).resolve(CIFAR)
+    assert mine.protocol is SHAPES and mine.epochs == 7 and mine.stages[0].schedule == OneCycle(0.5)
+
+
+def test_neighbouring_stages_with_one_schedule_share_its_span():
+    low = Steps(lr=0.001)
+    recipe = Recipe(Stage(epochs=3), Stage(epochs=2), Stage(epochs=4, schedule=low), Stage(epochs=1)).resolve(SHAPES)
+    assert recipe.spans() == [(0, 5), (3, 5), (0, 4), (0, 1)]
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=6), st.integers(1, 900))
+def test_scaling_keeps_the_total_and_every_stage(lengths, epochs):
+    recipe = Recipe(*(Stage(epochs=n) for n in lengths)).resolve(CIFAR)
+    if epochs < len(lengths):
+        with pytest.raises(ValueError, match="needs at least"):
+            recipe.with_epochs(epochs)
+        return
+    scaled = recipe.with_epochs(epochs)
+    assert scaled.epochs == epochs and min(s.epochs for s in scaled.stages) >= 1
+    k = epochs / recipe.epochs
+    if k * min(lengths) >= 2:                                   # no stage was near to vanishing: only rounding is left
+        assert all(abs(s.epochs - k * n) <= 1 for s, n in zip(scaled.stages, lengths, strict=True))
+    assert scaled.stages[0].schedule.warmup == pytest.approx(5 * k)
+
+
+def test_a_recipe_prints_as_a_table_of_its_slots():
+    recipe = Recipe(
+        Stage(share=0.8), Stage(share=0.2, sampler=partial(PowerSampler, q=0.5), loss=partial(ClassBalancedLoss, beta=0.9)),
+        name="both",
+    )  # fmt: skip
+    table = recipe.resolve(CIFAR).table()
+    assert table["epochs"].tolist() == [160, 40]
+    assert table["sampler"].tolist() == ["—", "PowerSampler(q=0.5)"]
+    assert table["loss"].tolist() == ["CrossEntropyLoss()", "ClassBalancedLoss(beta=0.9)"]
+    assert "PowerSampler(q=0.5)" in str(recipe) and "<table" in recipe._repr_html_()
+    assert "80% of the protocol's" in str(recipe)
+
+
+def test_identity_tells_recipes_apart_and_knows_its_own():
+    ce = recipes.get("ce").resolve(SHAPES)
+    assert ce.identity() == recipes.get("ce").resolve(SHAPES).identity()
+    others = [ce.with_epochs(21), recipes.get("ce").resolve(CIFAR),
+              Recipe(Stage(loss=partial(ClassBalancedLoss, beta=0.9))).resolve(SHAPES)]  # fmt: skip
+    assert all(other.identity() != ce.identity() for other in others)
+
+
+def test_every_recipe_resolves_for_every_protocol():
+    for recipe in recipes.RECIPES.values():
+        for protocol in (SHAPES, CIFAR):
+            resolved = recipe.resolve(protocol)
+            assert all(math.isfinite(s.schedule(0.5, s.epochs)) for s in resolved.stages)
+            assert resolved.with_epochs(len(resolved.stages)).epochs == len(resolved.stages)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: recipes.get("cee"), "unknown recipe 'cee'; did you mean 'ce'"),
+        (lambda: Stage(epochs=0), "epochs=0"),
+        (lambda: Stage(epochs=2.5), "epochs=2.5"),
+        (lambda: Stage(share=0.0), "share=0.0"),
+        (lambda: Recipe(), "at least one Stage"),
+        (lambda: Recipe(Stage(schedule="bse")).resolve(CIFAR), "unknown schedule of CIFAR-LT 'bse'; did you mean 'base'"),
+    ],
+)
+def test_bad_input_is_refused_with_the_way_out(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+def test_something_else_than_a_stage():
+    with pytest.raises(TypeError, match="Recipe\\(Stage"):
+        Recipe({"epochs": 3})

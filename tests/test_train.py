@@ -1,0 +1,478 @@
+"""The step and the run: exact, resumable, and untouched by what happens around them."""
+
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+from functools import partial
+
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from ltlab import models
+from ltlab.data import load
+from ltlab.losses import BalancedSoftmaxLoss
+from ltlab.recipes import CIFAR, SHAPES, OneCycle, Recipe, Stage
+from ltlab.samplers import PowerSampler, ProgressivelyBalancedSampler, RandomUnderSampler, ShuffledSampler
+from ltlab.train import augment, evaluate, fit, predict, to_float
+from ltlab.train import checkpoint as checkpoints
+from ltlab.train.run import find_device
+
+TINY = replace(SHAPES, epochs=4, batch_size=32)
+RECIPE = Recipe(Stage(epochs=2), Stage(epochs=2, sampler=partial(PowerSampler, q=0.0)), name="tiny", protocol=TINY)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load("shapes-lt", imbalance=10, max_count=20, test_count=5)
+
+
+def same_run(a, b) -> None:
+    """Bit for bit the same model and history."""
+    for (name, x), y in zip(a.model.state_dict().items(), b.model.state_dict().values(), strict=True):
+        assert torch.equal(x, y), name
+    pd.testing.assert_frame_equal(a.history, b.history, check_exact=True)
+    assert torch.equal(a.logits, b.logits)
+
+
+# --- augmentation ----------------------------------------------------------------------------------------------------
+
+
+def test_augmentation_against_cropping_one_by_one():
+    images = torch.randint(0, 256, (50, 3, 8, 10), dtype=torch.uint8)
+    out = augment(images, 2, True, torch.Generator().manual_seed(3))
+    oracle = torch.Generator().manual_seed(3)
+    down, right = torch.randint(5, (2, 50), generator=oracle)
+    flips = torch.rand(50, 1, 1, 1, generator=oracle).flatten() < 0.5
+    for image, result, y, x, flip in zip(images, out, down, right, flips, strict=True):
+        crop = F.pad(image, (2, 2, 2, 2))[:, y : y + 8, x : x + 10]
+        assert torch.equal(result, crop.flip(-1) if flip else crop)
+
+
+def test_augmentation_off_gives_the_images_back():
+    images = torch.randint(0, 256, (5, 3, 8, 8), dtype=torch.uint8)
+    assert augment(images, 0, False, torch.Generator()) is images
+
+
+@given(padding=st.integers(0, 4), flip=st.booleans(), seed=st.integers(0, 99))
+@settings(max_examples=25)
+def test_augmentation_keeps_shape_type_and_mirrors_only(padding, flip, seed):
+    images = torch.full((6, 3, 9, 9), 7, dtype=torch.uint8)
+    out = augment(images, padding, flip, torch.Generator().manual_seed(seed))
+    assert out.shape == images.shape and out.dtype == torch.uint8
+    assert set(out.unique().tolist()) <= {0, 7}
+    assert (out == 7).sum((1, 2, 3)).min() >= 3 * (9 - padding) ** 2
+
+
+def test_to_float_is_exact_and_channels_last():
+    images = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16).expand(2, 3, 16, 16)
+    out = to_float(images)
+    torch.testing.assert_close(out, images.float() / 255, rtol=0, atol=0)
+    assert out.is_contiguous(memory_format=torch.channels_last)
+
+
+# --- the step --------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_against_a_loop_in_plain_torch(data):
+    """Three epochs of the recipe's two parts written out by hand; no augmentation, so that no draw is hidden."""
+    protocol = replace(TINY, crop_padding=0, flip=False, schedules={"base": OneCycle(lr=0.05)})
+    recipe = Recipe(Stage(epochs=1), Stage(epochs=2, loss=BalancedSoftmaxLoss), protocol=protocol)
+    torch.manual_seed(5)
+    mine = models.build("small_net", 10, data.train.images)
+    result = fit(recipe, data, mine, seed=5, progress=False, device="cpu")
+
+    torch.manual_seed(5)
+    model = models.build("small_net", 10, data.train.images).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    order = ShuffledSampler(data.train.labels, seed=5)
+    log_counts = data.class_counts.double().log().float()
+    for epoch in range(3):
+        order.set_epoch(epoch)
+        batches = torch.tensor(list(order)).split(32)
+        for step, indices in enumerate(batches):
+            logits = model(data.train.images[indices].float() / 255)
+            loss = F.cross_entropy(logits + (log_counts if epoch >= 1 else 0), data.train.labels[indices])
+            optimizer.param_groups[0]["lr"] = OneCycle(lr=0.05)(epoch + step / len(batches), 3)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    for theirs, ours in zip(model.parameters(), result.model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_cutting_a_stage_in_two_changes_nothing(data):
+    whole = fit(Recipe(Stage(epochs=3), protocol=TINY), data, progress=False)
+    parts = fit(Recipe(Stage(epochs=1), Stage(epochs=2), protocol=TINY), data, progress=False)
+    parts.history["stage"] = 1
+    same_run(whole, parts)
+
+
+def test_slots_change_exactly_where_their_stage_begins(data):
+    """The same seed: epochs before the start are bit-identical, the start epoch is the first to differ."""
+    plain = fit(Recipe(Stage(epochs=4), protocol=TINY), data, progress=False).history["train_loss"]
+    for start in (1, 2, 3):
+        deferred = Recipe(Stage(epochs=start), Stage(epochs=4 - start, loss=BalancedSoftmaxLoss), protocol=TINY)
+        loss = fit(deferred, data, progress=False).history["train_loss"]
+        assert (loss[:start] == plain[:start]).all() and loss[start] != plain[start]
+
+
+def test_samplers_with_a_schedule_get_the_stage_s_epochs_and_count_from_its_start(data):
+    seen = []
+
+    class Spy(ProgressivelyBalancedSampler):
+        def epoch_indices(self):
+            seen.append((self.epoch, self.epochs))
+            return super().epoch_indices()
+
+    fit(Recipe(Stage(epochs=1), Stage(epochs=3, sampler=Spy), protocol=TINY), data, progress=False)
+    assert seen == [(0, 3), (1, 3), (2, 3)]
+
+
+def test_any_torch_sampler_fits_into_the_slot(data):
+    def plain(labels, seed):
+        return torch.utils.data.RandomSampler(labels, generator=torch.Generator().manual_seed(seed))
+
+    result = fit(Recipe(Stage(epochs=1, sampler=plain), protocol=TINY), data, progress=False)
+    assert len(result.history) == 1
+
+
+def test_the_learning_rate_ends_with_the_span_whatever_the_epoch_s_length(data):
+    """Under-sampling makes epochs shorter, and the schedule runs in epochs, not in steps."""
+    recipe = Recipe(Stage(epochs=2), Stage(epochs=2, sampler=RandomUnderSampler), protocol=TINY)
+    rates = fit(recipe, data, progress=False).history["lr"]
+    assert rates.tolist() == [SHAPES.schedules["base"](t, 4) for t in range(4)]
+
+
+def test_mix_and_foreground_slots_take_part(data):
+    calls = []
+
+    class Mix:
+        def __call__(self, model, images, targets, *, class_counts, generator):
+            calls.append(("mix", images.dtype, tuple(class_counts.shape)))
+            return model(images), F.one_hot(targets, len(class_counts)).float()
+
+    class Foreground:
+        def prepare(self, model, images, labels):
+            calls.append(("prepare", len(images), len(labels)))
+            return torch.zeros(len(images), 32, 32, dtype=torch.bool)
+
+        def __call__(self, images, masks, *, generator):
+            calls.append(("foreground", images.dtype, masks.shape[0] == images.shape[0]))
+            return images
+
+    plain = fit(Recipe(Stage(epochs=1), Stage(epochs=1), protocol=TINY), data, progress=False)
+    slots = fit(Recipe(Stage(epochs=1), Stage(epochs=1, mix=Mix(), foreground=Foreground()), protocol=TINY),
+                data, progress=False)  # fmt: skip
+    for ours, theirs in zip(slots.model.parameters(), plain.model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)                     # these two slots change nothing but are called
+    n = len(data.train)
+    assert calls[0] == ("prepare", n, n) and [c[0] for c in calls].count("prepare") == 1
+    assert ("mix", torch.float32, (10,)) in calls and ("foreground", torch.uint8, True) in calls
+
+
+def test_a_foreground_needs_a_model_before_it(data):
+    with pytest.raises(ValueError, match="stage 1 has a foreground slot"):
+        fit(Recipe(Stage(epochs=1, foreground=lambda images, masks, generator: images), protocol=TINY), data)
+
+
+# --- evaluation ------------------------------------------------------------------------------------------------------
+
+
+def test_predict_leaves_the_mode_and_is_the_model_in_evaluation_mode(data):
+    model = models.build("small_net", 10, data.train.images).train()
+    logits = predict(model, data.test.images, batch_size=7)
+    assert model.training
+    with torch.no_grad():
+        torch.testing.assert_close(logits, model.eval()(data.test.images))
+
+
+def test_figures_of_the_last_epoch(data):
+    result = fit(RECIPE, data, progress=False)
+    right = result.logits.argmax(1) == data.test.labels
+    assert result.metrics["top1_error"] == pytest.approx(1 - right.float().mean().item())
+    assert result.metrics["top1_error"] == result.history["test_error"].iloc[-1]
+    assert list(result.metrics) == ["top1_error", "many_accuracy", "medium_accuracy", "few_accuracy",
+                                    "expected_calibration_error"]  # fmt: skip
+    assert result.metrics["many_accuracy"] != result.metrics["many_accuracy"]              # NaN: no such class here
+    assert evaluate(result.logits, data.test.labels, data.class_counts)["few_accuracy"] == pytest.approx(
+        result.metrics["few_accuracy"]
+    )
+
+
+def test_looking_at_the_test_set_less_often_changes_no_training(data):
+    often, seldom = fit(RECIPE, data, progress=False), fit(RECIPE, data, progress=False, evaluate_every=3)
+    assert seldom.history["test_error"].isna().tolist() == [True, True, False, False]
+    assert torch.equal(often.logits, seldom.logits)
+
+
+# --- randomness ------------------------------------------------------------------------------------------------------
+
+
+def test_seeds_reproduce_and_differ_and_the_global_generator_stays(data):
+    torch.manual_seed(123)
+    before = torch.get_rng_state()
+    a, b, c = (fit(RECIPE, data, seed=seed, progress=False) for seed in (1, 1, 2))
+    assert torch.equal(before, torch.get_rng_state())
+    same_run(a, b)
+    assert not torch.equal(a.logits, c.logits)
+
+
+# --- checkpoints -----------------------------------------------------------------------------------------------------
+
+
+class Stop(Exception):
+    pass
+
+
+def interrupted(data, path, after: int, **options) -> None:
+    """Run until `after` epochs are on the disk, then stop as an exception would."""
+    saved = []
+    write = checkpoints.save
+
+    def stopping(path, state):
+        write(path, state)
+        saved.append(1)
+        if len(saved) == after:
+            raise Stop
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoints, "save", stopping)
+        with pytest.raises(Stop):
+            fit(RECIPE, data, checkpoint=path, progress=False, **options)
+
+
+@pytest.mark.parametrize("after", [1, 2, 3, 4])
+def test_resuming_gives_bit_for_bit_the_run_never_interrupted(data, tmp_path, after):
+    whole = fit(RECIPE, data, progress=False)
+    interrupted(data, tmp_path / "run.pt", after)
+    resumed = fit(RECIPE, data, checkpoint=tmp_path / "run.pt", resume=True, progress=False)
+    same_run(whole, resumed)
+
+
+def test_resuming_a_model_with_dropout(data, tmp_path):
+    def model():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(3072, 10))
+
+    whole = fit(RECIPE, data, model(), progress=False)
+    interrupted(data, tmp_path / "run.pt", 2, model=model())
+    same_run(whole, fit(RECIPE, data, model(), checkpoint=tmp_path / "run.pt", resume=True, progress=False))
+
+
+def test_masks_of_a_foreground_stage_survive_resuming(data, tmp_path):
+    class Foreground:
+        """Darkens the mask that the stage-1 model drew: half of the images' pixels, by its own first weight."""
+
+        def __repr__(self):
+            return "Foreground()"
+
+        def prepare(self, model, images, labels):
+            return images.float().mean(1) > 100 + 50 * next(model.parameters()).detach().abs().mean()
+
+        def __call__(self, images, masks, *, generator):
+            return torch.where(masks[:, None], images // 2, images)
+
+    recipe = Recipe(Stage(epochs=1), Stage(epochs=3, foreground=Foreground()), protocol=TINY)
+    whole = fit(recipe, data, progress=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules[__name__], "RECIPE", recipe)
+        interrupted(data, tmp_path / "run.pt", 2)
+    same_run(whole, fit(recipe, data, checkpoint=tmp_path / "run.pt", resume=True, progress=False))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX")
+def test_resuming_after_kill_9_in_the_middle_of_a_stage(tmp_path):
+    code = textwrap.dedent("""
+        import sys
+        from ltlab.data import load
+        from ltlab.train import fit
+        from ltlab.recipes import Recipe, Stage, SHAPES
+        data = load("shapes-lt", imbalance=10, max_count=60, test_count=5)
+        fit(Recipe(Stage(epochs=40), protocol=SHAPES), data, checkpoint=sys.argv[1], device="cpu", progress=False)
+    """)
+    path = tmp_path / "run.pt"
+    child = subprocess.Popen([sys.executable, "-c", code, str(path)])
+    deadline = time.monotonic() + 120
+    while not path.exists() or len(pd.read_csv(path.with_suffix(".csv"))) < 2:
+        assert child.poll() is None and time.monotonic() < deadline
+        while not path.with_suffix(".csv").exists():
+            time.sleep(0.01)
+    child.kill()
+    assert child.wait() != 0
+    data = load("shapes-lt", imbalance=10, max_count=60, test_count=5)
+    recipe = Recipe(Stage(epochs=40), protocol=SHAPES)
+    resumed = fit(recipe, data, checkpoint=path, resume=True, device="cpu", progress=False)
+    whole = fit(recipe, data, device="cpu", progress=False)
+    same_run(whole, resumed)
+    pd.testing.assert_frame_equal(pd.read_csv(path.with_suffix(".csv")), whole.history)
+
+
+def test_the_history_stands_beside_the_checkpoint_as_csv(data, tmp_path):
+    result = fit(RECIPE, data, checkpoint=tmp_path / "deep" / "run.pt", progress=False)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "deep" / "run.csv"), result.history)
+    assert sorted(p.name for p in (tmp_path / "deep").iterdir()) == ["run.csv", "run.pt"]
+
+
+def test_a_finished_run_resumes_to_its_own_result(data, tmp_path):
+    first = fit(RECIPE, data, checkpoint=tmp_path / "run.pt", progress=False)
+    again = fit(RECIPE, data, checkpoint=tmp_path / "run.pt", resume=True, progress=False)
+    same_run(first, again)
+    assert again.seconds == first.seconds
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 1}, "seed is 0 there and 1 here"),
+        ({"recipe": RECIPE.resolve(SHAPES).with_epochs(6)}, "stage 1.epochs is 2 there and 3 here"),
+        ({"precision": "bfloat16"}, "precision is float32 there and bfloat16 here"),
+        ({"data": {"seed": 1}}, "data fingerprint is"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused_by_what_differs(data, tmp_path, change, message):
+    fit(RECIPE, data, checkpoint=tmp_path / "run.pt", progress=False)
+    if "data" in change:
+        change = {"data": load("shapes-lt", imbalance=10, max_count=20, test_count=5, **change["data"])}
+    arguments = {"recipe": RECIPE, "data": data, "checkpoint": tmp_path / "run.pt", "resume": True} | change
+    with pytest.raises(ValueError, match=f"another run: .*{message}"):
+        fit(**arguments)
+
+
+def test_a_checkpoint_of_another_network_is_refused(data, tmp_path):
+    fit(RECIPE, data, checkpoint=tmp_path / "run.pt", progress=False)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))
+    with pytest.raises(ValueError, match="network is not this run's"):
+        fit(RECIPE, data, model, checkpoint=tmp_path / "run.pt", resume=True)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
+def test_a_truncated_checkpoint_is_refused(data, tmp_path, share):
+    path = tmp_path / "run.pt"
+    fit(RECIPE, data, checkpoint=path, progress=False)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(ValueError, match=r"run\.pt is damaged"):
+        fit(RECIPE, data, checkpoint=path, resume=True)
+
+
+def test_a_checkpoint_from_elsewhere_is_refused_and_runs_no_code(data, tmp_path):
+    path = tmp_path / "run.pt"
+    torch.save({"state_dict": {}}, path)
+    with pytest.raises(ValueError, match="comes from elsewhere"):
+        fit(RECIPE, data, checkpoint=path, resume=True)
+
+    class Evil:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "evil"),))
+
+    torch.save(Evil(), path)
+    with pytest.raises(ValueError, match="damaged or no checkpoint"):
+        fit(RECIPE, data, checkpoint=path, resume=True)
+    assert not (tmp_path / "evil").exists()
+
+
+def test_nothing_is_overwritten_or_skipped_in_silence(data, tmp_path):
+    path = tmp_path / "run.pt"
+    with pytest.raises(FileNotFoundError, match="no checkpoint at"):
+        fit(RECIPE, data, checkpoint=path, resume=True)
+    with pytest.raises(ValueError, match="needs checkpoint="):
+        fit(RECIPE, data, resume=True)
+    path.write_text("precious")
+    with pytest.raises(FileExistsError, match="resume=True"):
+        fit(RECIPE, data, checkpoint=path)
+    assert path.read_text() == "precious"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits the size of files as Linux does")
+def test_a_full_disk_keeps_the_checkpoint_before(tmp_path):
+    code = textwrap.dedent("""
+        import resource, signal, sys
+        from pathlib import Path
+        from ltlab.train import checkpoint
+        import torch
+        path = Path(sys.argv[1])
+        checkpoint.save(path, {"identity": {}, "epoch": 1, "x": torch.zeros(10)})
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+        try:
+            checkpoint.save(path, {"identity": {}, "epoch": 2, "x": torch.zeros(100_000)})
+        except OSError as error:
+            print(error)
+        print(checkpoint.load(path, {}, torch.device("cpu"))["epoch"], [p.name for p in path.parent.iterdir()])
+    """)
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "run.pt")], capture_output=True, text=True)
+    assert "could not write" in done.stdout and "untouched" in done.stdout, done.stderr
+    assert done.stdout.splitlines()[-1] == "1 ['run.pt']"
+
+
+# --- devices, precision, bad input -----------------------------------------------------------------------------------
+
+
+def test_bfloat16_trains_too(data):
+    result, exact = (fit(RECIPE, data, precision=p, progress=False) for p in ("bfloat16", "float32"))
+    assert result.logits.dtype == torch.float32 and next(result.model.parameters()).dtype == torch.float32
+    first, exact_first = result.history["train_loss"].iloc[0], exact.history["train_loss"].iloc[0]
+    assert 0 < abs(first - exact_first) < 0.1                        # another arithmetic, the same training
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_learns_what_the_cpu_learns(data):
+    on_cpu = fit(RECIPE, data, device="cpu", progress=False)
+    on_cuda = fit(RECIPE, data, device="cuda", precision="float32", progress=False)
+    assert on_cuda.logits.device.type == "cpu"
+    assert abs(on_cuda.history["train_loss"].iloc[0] - on_cpu.history["train_loss"].iloc[0]) < 0.3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"recipe": "cee"}, "unknown recipe 'cee'"),
+        ({"device": "cudda"}, "unknown device 'cudda'; did you mean 'cuda'"),
+        ({"precision": "float16"}, "unknown precision 'float16'"),
+        ({"evaluate_every": 0}, "evaluate_every=0"),
+    ],
+)
+def test_bad_input_is_refused_with_the_way_out(data, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        fit(**({"recipe": RECIPE, "data": data} | arguments))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_a_device_that_is_not_there():
+    with pytest.raises(ValueError, match="device='cuda' is not on this machine"):
+        find_device("cuda")
+
+
+def test_a_loss_that_explodes_stops_the_run(data):
+    protocol = replace(TINY, schedules={"base": OneCycle(lr=1e30, rise=0.5)})
+    with pytest.raises((FloatingPointError, ValueError), match="learning rate"):
+        fit(Recipe(Stage(epochs=3), protocol=protocol), data, progress=False)
+
+
+@pytest.mark.slow
+def test_plain_training_on_shapes_lt_shows_a_long_tail():
+    """The default recipe on the default data: a tail that one can see, and a head that is learnt."""
+    data = load("shapes-lt")
+    result = fit("ce", data, progress=False, device="cpu")
+    right = (result.logits.argmax(1) == data.test.labels).double()
+    error = 1 - right.reshape(10, -1).mean(1)                        # the test set comes class by class
+    assert 0.30 <= result.metrics["top1_error"] <= 0.50
+    assert error[:3].mean() < 0.15 and error[-3:].mean() > 0.60
+
+
+@pytest.mark.cifar
+@pytest.mark.slow
+def test_resnet32_learns_on_real_cifar(cifar_root):
+    data = load("cifar10-lt", root=cifar_root)
+    result = fit(Recipe(Stage(epochs=1), protocol=replace(CIFAR, schedules={"base": OneCycle(0.1)})), data,
+                 progress=False)  # fmt: skip
+    assert result.metrics["top1_error"] < 0.85                       # chance is 0.90

@@ -1,0 +1,241 @@
+"""Explorers: every frame is the whole truth about its controls, and an error is never hidden."""
+
+import io
+from base64 import b64decode
+from types import SimpleNamespace
+
+import ipywidgets
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ltlab import plots
+from ltlab.widgets import IMBALANCES, Explorer, blank_figure, choice, long_tail_explorer, real_distributions_explorer
+
+WIDTH, HEIGHT = 160, 120
+
+
+def line_explorer(*, moving: bool, fail_at: int | None = None) -> Explorer:
+    """A line that turns with `slope`, clear of the frame, on an axis that `wide` doubles."""
+    figure = blank_figure(WIDTH, HEIGHT)
+    ax = figure.add_axes((0.2, 0.2, 0.7, 0.7), xlim=(0, 1), ylim=(-5, 5))
+    (line,) = ax.plot([0.2, 0.8], [0, 0])
+
+    def update(slope: int, wide: bool) -> str:
+        if slope == fail_at:
+            raise ValueError(f"slope={slope} is <too> steep\nand more")
+        line.set_data([0.2, 0.8], [0, slope])
+        if wide != (ax.get_xlim()[1] == 2):
+            ax.set_xlim(0, 2 if wide else 1)
+        return f"slope {slope}"
+
+    controls = {
+        "slope": ipywidgets.IntSlider(value=1, min=-4, max=4, description="slope"),
+        "wide": ipywidgets.Checkbox(description="wide"),
+    }
+    return Explorer(controls, figure, update, moving=[line] if moving else [], label="A line")
+
+
+def shown(explorer: Explorer) -> np.ndarray:
+    """The picture that the browser gets, decoded."""
+    (image,) = [child for child in explorer.children if isinstance(child, ipywidgets.Image)]
+    return np.asarray(PIL.Image.open(io.BytesIO(image.value)))
+
+
+def set_controls(explorer: Explorer, values: dict) -> None:
+    for name, value in values.items():
+        explorer.controls[name].value = value
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.lists(st.fixed_dictionaries({"slope": st.integers(-4, 4), "wide": st.booleans()}), min_size=1, max_size=5))
+def test_a_frame_does_not_depend_on_how_it_is_drawn_nor_on_what_was_shown_before(sequence: list[dict]) -> None:
+    """Moving artists over a saved picture, or everything anew; after any detour, or at once."""
+    blitted, redrawn, direct = line_explorer(moving=True), line_explorer(moving=False), line_explorer(moving=True)
+    for values in sequence:
+        set_controls(blitted, values)
+        set_controls(redrawn, values)
+        assert np.array_equal(shown(blitted), shown(redrawn))
+    set_controls(direct, sequence[-1])
+    assert np.array_equal(shown(blitted), shown(direct))
+    assert blitted.values == sequence[-1]
+    assert blitted.summary == f"slope {sequence[-1]['slope']}"
+
+
+def test_a_moved_control_changes_the_picture_and_its_summary() -> None:
+    explorer = line_explorer(moving=True)
+    before = shown(explorer)
+    explorer.controls["slope"].value = 4
+    assert (shown(explorer) != before).any()
+    assert explorer.summary == "slope 4"
+    assert before.shape == shown(explorer).shape == (2 * HEIGHT, 2 * WIDTH, 3)
+
+
+def test_the_picture_sent_is_the_picture_drawn() -> None:
+    explorer = line_explorer(moving=True)
+    assert np.array_equal(shown(explorer), np.asarray(explorer.picture()))
+
+
+def test_only_what_moves_is_drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    explorer, draws = line_explorer(moving=True), []
+    draw = explorer.figure.canvas.draw
+    monkeypatch.setattr(explorer.figure.canvas, "draw", lambda: (draws.append(1), draw()))
+    explorer.controls["slope"].value = 2
+    assert not draws
+    explorer.controls["wide"].value = True
+    assert len(draws) == 1
+
+
+def test_an_error_is_shown_and_goes_on() -> None:
+    explorer = line_explorer(moving=True, fail_at=3)
+    before = shown(explorer)
+    with pytest.raises(ValueError, match="slope=3"):
+        explorer.controls["slope"].value = 3
+    assert explorer.summary == "ValueError: slope=3 is <too> steep"
+    text = explorer.children[-1].value
+    assert "color" in text and "&lt;too&gt;" in text
+    assert np.array_equal(shown(explorer), before)
+    explorer.controls["slope"].value = 2
+    assert explorer.summary == "slope 2"
+    assert "color" not in explorer.children[-1].value
+
+
+def test_an_error_in_the_first_frame_goes_on() -> None:
+    with pytest.raises(ValueError, match="slope=1"):
+        line_explorer(moving=True, fail_at=1)
+
+
+def test_a_saved_notebook_keeps_picture_and_summary() -> None:
+    explorer = line_explorer(moving=True)
+    data, metadata = explorer._repr_mimebundle_()
+    picture = PIL.Image.open(io.BytesIO(b64decode(data["image/png"])))
+    assert np.abs(np.asarray(picture.convert("RGB")).astype(int) - shown(explorer)).mean() < 1
+    assert metadata["image/png"] == {"width": WIDTH, "height": HEIGHT}
+    assert data["text/plain"] == "slope 1"
+    assert "application/vnd.jupyter.widget-view+json" in data
+
+
+def test_summary_and_picture_have_names_for_screen_readers() -> None:
+    _, picture, text = line_explorer(moving=True).children
+    assert picture.tooltip == "A line"
+    assert 'role="status"' in text.value
+
+
+def test_a_control_needs_a_description() -> None:
+    with pytest.raises(ValueError, match="control 'q' has no description"):
+        Explorer({"q": ipywidgets.FloatSlider()}, blank_figure(9, 9), lambda q: "", label="nothing")
+
+
+def test_choice_has_the_first_option() -> None:
+    assert choice("kind", ["exp", "step"]).value == "exp"
+
+
+# --- long-tailed data ------------------------------------------------------------------------------------------------
+
+
+def pool(counts: list[int]) -> SimpleNamespace:
+    """Random 8 x 8 images with these counts, as `ltlab.data` hands them out."""
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    images = torch.randint(0, 256, (len(labels), 3, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    names = tuple(f"class {c}" for c in range(len(counts)))
+    return SimpleNamespace(train=SimpleNamespace(images=images, labels=labels), class_names=names)
+
+
+@pytest.fixture(scope="module")
+def long_tail() -> Explorer:
+    return long_tail_explorer(pool([12] * 10))
+
+
+@pytest.mark.parametrize("imbalance", [1, 10, 100, 256])
+def test_long_tail_summary(long_tail: Explorer, imbalance: int) -> None:
+    set_controls(long_tail, {"imbalance": imbalance, "kind": "exp", "log": False})
+    counts = [int(1000 * (1 / imbalance) ** (j / 9)) for j in range(10)]
+    many, few = sum(n > 100 for n in counts), sum(n < 20 for n in counts)
+    assert long_tail.summary == (
+        f"imbalance {imbalance}, exp: {sum(counts):,} training images; largest class 1,000, smallest {counts[-1]:,}; "
+        f"many/medium/few: {many}/{10 - many - few}/{few} classes; "
+        f"the 3 rarest classes hold {100 * sum(counts[-3:]) / sum(counts):.1f}% of the images"
+    )
+
+
+def test_step_profile_has_two_sizes(long_tail: Explorer) -> None:
+    set_controls(long_tail, {"imbalance": 100, "kind": "step", "log": False})
+    assert "5,050 training images" in long_tail.summary
+    assert [bar.get_height() for bar in long_tail.figure.axes[0].patches] == [1000] * 5 + [10] * 5
+
+
+def test_bars_rows_and_shares_agree_with_the_counts(long_tail: Explorer) -> None:
+    set_controls(long_tail, {"imbalance": 100, "kind": "exp", "log": True})
+    counts = np.array([1000, 599, 359, 215, 129, 77, 46, 27, 16, 10])
+    left, below, right = long_tail.figure.axes
+    assert [bar.get_height() for bar in left.patches] == counts.tolist()
+    assert [text.get_text() for text in left.texts] == [str(n) for n in counts]
+    assert left.get_yscale() == "log"
+    assert [veil.get_x() / 12 for veil in right.patches] == pytest.approx(counts / 1000)
+    shares = [bar.get_width() for bar in below.patches]  # of classes and images: many, medium, few
+    assert shares[0::2] == pytest.approx([0.5, 0.3, 0.2])
+    assert shares[1::2] == pytest.approx([counts[:5].sum() / 2478, counts[5:8].sum() / 2478, counts[8:].sum() / 2478])
+
+
+def test_grey_covers_what_a_balanced_set_would_have_besides(long_tail: Explorer) -> None:
+    grey = {}
+    for imbalance in (1, 10, 100):
+        set_controls(long_tail, {"imbalance": imbalance, "kind": "exp", "log": False})
+        grey[imbalance] = (shown(long_tail) == 240).all(axis=2).sum() / (2 * 408 * 2 * 340)
+    missing = {i: 1 - sum(int(1000 * (1 / i) ** (j / 9)) for j in range(10)) / 10_000 for i in grey}
+    assert [grey[i] for i in grey] == pytest.approx([missing[i] for i in grey], abs=0.01)
+
+
+def test_slider_moves_by_keys_over_all_imbalances(long_tail: Explorer) -> None:
+    assert long_tail.controls["imbalance"].options == IMBALANCES
+    assert (IMBALANCES[0], IMBALANCES[-1]) == (1, 256)
+
+
+def test_many_classes_show_ten_rows() -> None:
+    explorer = long_tail_explorer(pool([12] * 100), max_count=500)
+    assert "many/medium/few: 35/35/30 classes" in explorer.summary  # CIFAR-100-LT
+    rows = [text.get_text() for text in explorer.figure.axes[2].texts]
+    assert len(rows) == 10 and rows[0] == "class 0" and rows[-1] == "class 99"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"imbalance": 7}, "imbalance=7 is not on the slider"),
+        ({"data": pool([12] * 9 + [11])}, "11 training images of class 'class 9'"),
+        ({"data": pool([12] * (plots.BARS_UP_TO + 1))}, "201 classes"),
+    ],
+)
+def test_long_tail_refuses(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        long_tail_explorer(**arguments)
+
+
+def test_real_distributions_are_the_published_ones() -> None:
+    explorer = real_distributions_explorer()
+    summaries = {}
+    for name in explorer.controls["data_set"].options:
+        explorer.controls["data_set"].value = name
+        summaries[name] = explorer.summary
+    assert summaries["ImageNet-LT"] == (
+        "ImageNet-LT: 1,000 classes, 115,846 training images; largest class 1,280, smallest 5; "
+        "many/medium/few: 385/479/136 classes; imbalance 256; 13.6% of the classes are few-shot"
+    )
+    assert "8,142 classes, 437,513 training images; largest class 1,000, smallest 2" in summaries["iNaturalist 2018"]
+    assert "many/medium/few: 842/4,076/3,224" in summaries["iNaturalist 2018"]
+    assert "many/medium/few: 35/35/30" in summaries["CIFAR-100-LT"]
+
+
+def test_real_distributions_of_ones_own() -> None:
+    explorer = real_distributions_explorer({"mine": torch.tensor([400, 4, 40])})
+    explorer.controls["log"].value = True
+    assert explorer.summary == (
+        "mine: 3 classes, 444 training images; largest class 400, smallest 4; "
+        "many/medium/few: 1/1/1 classes; imbalance 100; 33.3% of the classes are few-shot"
+    )
+    assert explorer.figure.axes[0].get_yscale() == "log"
+    with pytest.raises(ValueError, match="counts_by_name is empty"):
+        real_distributions_explorer({})
