@@ -1,4 +1,4 @@
-"""The command line: ltlab lab | train | recipes | data."""
+"""The command line: ltlab lab | train | compare | recipes | data."""
 
 import ast
 import sys
@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__
+)
 
 DataName = Annotated[str, typer.Option("--data", help="shapes-lt, cifar10-lt, cifar100-lt, a .npz file or a folder")]
 Imbalance = Annotated[
@@ -69,6 +71,41 @@ def train(
     for figure, value in result.metrics.items():
         typer.echo(f"{figure.replace('_', ' '):28} {value:6.1%}")
     typer.echo(f"{'seconds':28} {result.seconds:6.1f}\nwritten to {folder}")
+
+
+@app.command()
+def compare(
+    recipe: Annotated[list[str] | None, typer.Argument(help="names of recipes; `ltlab recipes` lists them")] = None,
+    family: Annotated[str | None, typer.Option(help="the recipes of a family: re-weighting, re-sampling")] = None,
+    data: DataName = "shapes-lt",
+    seeds: Annotated[int, typer.Option(help="how many; each draws the subset and the training")] = 3,
+    epochs: Annotated[int | None, typer.Option(help="shorten or stretch every recipe to this many epochs")] = None,
+    imbalance: Imbalance = "100",
+    kind: Annotated[str, typer.Option(help="profile of the class counts: exp or step")] = "exp",
+    option: Options = [],  # noqa: B006
+    root: Root = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16")] = "auto",
+    output: Annotated[Path | None, typer.Option(help="folder; runs/compare-DATA-IMBALANCE is the default")] = None,
+) -> None:
+    """Train recipes with several seeds and print one table; run again, it goes on where it stopped."""
+    from . import plots, results
+    from .names import look_up
+    from .recipes import FAMILIES
+
+    names = [*(recipe or []), *(look_up("family", family, FAMILIES) if family else ())]
+    name = "-".join(["compare", Path(data).stem, imbalance, *([] if kind == "exp" else [kind]), *option])
+    folder = output or Path("runs") / name
+    rows = results.compare(
+        dict.fromkeys(names), lambda seed: _load(data, imbalance, kind, seed, root, option), seeds,
+        folder=folder, epochs=epochs, device=device, precision=precision,
+    )  # fmt: skip
+    table = results.table(rows)
+    table.round(4).to_csv(folder / "table.csv")
+    axes = plots.comparison(table, baseline="ce" if "ce" in table.index else None)
+    axes.figure.savefig(folder / "comparison.png", dpi=150)
+    typer.echo(f"{data}, imbalance {imbalance}\n\n{results.formatted(table).to_string()}\n\n{results.caption(table)}")
+    typer.echo(f"written to {folder}")
 
 
 @app.command("recipes")

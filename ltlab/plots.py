@@ -14,7 +14,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.patches import Patch
+from matplotlib.patches import FancyBboxPatch, Patch
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 _BLUE, _, _GREEN, _VERMILION, *_ = sns.color_palette("colorblind").as_hex()
@@ -250,6 +250,97 @@ def image_grid(
         ax.text(centre, above, title, ha="center", va="baseline", fontsize=FONT_SIZE - 1)
     ax.set_axis_off()
     return ax
+
+
+SLOTS = {  # what stands between the labels and a step of training, in order
+    "sampler": "which image next",
+    "foreground": "where the object is",
+    "mix": "between images",
+    "loss": "what a mistake costs",
+}
+
+
+def training_step(lit: str | None = None, *, ax: Axes | None = None) -> Axes:
+    """The picture of the course: one training step with its four slots.
+
+    Args:
+        lit: the slot at hand, which is filled with colour; None lights all four.
+
+    Raises:
+        ValueError: `lit` is not a slot.
+    """
+    if lit is not None and lit not in SLOTS:
+        raise ValueError(f"lit={lit!r} is not a slot: choose one of {', '.join(SLOTS)}")
+    ax = ax or _new_axes(12, 2)
+    parts = ["labels", "sampler", "images", "foreground", "augment", "mix", "model", "loss", "step"]
+    left = 0.0
+    for part in parts:
+        width = 1.75 if part in SLOTS else 1.05
+        on = part in SLOTS and lit in (None, part)
+        face = GROUP_COLOURS["many"] if on else "white"
+        edge = GROUP_COLOURS["many"] if part in SLOTS else "0.75"
+        box = FancyBboxPatch((left, -0.35), width, 0.7, boxstyle="round,pad=0,rounding_size=0.12", fc=face, ec=edge, lw=2)
+        ax.add_patch(box)
+        text = {"ha": "center", "va": "center", "fontsize": FONT_SIZE}
+        ax.text(left + width / 2, 0, part.upper() if part in SLOTS else part, color="white" if on else "0.15",
+                weight="bold" if part in SLOTS else "normal", **text)  # fmt: skip
+        if part in SLOTS:
+            ax.text(left + width / 2, -0.62, SLOTS[part], color="0.3", **text)
+        if part != parts[-1]:
+            ax.annotate("", (left + width + 0.3, 0), (left + width + 0.02, 0), arrowprops={"arrowstyle": "->", "lw": 1.5})
+        left += width + 0.32
+    ax.set(xlim=(-0.1, left - 0.2), ylim=(-0.85, 0.45))
+    ax.axis("off")
+    return ax
+
+
+def comparison(
+    table: pd.DataFrame, *, baseline: str | None = None, by_error: bool = False, ax: Axes | None = None
+) -> Axes:
+    """Top-1 error of every recipe, mean ± standard deviation over seeds, with its groups' and the published error.
+
+    Args:
+        table: indexed by recipe, with the columns error, error_std, many_error, medium_error, few_error and published,
+            all in percent; NaN where there is none: no bar with one seed, no marker for a group without classes.
+        baseline: the recipe whose error is drawn as a dashed line through all others.
+        by_error: whether the smallest error stands on top; otherwise the table's first line does.
+
+    Raises:
+        ValueError: a column is missing, `table` has no rows, or `baseline` is none of its recipes.
+    """
+    missing = {"error", "error_std", "published", *(f"{group}_error" for group in GROUP_COLOURS)} - set(table.columns)
+    if missing or table.empty:
+        raise ValueError(f"table has {len(table)} rows and lacks {sorted(missing)}: pass results.table(rows)")
+    if baseline is not None and baseline not in table.index:
+        raise ValueError(f"baseline={baseline!r} is not in the table: choose one of {', '.join(table.index)}")
+    if by_error:
+        table = table.sort_values("error", kind="stable")
+    ax = ax or _new_axes(10, 1.7 + 0.45 * len(table))
+    y = np.arange(len(table))
+    spread = table["error_std"] if table["error_std"].notna().any() else None
+    label = "all classes" if spread is None else "all classes, mean ± std"
+    ax.errorbar(
+        table["error"], y, xerr=spread, fmt="o", color="black", markersize=7, elinewidth=2.5, capsize=6, capthick=2,
+        zorder=4, label=label,
+    )  # fmt: skip
+    rings = {"marker": "D", "s": 130, "facecolor": "none", "edgecolor": "0.25", "linewidth": 1.5, "zorder": 3}
+    markers = {"published": rings | {"label": "published"}}
+    for (group, colour), shape in zip(GROUP_COLOURS.items(), "^sv", strict=True):
+        markers[f"{group}_error"] = {"marker": shape, "s": 45, "color": colour, "label": f"{group}-shot classes"}
+    for column, marker in markers.items():
+        if table[column].notna().any():
+            ax.scatter(table[column], y, **marker)
+    if baseline is not None:
+        error = table.loc[baseline, "error"]
+        ax.axvline(error, color="black", linewidth=1.2, linestyle="--", zorder=1, label=f"{baseline}, {error:.1f} %")
+    handles, labels = ax.get_legend_handles_labels()
+    first = labels.index(label)
+    ax.legend([handles.pop(first), *handles], [labels.pop(first), *labels], **_ABOVE | {"ncols": 3})
+    ax.set_yticks(y, table.index)
+    ax.set_ylim(len(table) - 0.5, -0.5)
+    ax.grid(axis="y", color="0.9")
+    ax.set_axisbelow(True)
+    return _dress(ax, xlabel="top-1 error (%)")
 
 
 # --- what the figures share ------------------------------------------------------------------------------------------

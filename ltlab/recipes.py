@@ -326,6 +326,17 @@ RECIPES: dict[str, Recipe] = {
     ]
 }
 
+FAMILIES: dict[str, tuple[str, ...]] = {               # what belongs in one comparison, the baseline first
+    "re-weighting": (
+        "ce", "cs_ce", "cs_ce_smooth", "focal", "focal_softmax", "cb_ce", "cb_ce_mild", "cb_focal",
+        "balanced_softmax", "logit_adjusted", "ldam", "label_smoothing", "label_aware_smoothing", "cdt", "seql",
+    ),
+    "re-sampling": (
+        "ce", "over_sampling", "under_sampling", "instance_balanced", "square_root", "class_balanced", "progressive",
+        "reversed",
+    ),
+}  # fmt: skip
+
 
 def get(name: str) -> Recipe:
     """The recipe of that name.

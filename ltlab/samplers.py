@@ -48,7 +48,7 @@ def class_probabilities(class_counts: Sequence[int] | Tensor, q: float) -> Tenso
     eq. 1.
     """
     if not 0 <= q < math.inf:
-        raise ValueError(f"q must be finite and at least 0, got {q}; for q = -1 take reversed_probabilities")
+        raise ValueError(f"q must be finite and at least 0, got {q}; for q = -1 take ReversedSampler")
     counts = _check_counts(class_counts)
     powers = (counts / counts.max()) ** q  # p_j / p_largest: at most 1, so that no power overflows
     return powers / powers.sum()

@@ -235,13 +235,16 @@ class ExplorerView:
         return self.root.get_by_role("status").inner_text()
 
     def move(self, label: str, to: str) -> None:
-        """Press the key `to` on a control, or choose the option `to` of a dropdown; wait for summary and picture.
+        """Press the key `to` on a control, or choose the option `to` of a dropdown or of a row of buttons; wait for
+        summary and picture.
 
         (JupyterLab takes the arrow keys of a closed dropdown for itself.)
         """
         before, control = self.summary(), self.control(label)
         if control.evaluate("control => control.tagName") == "SELECT":
             control.select_option(to)
+        elif control.evaluate("control => control.tagName") == "BUTTON":
+            control.locator("..").get_by_role("button", name=to, exact=True).press("Enter")
         else:
             control.press(to)
         expect(self.root.get_by_role("status")).not_to_have_text(before, timeout=30 * SECOND)

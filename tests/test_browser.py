@@ -13,6 +13,16 @@ SCREENSHOTS = Path(__file__).parent / "screenshots"
 
 LONG_TAIL = "from ltlab.widgets import long_tail_explorer\nlong_tail_explorer(imbalance=60)"
 REAL = "from ltlab.widgets import real_distributions_explorer\nreal_distributions_explorer()"
+EFFECTIVE = "from ltlab.widgets import effective_number_explorer\neffective_number_explorer(beta=0.99)"
+FOCAL = "from ltlab.widgets import focal_explorer\nfocal_explorer(gamma=1)"
+SAMPLING = "from ltlab.widgets import sampling_explorer\nsampling_explorer()"
+GRADIENT = """
+import torch
+from ltlab.widgets import gradient_explorer
+
+logits = torch.tensor([[2.0, 1, 0], [1, 0.5, 0], [2, 1, 1]])
+gradient_explorer(logits, torch.arange(3), [100, 20, 5], names=["cat", "dog", "owl"])
+"""
 FAILING = """
 from ipywidgets import IntSlider
 from ltlab.widgets import Explorer, blank_figure
@@ -44,8 +54,12 @@ def show(lab: JupyterLab, name: str, cell: str) -> ExplorerView:
             "data set",
             ["Places-LT", "CIFAR-100-LT", "ImageNet-LT", "CIFAR-100-LT", "Places-LT"],
         ),
+        ("effective_number", EFFECTIVE, "beta", ["ArrowRight"] * 3 + ["ArrowLeft"] * 2),
+        ("focal", FOCAL, "gamma", ["ArrowRight"] * 3 + ["ArrowLeft"] * 2),
+        ("gradient", GRADIENT, "loss", ["CS_CE", "focal", "LDAM", "CDT", "CS_CE"]),
+        ("sampling", SAMPLING, "q", ["ArrowLeft"] * 3 + ["ArrowRight"] * 2),
     ],
-    ids=["long_tail", "real_distributions"],
+    ids=["long_tail", "real_distributions", "effective_number", "focal", "gradient", "sampling"],
 )
 def test_explorer(lab: JupyterLab, name: str, cell: str, label: str, moves: list[str]) -> None:
     """Controls change picture and summary; the picture's box keeps its size; nothing is cut at 1300 and 800 pixels."""

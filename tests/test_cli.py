@@ -94,7 +94,7 @@ def test_data_lists_and_weighs_and_draws(tmp_path):
         (["train", "--resume", "--epochs", "3"], "no checkpoint at"),
         (["data", "no_such.npz"], "no_such.npz"),
         (["recipes", "cee"], "did you mean 'ce'"),
-        (["train", "--seed", "one"], "'one' is not a valid"),
+        (["train", "--seed", "one"], "Invalid value for '--seed'"),
         (["trian"], "No such command"),
     ],
 )

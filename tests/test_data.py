@@ -496,7 +496,7 @@ def test_an_installed_package_finds_its_own_tables_and_the_users_cache(tmp_path,
     monkeypatch.delenv("LTLAB_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert places.download_folder() == tmp_path / "cache" / "ltlab"
-    with pytest.raises(FileNotFoundError, match="no class-count tables"):
+    with pytest.raises(FileNotFoundError, match="no tables at .*class_counts"):
         benchmark_class_counts("inat18")
     tables = tmp_path / "site-packages" / "ltlab" / "_files" / "class_counts"
     tables.mkdir(parents=True)

@@ -26,6 +26,7 @@ from ltlab.samplers import (
     class_probabilities,
     generator_seed,
     progressive_probabilities,
+    reversed_probabilities,
     switched_probabilities,
 )
 
@@ -72,7 +73,7 @@ def epochs_of(sampler, epochs):
 @settings(deadline=None)
 @given(
     counts=st.lists(st.integers(1, 10**9), min_size=1, max_size=20),
-    q=st.floats(-3, 3, allow_nan=False),
+    q=st.floats(0, 3),
 )
 def test_class_probabilities_are_the_formula(counts, q):
     powers = [float(n) ** q for n in counts]
@@ -85,11 +86,11 @@ def test_class_probabilities_limit_cases():
     torch.testing.assert_close(class_probabilities(CIFAR10_LT_100, 1), counts / 12406, rtol=1e-15, atol=0)
     assert class_probabilities(CIFAR10_LT_100, 0).tolist() == [0.1] * 10
     assert class_probabilities([7], 2).tolist() == [1.0]
-    torch.testing.assert_close(class_probabilities([4, 2, 1], -1), torch.tensor([1, 2, 4]).double() / 7)
+    torch.testing.assert_close(reversed_probabilities([4, 2, 1]), torch.tensor([1, 2, 4]).double() / 7)
     torch.testing.assert_close(class_probabilities([9, 4, 1], 0.5), torch.tensor([3, 2, 1]).double() / 6)
 
 
-@pytest.mark.parametrize("q, expected", [(1e3, [1.0, 0.0, 0.0]), (-1e3, [0.0, 0.0, 1.0]), (1e308, [1.0, 0.0, 0.0])])
+@pytest.mark.parametrize("q, expected", [(1e3, [1.0, 0.0, 0.0]), (1e308, [1.0, 0.0, 0.0])])
 def test_class_probabilities_do_not_overflow(q, expected):
     assert class_probabilities([5000, 500, 50], q).tolist() == expected
 
@@ -401,7 +402,7 @@ def test_bad_class_counts(class_counts):
         class_probabilities(class_counts, 1)
 
 
-@pytest.mark.parametrize("q", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("q", [-0.1, -1, math.nan, math.inf, -math.inf])
 def test_bad_exponent(q):
     with pytest.raises(ValueError, match="q must be"):
         class_probabilities(COUNTS, q)

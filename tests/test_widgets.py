@@ -11,9 +11,24 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.colors import to_rgb
 
 from ltlab import plots
-from ltlab.widgets import IMBALANCES, Explorer, blank_figure, choice, long_tail_explorer, real_distributions_explorer
+from ltlab.losses import BalancedSoftmaxLoss, CostSensitiveLoss, CrossEntropyLoss
+from ltlab.samplers import PowerSampler
+from ltlab.widgets import (
+    IMBALANCES,
+    Explorer,
+    blank_figure,
+    choice,
+    effective_number_explorer,
+    focal_explorer,
+    gradient_explorer,
+    long_tail_explorer,
+    real_distributions_explorer,
+    sampling_explorer,
+)
+from ltlab.widgets.reweighting import LOSSES, pulls
 
 WIDTH, HEIGHT = 160, 120
 
@@ -239,3 +254,202 @@ def test_real_distributions_of_ones_own() -> None:
     assert explorer.figure.axes[0].get_yscale() == "log"
     with pytest.raises(ValueError, match="counts_by_name is empty"):
         real_distributions_explorer({})
+
+
+# --- re-weighting ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def effective_number() -> Explorer:
+    return effective_number_explorer()
+
+
+@pytest.mark.parametrize(("beta", "ratio"), [("0", "1"), ("0.9", "2.44"), ("0.9999", "97.6"), ("0.999999", "100")])
+def test_beta_on_cifar_100_lt(effective_number: Explorer, beta: str, ratio: str) -> None:
+    effective_number.controls["data_set"].value = "CIFAR-100-LT"
+    effective_number.controls["beta"].label = beta
+    assert f"largest/smallest weight {ratio} (uniform 1, inverse frequency 100)" in effective_number.summary
+
+
+def test_effective_number_curves_are_the_formula() -> None:
+    explorer = effective_number_explorer({"mine": [10, 1000, 100]}, beta=0.99)
+    left, right = explorer.figure.axes
+    numbers = [(1 - 0.99**n) / (1 - 0.99) for n in (1000, 100, 10)]
+    weights = np.array([1 / number for number in numbers])
+    _, inverse, balanced = left.lines
+    assert balanced.get_ydata() == pytest.approx(weights / weights.mean())
+    assert inverse.get_ydata() == pytest.approx(np.array([0.001, 0.01, 0.1]) / 0.037)
+    dots = right.lines[-1]
+    assert (list(dots.get_xdata()), list(dots.get_ydata())) == ([1000, 100, 10], pytest.approx(numbers))
+
+
+def test_a_data_set_shows_the_same_after_a_detour() -> None:
+    explorer = effective_number_explorer({"a": [100, 10], "b": [5000, 50, 5]})
+    first = shown(explorer)
+    explorer.controls["data_set"].value = "b"
+    assert (shown(explorer) != first).any()
+    explorer.controls["data_set"].value = "a"
+    assert np.array_equal(shown(explorer), first)
+
+
+def test_effective_number_refuses() -> None:
+    with pytest.raises(ValueError, match="counts_by_name is empty"):
+        effective_number_explorer({})
+    with pytest.raises(ValueError, match=r"beta=0.95 is not on the slider.*such as 0.949881"):
+        effective_number_explorer({"a": [2, 1]}, beta=0.95)
+
+
+@pytest.fixture(scope="module")
+def focal() -> Explorer:
+    return focal_explorer()
+
+
+@pytest.mark.parametrize("form", ["sigmoid", "softmax"])
+@pytest.mark.parametrize("alpha", ["none", 0.25])
+@pytest.mark.parametrize("gamma", [0.0, 2.0])
+def test_focal_curves_are_the_formula(focal: Explorer, form: str, alpha: str | float, gamma: float) -> None:
+    set_controls(focal, {"gamma": gamma, "alpha": alpha, "form": form})
+    factor = 1 if alpha == "none" else alpha
+    loss, slope = (ax.lines for ax in focal.figure.axes)
+    p = loss[1].get_xdata()
+    expected = (1 - p) ** gamma * -np.log(p)
+    expected_slope = (1 - p) ** gamma * ((1 - p) - gamma * p * np.log(p))
+    assert loss[1].get_ydata() == pytest.approx(factor * expected, rel=1e-6)
+    assert slope[1].get_ydata() == pytest.approx(factor * expected_slope, rel=1e-6)
+    two_curves = form == "sigmoid" and alpha != "none"
+    assert loss[2].get_visible() == slope[2].get_visible() == two_curves
+    if two_curves:
+        assert loss[2].get_ydata() == pytest.approx((1 - factor) * expected, rel=1e-6)
+        assert slope[2].get_ydata() == pytest.approx((1 - factor) * expected_slope, rel=1e-6)
+
+
+def test_focal_summary() -> None:
+    explorer = focal_explorer(gamma=2.0)
+    assert explorer.summary == (
+        "gamma 2.0, alpha none, sigmoid: with p_t = 0.9 an answer costs 0.01 of its cross-entropy, "
+        "with p_t = 0.1 0.81: 81 times as large a share"
+    )
+    with pytest.raises(ValueError, match="gamma=6"):
+        focal_explorer(gamma=6)
+
+
+COUNTS = torch.tensor([100, 20, 5])
+LOGITS = torch.tensor([[2.0, 1.0, 0.0], [1.0, 0.5, 0.0], [2.0, 1.0, 1.0]])
+
+
+def test_pulls_by_hand() -> None:
+    """Cross-entropy pulls by label - p; weights share the batch; balanced softmax takes p from z + log n."""
+    targets, label = torch.arange(3), torch.eye(3)
+    weights = torch.tensor([0.05, 0.25, 1.0])
+    by_hand = {
+        CrossEntropyLoss(): label - LOGITS.softmax(1),
+        CostSensitiveLoss(COUNTS): 3 * weights[:, None] / weights.sum() * (label - LOGITS.softmax(1)),
+        BalancedSoftmaxLoss(COUNTS): label - (LOGITS + COUNTS.log()).softmax(1),
+    }
+    for loss, expected in by_hand.items():
+        torch.testing.assert_close(pulls(loss, LOGITS, targets), expected.double(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def gradients() -> Explorer:
+    return gradient_explorer(LOGITS, torch.arange(3), COUNTS, names=["cat", "dog", "owl"])
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_pulls_the_label_up(gradients: Explorer, name: str) -> None:
+    explorer = gradients
+    explorer.controls["loss"].value = name
+    heights = torch.tensor([[bar.get_height() for bar in ax.patches[:3]] for ax in explorer.figure.axes])
+    assert (heights.diagonal() > 0).all()
+    torch.testing.assert_close(heights, pulls(LOSSES[name](COUNTS), LOGITS, torch.arange(3)).float())
+    assert explorer.summary.startswith(f"{name}: pull of each image on its own class's logit: cat +")
+
+
+def test_gradient_bars_stand_in_the_order_of_counts() -> None:
+    explorer = gradient_explorer(LOGITS[:1], torch.tensor([0]), [5, 100, 20])
+    heights = [bar.get_height() for bar in explorer.figure.axes[0].patches[:3]]
+    assert heights == pytest.approx((torch.eye(3) - LOGITS.softmax(1)[:1])[0, [1, 2, 0]].tolist(), rel=1e-5)
+    assert "0 +0.33 (CE +0.33)" in explorer.summary
+
+
+def test_gradient_explorer_refuses() -> None:
+    for logits, targets in [(LOGITS, [0, 1]), (LOGITS[:, :2], [0, 1, 1]), (torch.zeros(5, 3), [0] * 5)]:
+        with pytest.raises(ValueError, match="give 1 to 4 samples of 3 classes"):
+            gradient_explorer(logits, torch.tensor(targets), COUNTS)
+
+
+# --- re-sampling -----------------------------------------------------------------------------------------------------
+
+
+def tailed(counts: list[int]) -> SimpleNamespace:
+    data = pool(counts)
+    data.class_counts = torch.tensor(counts)
+    return data
+
+
+@pytest.fixture(scope="module")
+def sampling() -> Explorer:
+    return sampling_explorer(tailed([80, 15, 5]), epochs=5)
+
+
+def heights(explorer: Explorer) -> tuple[list[float], list[float]]:
+    """Probabilities, and how often an image comes: the end of its bar, which begins at 1."""
+    above, below, _ = explorer.figure.axes
+    return [bar.get_height() for bar in above.patches], [bar.get_y() + bar.get_height() for bar in below.patches]
+
+
+@pytest.mark.parametrize(
+    ("controls", "p"),
+    [
+        ({"sampler": "power", "q": 1.0, "epoch": 0}, [0.8, 0.15, 0.05]),
+        ({"sampler": "power", "q": 0.0, "epoch": 3}, [1 / 3] * 3),
+        ({"sampler": "progressive", "q": 0.0, "epoch": 0}, [0.8, 0.15, 0.05]),
+        ({"sampler": "progressive", "q": 1.0, "epoch": 2}, [0.4 + 1 / 6, 0.075 + 1 / 6, 0.025 + 1 / 6]),
+        ({"sampler": "progressive", "q": 1.0, "epoch": 4}, [1 / 3] * 3),
+        ({"sampler": "reversed", "q": 0.0, "epoch": 0}, [3 / 67, 16 / 67, 48 / 67]),
+    ],
+)
+def test_probabilities_and_repeats(sampling: Explorer, controls: dict, p: list[float]) -> None:
+    set_controls(sampling, controls)
+    times = [100 * share / n for share, n in zip(p, (80, 15, 5), strict=True)]
+    assert heights(sampling) == (pytest.approx(p), pytest.approx(times))
+    assert sampling.controls["q"].disabled == (controls["sampler"] != "power")
+
+
+def test_the_batch_is_the_sampler_s_own() -> None:
+    data = tailed([80, 15, 5])
+    explorer = sampling_explorer(data, epochs=5, seed=3)
+    set_controls(explorer, {"q": 0.0, "epoch": 2})
+    sampler = PowerSampler(data.train.labels, 0.0, seed=3)
+    sampler.set_epoch(2)
+    first = list(sampler)[:48]
+    labels = data.train.labels[first].sort().values
+    mosaic = np.asarray(explorer.figure.axes[2].images[0].get_array()).reshape(6, 12, 8, 12, 3).swapaxes(1, 2)
+    cells = mosaic.reshape(48, 12, 12, 3)
+    drawn = {data.train.images[i].permute(1, 2, 0).numpy().tobytes() for i in first}
+    assert {cell[2:-2, 2:-2].tobytes() for cell in cells} == drawn
+    colours = [tuple(int(c) for c in cell[1, 1]) for cell in cells]
+    frames = [tuple(round(255 * c) for c in to_rgb(plots.GROUP_COLOURS[g])) for g in ("medium", "few", "few")]
+    assert colours == [frames[label] for label in labels]
+    assert f"{(labels >= 0).sum()} of the 48 images" in explorer.summary
+
+
+def test_every_epoch_draws_anew(sampling: Explorer) -> None:
+    set_controls(sampling, {"sampler": "power", "q": 0.5, "epoch": 0})
+    first = shown(sampling)
+    sampling.controls["epoch"].value = 1
+    assert (shown(sampling) != first).any()
+    sampling.controls["epoch"].value = 0
+    assert np.array_equal(shown(sampling), first)
+
+
+def test_a_set_smaller_than_the_picture() -> None:
+    explorer = sampling_explorer(tailed([4, 2, 1]), epochs=2)
+    assert "of the 7 images shown" in explorer.summary
+
+
+def test_sampling_explorer_refuses() -> None:
+    with pytest.raises(ValueError, match="epochs=1"):
+        sampling_explorer(tailed([2, 1]), epochs=1)
+    with pytest.raises(ValueError, match="201 classes"):
+        sampling_explorer(tailed([1] * 201))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..names import look_up
-from .places import class_counts_folder
+from .places import tables_folder
 
 BENCHMARKS = {
     "imagenet-lt": "imagenet_lt_class_counts.csv",
@@ -134,7 +134,7 @@ def benchmark_class_counts(name: str) -> Tensor:
         ValueError: an unknown name.
         FileNotFoundError: the tables are not where ltlab keeps them.
     """
-    path = class_counts_folder() / look_up("benchmark", name, BENCHMARKS)
+    path = tables_folder("class_counts") / look_up("benchmark", name, BENCHMARKS)
     with path.open(newline="", encoding="utf-8") as table:
         return torch.tensor([int(row["count"]) for row in csv.DictReader(table)])
 

@@ -12,16 +12,16 @@ def checkout() -> Path | None:
     return root if (root / "pyproject.toml").is_file() and (root / "data" / "class_counts").is_dir() else None
 
 
-def class_counts_folder() -> Path:
-    """The folder of class-count tables: data/class_counts of a checkout, else the copy inside the installed package.
+def tables_folder(name: str) -> Path:
+    """A folder of tables, "class_counts" or "published": in data of a checkout, else inside the installed package.
 
     Raises:
         FileNotFoundError: neither is there.
     """
     root = checkout()
-    folder = root / "data" / "class_counts" if root else PACKAGE / "_files" / "class_counts"
+    folder = root / "data" / name if root else PACKAGE / "_files" / name
     if not folder.is_dir():
-        raise FileNotFoundError(f"no class-count tables at {folder}: install ltlab again")
+        raise FileNotFoundError(f"no tables at {folder}: install ltlab again")
     return folder
 
 

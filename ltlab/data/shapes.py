@@ -23,7 +23,7 @@ POSE = {"angle": (-25.0, 25.0), "right": (-0.25, 0.25), "down": (-0.25, 0.25), "
 
 
 def shapes_lt(
-    *, imbalance: float = 100, kind: str = "exp", seed: int = 0, max_count: int = 500, test_count: int = 200,
+    *, imbalance: float = 100, kind: str = "exp", seed: int = 0, max_count: int = 320, test_count: int = 200,
     context: float = 0.5, pose_variety: float = 1.0, noise: float = 0.15, size: int = 32,
 ) -> LongTailedData:  # fmt: skip
     """Draw the built-in long-tailed set: a tailed training split and a balanced test split, both with masks.

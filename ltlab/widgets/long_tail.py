@@ -1,181 +1,18 @@
-"""Sliders over plots: move a control, see the figure and one line of text change.
+"""Long-tailed data: what imbalance does to a training set, and what real benchmarks look like."""
 
-An `Explorer` draws on one off-screen figure. What a control does not move is drawn once; each frame redraws the moving
-artists over it and sends the picture as PNG bytes. The text says what the figure shows: for screen readers, for tests,
-and for a figure that is not there.
-"""
-
-import html
-import io
-import struct
-import threading
-import zlib
-from base64 import b64encode
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import ipywidgets
 import numpy as np
-import PIL.Image
 import torch
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from traitlets import Unicode
 
-from . import plots
-from .data import LongTailedData, benchmark_class_counts, load, long_tail_counts
-from .metrics import class_groups
-
-CSS_DPI = 96  # a CSS pixel is 1/96 inch, so a font of 12 points looks like one
-PIXEL_RATIO = 2  # drawn pixels per CSS pixel: crisp on a high-density screen, and when scaled down on a narrow one
-
-
-class Explorer(ipywidgets.VBox):
-    """Controls above one figure and its summary; every change of a control redraws both.
-
-        explorer = Explorer(
-            controls={"gamma": FloatSlider(value=2, description="gamma", max=5)},
-            figure=figure,              # from `blank_figure`
-            update=update,              # update(gamma=...) moves artists of the figure, returns the summary
-            moving=[line],              # the artists that it moves
-            label="Focal loss against the probability of the true class",
-        )
-
-    Artists in `moving` are drawn last, in their order, over a saved picture of all others. An artist that `update`
-    changes without being in `moving` is still drawn right: it makes the figure stale, and a stale figure is drawn anew,
-    which only takes longer. The picture's size never changes.
-
-    If `update` raises, the summary shows the error, the picture stays, and the exception goes on: to the notebook cell
-    that set the control, or to Jupyter's log where a person moved it.
-
-    Args:
-        controls: name in `update` -> control with a `value` and a visible `description`.
-        figure: an off-screen figure with fixed axes; see `blank_figure`.
-        update: takes the controls' values by name, moves artists, returns one line of text.
-        moving: artists that `update` moves.
-        label: what the figure is, for screen readers.
-
-    Raises:
-        ValueError: a control without a description.
-    """
-
-    def __init__(
-        self,
-        controls: Mapping[str, ipywidgets.ValueWidget],
-        figure: Figure,
-        update: Callable[..., str],
-        *,
-        moving: Iterable[Artist] = (),
-        label: str,
-    ) -> None:
-        for name, control in controls.items():
-            if not control.description:
-                raise ValueError(f"control {name!r} has no description: give it the field's term as description=")
-        self.controls = dict(controls)
-        self.figure = figure
-        self._update = update
-        self._moving = list(moving)
-        self._background = None
-        self._one_at_a_time = threading.RLock()  # a moved control and a running cell come in different threads
-        for artist in self._moving:
-            artist.set_animated(True)  # left out of an ordinary draw, and changing it does not make the figure stale
-        width, height = (round(CSS_DPI * inches) for inches in figure.get_size_inches())
-        self._picture = _Picture(
-            format="png", width=str(width), height=str(height), tooltip=label,
-            layout={"max_width": "100%", "height": "auto", "align_self": "flex-start", "margin": "0"},
-        )  # fmt: skip
-        self._text = ipywidgets.HTML(layout={"max_width": f"{width}px"})
-        row = ipywidgets.Box(list(self.controls.values()), layout={"flex_flow": "row wrap"})
-        super().__init__([row, self._picture, self._text])
-        self.add_class("ltlab-explorer")
-        self._redraw()
-        for control in self.controls.values():
-            control.observe(self._redraw, names="value")
-
-    @property
-    def values(self) -> dict[str, Any]:
-        """The controls' values by name."""
-        return {name: control.value for name, control in self.controls.items()}
-
-    def picture(self) -> PIL.Image.Image:
-        """The figure as it is drawn now, RGB."""
-        canvas = self.figure.canvas
-        return PIL.Image.frombuffer("RGBA", canvas.get_width_height(physical=True), canvas.buffer_rgba()).convert("RGB")
-
-    def _redraw(self, change: object = None) -> None:
-        with self._one_at_a_time:
-            try:
-                summary = self._update(**self.values)
-                self._draw()
-            except Exception as error:
-                self._say(f"{type(error).__name__}: {error}".splitlines()[0], "color: #b00020")
-                raise
-            self._picture.value = _png(self.picture())
-            self._say(summary)
-
-    def _draw(self) -> None:
-        canvas = self.figure.canvas
-        if self._background is None or self.figure.stale:  # an artist outside `moving` has changed
-            canvas.draw()
-            self._background = canvas.copy_from_bbox(self.figure.bbox)
-        canvas.restore_region(self._background)
-        for artist in self._moving:
-            self.figure.draw_artist(artist)
-
-    def _say(self, text: str, style: str = "") -> None:
-        self.summary = text
-        style = f"margin: 4px 0; font-size: 15px; line-height: 1.4; {style}"
-        self._text.value = f'<p role="status" style="{style}">{html.escape(text)}</p>'
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The live widget, and for where no widget can live (a saved notebook on a code host) picture and summary."""
-        live = super()._repr_mimebundle_(**kwargs) or {}
-        size = {"width": int(self._picture.width), "height": int(self._picture.height)}
-        picture = io.BytesIO()
-        self.picture().quantize(256).save(picture, "PNG")  # 256 colours are half the bytes: a notebook keeps them
-        return {**live, "image/png": b64encode(picture.getvalue()).decode(), "text/plain": self.summary}, {
-            "image/png": size
-        }
-
-
-class _Picture(ipywidgets.Image):
-    """An image whose tooltip, its name for screen readers, reaches the page: it does so only beside a description."""
-
-    description = Unicode("").tag(sync=True)
-
-
-def _png(picture: PIL.Image.Image) -> bytes:
-    """RGB picture as PNG, without the row filters that cost Pillow half of a frame's time and save nothing here."""
-    width, height = picture.size
-    rows = np.zeros((height, 1 + 3 * width), np.uint8)  # each row begins with its filter, 0 for none
-    rows[:, 1:] = np.asarray(picture).reshape(height, -1)
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits per channel, RGB
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows, level=1)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
-    )
-
-
-def blank_figure(width: float, height: float) -> Figure:
-    """An off-screen figure of width x height CSS pixels, drawn at twice that density, for an `Explorer`."""
-    figure = Figure((width / CSS_DPI, height / CSS_DPI), dpi=CSS_DPI * PIXEL_RATIO)
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def choice(description: str, options: Iterable[str]) -> ipywidgets.ToggleButtons:
-    """One of a few options, as buttons beside their description; Tab and Enter reach them, as they do no dropdown.
-
-    (JupyterLab keeps the arrow keys of a closed dropdown for itself.)
-    """
-    buttons = ipywidgets.ToggleButtons(options=tuple(options), description=description, style={"button_width": "60px"})
-    return buttons.add_class("widget-inline-hbox")  # else the buttons lie below the description
-
-
-# --- long-tailed data ------------------------------------------------------------------------------------------------
+from .. import plots
+from ..data import LongTailedData, benchmark_class_counts, load, long_tail_counts
+from ..metrics import class_groups
+from .explorer import Explorer, blank_figure, choice
 
 IMBALANCES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100, 120, 150, 200, 256)
 COLUMNS = 12  # thumbnails of the most frequent class
@@ -340,6 +177,12 @@ def real_distributions_explorer(
 
 def _groups(counts: np.ndarray, limits: Mapping[str, int]) -> dict[str, np.ndarray]:
     return {name: mask.numpy() for name, mask in class_groups(counts.tolist(), **limits).items()}
+
+
+def group_colours(counts: Any) -> list[str]:
+    """The colour of every class: that of its group, many, medium or few."""
+    groups = class_groups(counts)
+    return [next(plots.GROUP_COLOURS[name] for name, mask in groups.items() if mask[c]) for c in range(len(counts))]
 
 
 def _describe(counts: np.ndarray, groups: Mapping[str, np.ndarray]) -> str:

@@ -1,6 +1,8 @@
-"""Results: one row per run, with everything needed to know where a number comes from."""
+"""One row per run, with everything needed to know where a number comes from."""
 
 import datetime
+import hashlib
+import json
 import os
 import platform
 import subprocess
@@ -10,14 +12,25 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from .data import LongTailedData
-from .train import Result
+from ..data import LongTailedData
+from ..recipes import Recipe
+from ..train import Result
 
 PACKAGE = Path(__file__).parent
+COLUMNS = (
+    "data", "imbalance", "options", "recipe", "seed", "epochs", "model", "batch_size", "augmentation", "fingerprint",
+    "top1_error", "many_accuracy", "medium_accuracy", "few_accuracy", "expected_calibration_error", "seconds",
+    "device", "threads", "python", "torch", "ltlab", "commit", "date",
+)  # fmt: skip
+TEXT = dict.fromkeys(("data", "options", "recipe", "fingerprint", "python", "torch", "ltlab", "commit"), str)
 
 
 def result_row(result: Result, data: LongTailedData, seed: int) -> dict[str, object]:
-    """The row of a finished run: data, recipe, seed, last-epoch figures (fractions), seconds, machine and versions."""
+    """The row of a finished run, with the keys `COLUMNS`.
+
+    Data, recipe and seed, the `fingerprint` of recipe and data, the last epoch's figures (fractions), seconds of
+    training, machine and versions.
+    """
     device = next(result.model.parameters()).device
     protocol = result.recipe.protocol
     return {
@@ -30,14 +43,27 @@ def result_row(result: Result, data: LongTailedData, seed: int) -> dict[str, obj
         "model": protocol.model,
         "batch_size": protocol.batch_size,
         "augmentation": f"crop {protocol.crop_padding}{', flip' if protocol.flip else ''}",
+        "fingerprint": fingerprint(result.recipe, data),
         **{name: round(figure, 6) for name, figure in result.metrics.items()},
         "seconds": round(result.seconds, 2),
         **provenance(device),
     }
 
 
+def fingerprint(recipe: Recipe, data: LongTailedData) -> str:
+    """12 hex digits of what is trained on what: equal exactly for resolved recipes that train alike on equal images.
+
+    The recipe's name, the training's seed, the device and the precision are no part of it.
+    """
+    content = json.dumps([recipe.identity(), data.fingerprint], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+
 def provenance(device: torch.device) -> dict[str, object]:
-    """Where and by what a number was measured: device, threads, versions, commit (a + marks uncommitted changes), day."""
+    """Where and by what a number was measured: device, threads, versions, commit, day.
+
+    A + after the commit marks uncommitted changes.
+    """
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
         "threads": torch.get_num_threads(),
@@ -58,12 +84,33 @@ def append_row(path: str | os.PathLike, row: dict[str, object]) -> None:
     path = Path(path)
     new = not path.exists()
     if not new:
-        columns = list(pd.read_csv(path, nrows=0).columns)
-        if columns != list(row):
-            differing = ", ".join(sorted(set(columns) ^ set(row))) or "their order"
-            raise ValueError(f"{path} has other columns than this row ({differing}): choose another file")
+        _check_columns(path, list(row))
     path.parent.mkdir(parents=True, exist_ok=True)
     pd.DataFrame([row]).to_csv(path, mode="a", header=new, index=False)
+
+
+def read_rows(path: str | os.PathLike) -> pd.DataFrame:
+    """The rows that `append_row` wrote, in the columns `COLUMNS`; no rows where there is no file yet.
+
+    Raises:
+        ValueError: the file has other columns, or a line that is no row.
+    """
+    path = Path(path)
+    if not path.exists():
+        return pd.DataFrame(columns=COLUMNS)
+    _check_columns(path, list(COLUMNS))
+    try:
+        return pd.read_csv(path, dtype=TEXT)
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged, mend or remove the line: {error}") from error
+
+
+def _check_columns(path: Path, columns: list[str]) -> None:
+    with path.open(encoding="utf-8") as file:
+        theirs = file.readline().rstrip("\r\n").split(",")
+    if theirs != columns:
+        differing = ", ".join(sorted(set(theirs) ^ set(columns))) or "their order"
+        raise ValueError(f"{path} has other columns than a row of this ltlab ({differing}): choose another place")
 
 
 def _processor() -> str:

@@ -1,0 +1,102 @@
+"""Tables: mean and standard deviation over seeds, with the published figure beside them."""
+
+import pandas as pd
+
+from .published import SOURCES, published
+
+ERRORS = {  # column of a summary: how a row gives it, as a fraction
+    "error": lambda rows: rows["top1_error"],
+    "many_error": lambda rows: 1 - rows["many_accuracy"],
+    "medium_error": lambda rows: 1 - rows["medium_accuracy"],
+    "few_error": lambda rows: 1 - rows["few_accuracy"],
+}
+
+
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean and sample standard deviation over seeds, one line per recipe in the order of the rows.
+
+        mean = sum_i e_i / n,   std = sqrt(sum_i (e_i - mean)^2 / (n - 1))
+
+    Args:
+        rows: of runs on one data set with one imbalance and the same options, see `compare`.
+
+    Returns:
+        Indexed by recipe: epochs; seeds, the number n; error, many_error, medium_error, few_error, in percent, each
+        with its *_std; seconds, the mean of a run; device, where they were measured. The groups are those of
+        `metrics.group_accuracy`.
+
+    Limit cases: one seed has the standard deviation NaN; a group without classes is NaN.
+
+    Raises:
+        ValueError: no rows, rows of several data sets, imbalances or options, or of one recipe a seed twice or
+            several numbers of epochs.
+    """
+    if rows.empty:
+        raise ValueError("rows is empty: pass the rows of at least one run")
+    for column in ("data", "imbalance", "options"):
+        if len(mixed := rows[column].unique()) > 1:
+            raise ValueError(f"rows mix the {column} {', '.join(map(str, mixed))}: pass the rows of one")
+    groups = rows.groupby("recipe", sort=False)
+    for name, group in groups:
+        if group["seed"].duplicated().any() or group["epochs"].nunique() > 1:
+            runs = ", ".join(f"seed {s} of {e} epochs" for s, e in zip(group["seed"], group["epochs"], strict=True))
+            raise ValueError(f"recipe {name!r} has the runs {runs}: pass rows with one run per seed and equal epochs")
+    figures = groups.agg(epochs=("epochs", "first"), seeds=("seed", "size"))
+    for column, fraction in ERRORS.items():
+        percent = (100 * fraction(rows)).groupby(rows["recipe"], sort=False)
+        figures[column], figures[f"{column}_std"] = percent.mean(), percent.std(ddof=1)
+    devices = groups["device"].agg(lambda device: "; ".join(device.unique()))
+    return figures.assign(seconds=groups["seconds"].mean(), device=devices)
+
+
+def table(rows: pd.DataFrame) -> pd.DataFrame:
+    """`summary` with the published figure on the same data set and imbalance beside it.
+
+    Adds the columns published (percent; NaN where there is none), published_as, the name of the method there, and
+    source, a key of `SOURCES`. A recipe with several figures gets the one of the first source. The figures belong
+    to exponential class counts and the full number of epochs, 200 for these recipes on CIFAR; a shortened run stands
+    beside them all the same.
+
+    Raises:
+        ValueError: as `summary`.
+    """
+    figures, first = summary(rows), rows.iloc[0]
+    others = published(first["data"], first["imbalance"]).dropna(subset="recipe")
+    if "kind=exp" not in str(first["options"]).split():
+        others = others.iloc[:0]
+    others = others.drop_duplicates("recipe").set_index("recipe")[["top1_error_percent", "method", "source"]]
+    return figures.join(others.set_axis(["published", "published_as", "source"], axis=1))
+
+
+def formatted(table: pd.DataFrame) -> pd.DataFrame:
+    """A table as text for people: mean ± standard deviation, the groups' errors, seconds, seeds, epochs, published.
+
+    The column published is left out where nothing is published; a missing number is a dash.
+    """
+    text = pd.DataFrame(index=table.index)
+    text["error (%)"] = [
+        _number(mean, 2) + ("" if pd.isna(std) else f" ± {std:.2f}")
+        for mean, std in zip(table["error"], table["error_std"], strict=True)
+    ]
+    for group in ("many", "medium", "few"):
+        text[f"{group} (%)"] = [_number(mean, 1) for mean in table[f"{group}_error"]]
+    if table["published"].notna().any():
+        text["published (%)"] = [_number(error, 2) for error in table["published"]]
+    text["seconds"] = [_number(seconds, 1) for seconds in table["seconds"]]
+    return text.assign(seeds=table["seeds"], epochs=table["epochs"])
+
+
+def caption(table: pd.DataFrame) -> str:
+    """What the columns of `formatted` are, and where the published figures come from."""
+    lines = [
+        "error: top-1 error after the last epoch, mean ± sample standard deviation over seeds",
+        "many, medium, few: mean error on classes with more than 100, 20 to 100, fewer than 20 training images",
+        f"seconds: mean of one run on {'; '.join(table['device'].unique())}",
+    ]
+    for source in table["source"].dropna().unique():
+        lines.append(f"published: single runs of the full schedule, {SOURCES[source]} ({source})")
+    return "\n".join(lines)
+
+
+def _number(value: float, digits: int) -> str:
+    return "–" if pd.isna(value) else f"{value:.{digits}f}"

@@ -1,0 +1,25 @@
+"""Sliders over plots: one explorer for each idea of the course.
+
+explorer     what all of them share: controls, one figure, one line of text
+long_tail    what imbalance does to a data set; real benchmarks
+reweighting  effective numbers, focal loss, and the gradients of all losses
+resampling   class probabilities, repeats, and a batch as it is drawn
+"""
+
+from .explorer import Explorer, blank_figure, choice
+from .long_tail import IMBALANCES, long_tail_explorer, real_distributions_explorer
+from .resampling import sampling_explorer
+from .reweighting import effective_number_explorer, focal_explorer, gradient_explorer
+
+__all__ = [
+    "IMBALANCES",
+    "Explorer",
+    "blank_figure",
+    "choice",
+    "effective_number_explorer",
+    "focal_explorer",
+    "gradient_explorer",
+    "long_tail_explorer",
+    "real_distributions_explorer",
+    "sampling_explorer",
+]

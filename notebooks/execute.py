@@ -1,0 +1,43 @@
+"""Execute notebooks in place and keep what reads well on a code host: outputs and pictures, no widget state.
+
+    uv run python notebooks/execute.py                        # all of them
+    uv run python notebooks/execute.py 01_the_long_tail.ipynb
+"""
+
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+FOLDER = Path(__file__).parent
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def execute(path: Path) -> None:
+    """Run every cell in a fresh kernel, in the notebook's folder; an error in a cell leaves the file as it was."""
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": FOLDER}}).execute()
+    strip(notebook)
+    nbformat.write(notebook, path)
+
+
+def strip(notebook: nbformat.NotebookNode) -> None:
+    """Drop widget state and widget views: a view without its state shows as an error; its picture stays instead.
+
+    Also what would make every execution a change: times of execution and the kernel's exact version.
+    """
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop(WIDGET, None)
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or sorted(p.name for p in FOLDER.glob("*.ipynb")):
+        execute(FOLDER / Path(name).name)
+        print(f"{name}: {(FOLDER / Path(name).name).stat().st_size / 1000:.0f} kB")

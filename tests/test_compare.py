@@ -1,0 +1,434 @@
+"""A comparison trains every run once, goes on where it stopped, and its tables hold the numbers of its rows."""
+
+import math
+import statistics
+from functools import partial
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+from test_cli import TINY, ltlab
+
+from ltlab import plots, results
+from ltlab.data import load
+from ltlab.losses import BalancedSoftmaxLoss
+from ltlab.recipes import FAMILIES, RECIPES, SHAPES, Recipe, Stage
+from ltlab.results import comparison
+from ltlab.results.published import ONLY_ON, PUBLISHED_AS, SOURCES
+from ltlab.results.rows import COLUMNS, fingerprint
+from ltlab.train import checkpoint as checkpoints
+
+matplotlib.use("agg")
+
+NAMES = ["ce", "balanced_softmax"]
+MEASURED = ["seconds", "date", "commit"]  # what may differ between two equal runs
+
+
+def tiny(seed: int):
+    return load("shapes-lt", imbalance=10, max_count=20, test_count=5, seed=seed)
+
+
+compare = partial(results.compare, epochs=2, device="cpu", progress=False)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A folder with an uninterrupted comparison, and its rows."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, compare(NAMES, tiny, 2, folder=folder)
+
+
+class Stop(Exception):
+    pass
+
+
+def interrupted(after: int, *arguments, **options) -> None:
+    """A comparison that stops as an exception would when `after` epochs, of all runs together, are on the disk."""
+    saved = []
+    write = checkpoints.save
+
+    def stopping(path, state):
+        write(path, state)
+        saved.append(path)
+        if len(saved) == after:
+            raise Stop
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoints, "save", stopping)
+        with pytest.raises(Stop):
+            compare(*arguments, **options)
+
+
+def never(*arguments, **options):
+    raise AssertionError("a run was trained that was there already")
+
+
+# --- comparing -------------------------------------------------------------------------------------------------------
+
+
+def test_every_recipe_meets_every_seed_and_only_rows_remain(whole):
+    folder, rows = whole
+    assert list(zip(rows["recipe"], rows["seed"], strict=True)) == [(name, s) for s in (0, 1) for name in NAMES]
+    assert tuple(rows.columns) == COLUMNS
+    assert (rows["epochs"] == 2).all() and rows["fingerprint"].nunique() == 4
+    assert [p.name for p in folder.iterdir()] == ["runs.csv"]
+    pd.testing.assert_frame_equal(rows, results.read_rows(folder / "runs.csv"))
+
+
+def test_the_rows_are_those_of_fit(whole):
+    from ltlab.train import fit
+
+    data = tiny(1)
+    result = fit(RECIPES["balanced_softmax"].resolve(SHAPES).with_epochs(2), data, seed=1, device="cpu", progress=False)
+    expected = results.result_row(result, data, seed=1)
+    row = whole[1].iloc[3]
+    for column in set(COLUMNS) - {*MEASURED, "many_accuracy"}:
+        assert row[column] == expected[column], column
+    assert math.isnan(row["many_accuracy"]) and math.isnan(expected["many_accuracy"])
+
+
+@pytest.mark.parametrize("after", [3, 4])
+def test_stopped_in_the_second_run_and_gone_on_gives_the_rows_of_an_uninterrupted_one(whole, tmp_path, after):
+    """After epoch 3 the second run is half done; after epoch 4 it is done, but its row is not yet written."""
+    interrupted(after, NAMES, tiny, 2, folder=tmp_path)
+    assert len(results.read_rows(tmp_path / "runs.csv")) == 1
+    assert len(list(tmp_path.glob("balanced_softmax-seed0-*.pt"))) == 1
+    rows = compare(NAMES, tiny, 2, folder=tmp_path)
+    pd.testing.assert_frame_equal(rows.drop(columns=MEASURED), whole[1].drop(columns=MEASURED), check_exact=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["runs.csv"]
+
+
+def test_what_is_there_is_not_trained_again(whole, monkeypatch):
+    folder, rows = whole
+    monkeypatch.setattr(comparison, "fit", never)
+    pd.testing.assert_frame_equal(compare(NAMES, tiny, 2, folder=folder), rows)
+    fewer = compare(["balanced_softmax"], tiny, 1, folder=folder)
+    pd.testing.assert_frame_equal(fewer, rows.iloc[[1]].reset_index(drop=True))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seeds": 3},
+        {"epochs": 1},
+        {"data_of_seed": lambda seed: load("shapes-lt", imbalance=5, max_count=20, test_count=5, seed=seed)},
+        {"recipes": [Recipe(Stage(loss=BalancedSoftmaxLoss), name="ce"), "balanced_softmax"]},
+    ],
+    ids=["seeds", "epochs", "data", "a recipe of the same name"],
+)
+def test_any_other_run_is_trained(whole, monkeypatch, change):
+    monkeypatch.setattr(comparison, "fit", never)
+    with pytest.raises(AssertionError, match="a run was trained"):
+        compare(**{"recipes": NAMES, "data_of_seed": tiny, "seeds": 2, "folder": whole[0]} | change)
+
+
+def test_a_changed_recipe_gets_a_row_of_its_own_beside_the_old_one(whole, tmp_path):
+    (tmp_path / "runs.csv").write_bytes((whole[0] / "runs.csv").read_bytes())
+    mine = Recipe(Stage(loss=BalancedSoftmaxLoss), name="ce")
+    rows = compare([mine], tiny, 1, folder=tmp_path)
+    assert len(rows) == 1 and len(results.read_rows(tmp_path / "runs.csv")) == 5
+    assert rows["top1_error"][0] == whole[1]["top1_error"][1]  # it is balanced_softmax by another name
+
+
+def test_the_fingerprint_is_that_of_what_is_trained_on_what():
+    ce, data = RECIPES["ce"].resolve(SHAPES), tiny(0)
+    assert fingerprint(ce, data) == fingerprint(ce.resolve(SHAPES), tiny(0))
+    assert fingerprint(ce, data) == fingerprint(Recipe(Stage(), name="plain").resolve(SHAPES), data)
+    others = [(ce, tiny(1)), (ce.with_epochs(3), data), (RECIPES["ldam"].resolve(SHAPES), data)]
+    assert fingerprint(ce, data) not in {fingerprint(*other) for other in others}
+
+
+# --- what a comparison refuses ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"recipes": ["balanced_softmx"]}, "unknown recipe 'balanced_softmx'; did you mean 'balanced_softmax'"),
+        ({"recipes": []}, "give at least one recipe"),
+        ({"recipes": [Recipe(Stage()), Recipe(Stage(loss=BalancedSoftmaxLoss))]}, "each a name of its own"),
+        ({"seeds": 0}, "seeds=0 must be a whole number of at least 1"),
+        ({"seeds": 1.5}, "seeds=1.5"),
+        (
+            {"recipes": ["ce", Recipe(Stage(), Stage(), Stage(), name="long")]},
+            "epochs=2: recipe 'long' needs at least 3",
+        ),
+    ],
+)
+def test_a_mistake_is_named_before_anything_is_trained(tmp_path, monkeypatch, change, message):
+    monkeypatch.setattr(comparison, "fit", never)
+    with pytest.raises(ValueError, match=message):
+        compare(**{"recipes": ["ce"], "data_of_seed": tiny, "seeds": 1, "folder": tmp_path} | change)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_table_with_other_columns_is_refused_before_anything_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr(comparison, "fit", never)
+    (tmp_path / "runs.csv").write_text("recipe,seed,colour\nce,0,red\n")
+    with pytest.raises(ValueError, match=r"runs.csv has other columns .*colour"):
+        compare(["ce"], tiny, 1, folder=tmp_path)
+    (tmp_path / "runs.csv").write_text(",".join(reversed(COLUMNS)))
+    with pytest.raises(ValueError, match="their order"):
+        compare(["ce"], tiny, 1, folder=tmp_path)
+
+
+def test_a_line_that_is_no_row_is_refused_by_the_files_name(whole, tmp_path):
+    (tmp_path / "runs.csv").write_bytes((whole[0] / "runs.csv").read_bytes() + b"," * 40 + b"\n")
+    with pytest.raises(ValueError, match=r"runs.csv is damaged.*line 6"):
+        compare(NAMES, tiny, 2, folder=tmp_path)
+
+
+@pytest.mark.parametrize("damage", [lambda content: b"", lambda content: b"x" * 99, lambda content: content[:-500]])
+def test_a_damaged_checkpoint_is_named(tmp_path, damage):
+    interrupted(1, ["ce"], tiny, 1, folder=tmp_path)
+    checkpoint = next(tmp_path.glob("*.pt"))
+    checkpoint.write_bytes(damage(checkpoint.read_bytes()))
+    with pytest.raises(ValueError, match=f"{checkpoint.name} is damaged"):
+        compare(["ce"], tiny, 1, folder=tmp_path)
+
+
+def test_a_run_that_diverges_is_named(tmp_path, monkeypatch):
+    def diverging(*arguments, **options):
+        raise FloatingPointError("the training loss is nan in epoch 1")
+
+    monkeypatch.setattr(comparison, "fit", diverging)
+    with pytest.raises(FloatingPointError, match="recipe 'ce', seed 0: the training loss is nan"):
+        compare(["ce"], tiny, 1, folder=tmp_path)
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------
+
+
+def made_rows(errors: dict[str, list[float]], **changes) -> pd.DataFrame:
+    """Rows on CIFAR-10-LT-100, which has no few-shot class, with these errors by seed."""
+    base = {
+        "data": "cifar10-lt",
+        "imbalance": 100.0,
+        "options": "kind=exp",
+        "epochs": 200,
+        "device": "here",
+        "few_accuracy": math.nan,
+    }
+    return pd.DataFrame(
+        base | {"recipe": name, "seed": seed, "top1_error": error, "many_accuracy": 1 - error / 2,
+                "medium_accuracy": 0.5, "seconds": 10.0 + seed} | changes
+        for name, by_seed in errors.items() for seed, error in enumerate(by_seed)
+    )  # fmt: skip
+
+
+def test_mean_and_standard_deviation_by_hand():
+    ours, theirs = [0.30, 0.27, 0.33], [0.41, 0.40]
+    table = results.summary(made_rows({"ldam": ours, "ce": theirs}))
+    assert list(table.index) == ["ldam", "ce"] and table["seeds"].tolist() == [3, 2]
+    assert table["error"].tolist() == pytest.approx([30.0, 40.5])
+    assert table["error_std"].tolist() == pytest.approx([3.0, 100 * statistics.stdev(theirs)])
+    assert table.loc["ldam", "many_error"] == pytest.approx(15.0)
+    assert table.loc["ldam", "many_error_std"] == pytest.approx(1.5)
+    assert table["medium_error"].tolist() == pytest.approx([50, 50]) and table["few_error"].isna().all()
+    assert table["seconds"].tolist() == [11.0, 10.5] and table["device"].tolist() == ["here", "here"]
+    assert table["epochs"].tolist() == [200, 200]
+
+
+def test_one_seed_has_no_standard_deviation():
+    table = results.table(made_rows({"ce": [0.3]}))
+    assert table["seeds"].tolist() == [1] and table["error_std"].isna().all()
+    assert results.formatted(table).loc["ce", "error (%)"] == "30.00"
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (made_rows({"ce": [0.3]}).iloc[:0], "rows is empty"),
+        (
+            pd.concat([made_rows({"ce": [0.3]}), made_rows({"ldam": [0.3]}, imbalance=50.0)]),
+            "mix the imbalance 100.0, 50.0",
+        ),
+        (
+            pd.concat([made_rows({"ce": [0.3]}), made_rows({"ldam": [0.3]}, data="shapes-lt")]),
+            "mix the data cifar10-lt",
+        ),
+        (pd.concat([made_rows({"ce": [0.3]})] * 2), "'ce' has the runs seed 0 of 200 epochs, seed 0 of 200 epochs"),
+        (made_rows({"ce": [0.3, 0.2]}).assign(epochs=[30, 200]), "seed 0 of 30 epochs, seed 1 of 200"),
+    ],
+)
+def test_rows_that_do_not_belong_together_are_refused(rows, message):
+    with pytest.raises(ValueError, match=message):
+        results.summary(rows)
+
+
+def test_the_caption_names_every_device():
+    rows = made_rows({"ce": [0.3, 0.2], "ldam": [0.3, 0.2]}).assign(device=["here", "there", "here", "there"])
+    assert "seconds: mean of one run on here; there\n" in results.caption(results.table(rows))
+
+
+def test_formatted_text():
+    text = results.formatted(results.table(made_rows({"ce": [0.30, 0.27, 0.33], "focal_softmax": [0.2, 0.2, 0.2]})))
+    assert text.loc["ce"].tolist() == ["30.00 ± 3.00", "15.0", "50.0", "–", "28.05", "11.0", 3, 200]
+    assert text.loc["focal_softmax", "published (%)"] == "–"
+    assert "published (%)" not in results.formatted(results.table(made_rows({"ce": [0.3]}, data="shapes-lt")))
+
+
+# --- published figures -----------------------------------------------------------------------------------------------
+
+
+def all_published() -> pd.DataFrame:
+    from ltlab.data.places import tables_folder
+
+    return pd.read_csv(tables_folder("published") / "published_errors.csv")
+
+
+def test_the_published_table_is_whole():
+    figures = all_published()
+    assert len(figures) == 406 and set(figures["source"]) == set(SOURCES)
+    assert not figures.duplicated(["source", "family", "method", "dataset", "imbalance"]).any()
+    assert figures["top1_error_percent"].between(10, 75).all()
+
+
+def test_every_recipe_with_a_published_figure_has_it_in_the_table():
+    figures = set(all_published()[["source", "family", "method"]].itertuples(index=False, name=None))
+    for recipe, (family, methods) in PUBLISHED_AS.items():
+        assert recipe in RECIPES
+        assert {(source, family, method) for source, method in methods.items()} <= figures, recipe
+    assert set(ONLY_ON) <= set(PUBLISHED_AS)
+
+
+@pytest.mark.parametrize(
+    ("data", "imbalance", "recipe", "error", "method"),
+    [
+        ("cifar10-lt", 100, "ce", 28.05, "CE"),
+        ("cifar100-lt", 50, "ce", 56.22, "CE"),
+        ("cifar10-lt", 100, "cs_ce", 31.70, "CS_CE"),
+        ("cifar10-lt", 50, "ldam", 20.99, "LDAM"),
+        ("cifar100-lt", 100, "seql", 59.51, "SEQL"),
+        ("cifar10-lt", 100, "seql", math.nan, None),
+        ("cifar10-lt", 100, "class_balanced", 27.55, "CB"),
+        ("cifar10-lt", 100, "cb_ce", 29.52, "CB-CE"),
+        ("cifar100-lt", 100, "cb_ce", math.nan, None),
+        ("cifar100-lt", 100, "cb_ce_mild", 61.03, "CB-CE"),
+        ("cifar10-lt", 10, "ce", math.nan, None),
+        ("shapes-lt", 100, "ce", math.nan, None),
+    ],
+)
+def test_the_published_figure_stands_beside_the_same_data_and_imbalance(data, imbalance, recipe, error, method):
+    rows = made_rows({"reversed": [0.3, 0.2], recipe: [0.3, 0.2]}, data=data, imbalance=float(imbalance))
+    table = results.table(rows)
+    assert table.index.tolist() == ["reversed", recipe]
+    assert table.loc[recipe, "published"] == pytest.approx(error, nan_ok=True)
+    assert np.isnan(table.loc["reversed", "published"])
+    if method:
+        assert table.loc[recipe, ["published_as", "source"]].tolist() == [method, "authors-rerun-cao"]
+        assert "authors-rerun-cao" in results.caption(table)
+    else:
+        assert table["source"].isna().all() and "published" not in results.caption(table)
+
+
+def test_step_shaped_counts_have_no_published_figure():
+    assert results.table(made_rows({"ce": [0.3]}, options="kind=step"))["published"].isna().all()
+
+
+def test_published_figures_of_one_setting():
+    figures = results.published("cifar10-lt", 100)
+    assert figures["source"].drop_duplicates().tolist() == list(SOURCES)
+    assert figures.loc[figures["recipe"] == "ce", "top1_error_percent"].tolist() == [28.05, 30.12]
+    assert figures["recipe"].isna().any() and (figures["dataset"] == "cifar10").all()
+    assert results.published("shapes-lt", 100).empty and results.published("cifar10-lt", 7).empty
+    assert results.published("imagenet-lt", 256)["top1_error_percent"].tolist() == [56.71, 63.74, 56.87]
+
+
+# --- the figure ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def table():
+    yield results.table(made_rows({"ce": [0.30, 0.27, 0.33], "ldam": [0.25, 0.24, 0.26], "reversed": [0.4, 0.4, 0.4]}))
+    plt.close("all")
+
+
+def test_the_figure_holds_the_tables_numbers(table):
+    ax = plots.comparison(table, baseline="ce")
+    points, _, (bars,) = ax.containers[0]
+    assert points.get_xdata().tolist() == pytest.approx([30, 25, 40])
+    assert [float(np.ptp(bar[:, 0])) / 2 for bar in bars.get_segments()] == pytest.approx([3, 1, 0])
+    by_label = {scatter.get_label(): scatter.get_offsets() for scatter in ax.collections}
+    assert set(by_label) >= {"published", "many-shot classes", "medium-shot classes"}
+    assert "few-shot classes" not in by_label
+    assert by_label["published"][:2, 0].tolist() == [28.05, 26.34]
+    assert by_label["many-shot classes"][:, 0].tolist() == pytest.approx([15, 12.5, 20])
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["ce", "ldam", "reversed"]
+    assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the first line on top
+    assert ax.get_legend().get_texts()[0].get_text() == "all classes, mean ± std"
+    assert "ce, 30.0 %" in [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def test_the_figure_by_error_and_of_one_seed(table):
+    ax = plots.comparison(table, by_error=True)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["ldam", "ce", "reversed"]
+    one = plots.comparison(results.table(made_rows({"ce": [0.3]})))
+    assert one.get_legend().get_texts()[0].get_text() == "all classes"
+
+
+def test_the_figure_refuses_other_tables(table):
+    with pytest.raises(ValueError, match=r"lacks .*published"):
+        plots.comparison(table.drop(columns="published"))
+    with pytest.raises(ValueError, match="has 0 rows"):
+        plots.comparison(table.iloc[:0])
+    with pytest.raises(ValueError, match="baseline='cee' is not in the table: choose one of ce, ldam"):
+        plots.comparison(table, baseline="cee")
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+def test_families_hold_recipes_with_the_baseline_first():
+    for names in FAMILIES.values():
+        assert names[0] == "ce" and set(names) <= set(RECIPES) and len(set(names)) == len(names)
+
+
+def test_the_command_prints_one_table_and_writes_it(tmp_path, monkeypatch):
+    arguments = ["compare", *NAMES, "--seeds", "2", "--epochs", "1", "--device", "cpu", *TINY]
+    done = ltlab(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "runs" / "compare-shapes-lt-10-max_count=20-test_count=5"
+    assert sorted(p.name for p in folder.iterdir()) == ["comparison.png", "runs.csv", "table.csv"]
+    assert (folder / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    expected = results.table(results.read_rows(folder / "runs.csv"))
+    written = pd.read_csv(folder / "table.csv", index_col="recipe")
+    columns = ["epochs", "seeds", "error", "error_std", "few_error", "seconds"]
+    pd.testing.assert_frame_equal(written[columns], expected[columns], atol=1e-4)
+    assert results.formatted(expected).to_string() in done.stdout
+    assert "sample standard deviation" in done.stdout and "Traceback" not in done.stderr
+    monkeypatch.setattr(comparison, "fit", never)
+    assert ltlab(*arguments, cwd=tmp_path).stdout == done.stdout
+
+
+def test_the_command_takes_a_family(tmp_path, monkeypatch):
+    asked = []
+
+    def spy(recipes, data_of_seed, seeds, **options):
+        asked.append((list(recipes), seeds, options["folder"].name))
+        return made_rows({name: [0.3] for name in recipes})
+
+    monkeypatch.setattr(results, "compare", spy)
+    done = ltlab("compare", "ldam", "--family", "re-sampling", "--output", "mine", cwd=tmp_path)
+    assert asked == [(["ldam", *FAMILIES["re-sampling"]], 3, "mine")], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give at least one recipe"),
+        (["cee"], "did you mean 'ce'"),
+        (["--family", "resampling"], "unknown family 'resampling'; did you mean 're-sampling'"),
+        (["ce", "--seeds", "0"], "seeds=0"),
+        (["ce", "--data", "shapeslt"], "did you mean 'shapes-lt'"),
+        (["ce", "--epochs", "0", *TINY], "epochs=0"),
+        (["ce", "--device", "gpu", *TINY], "unknown device 'gpu'"),
+    ],
+)
+def test_a_mistake_at_the_command_is_one_line_and_status_2(tmp_path, arguments, message):
+    done = ltlab("compare", *arguments, cwd=tmp_path)
+    assert done.returncode == 2 and message in done.stderr, done.stderr
+    message = done.stderr.rpartition("\r")[2]  # what stays after the progress bar has gone
+    assert message.startswith("ltlab: ") and message.count("\n") == 1
