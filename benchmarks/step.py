@@ -57,7 +57,7 @@ def optimizer_of(model: torch.nn.Module, protocol: Protocol) -> torch.optim.SGD:
 def conventional(data: LongTailedData, protocol: Protocol):
     """A function that trains one epoch in the conventional way."""
     mean, std = models.channel_statistics(data.train.images)
-    model = models.build(protocol.model, len(data.class_names))         # its own normalisation is off
+    model = models.build(protocol.model, len(data.class_names))  # its own normalisation is off
     model.normalise = torch.nn.Identity()
     optimizer = optimizer_of(model, protocol)
     pictures = Pictures(data.train, protocol, mean, std)
@@ -109,7 +109,10 @@ def main() -> None:
     seconds = parser.parse_args().seconds
     cases = {
         "small net, batch 32, 32 x 32": (load("shapes-lt", imbalance=1), SHAPES),
-        "ResNet-32, batch 128, 32 x 32": (load("shapes-lt", imbalance=1, max_count=128), replace(CIFAR, crop_padding=4)),
+        "ResNet-32, batch 128, 32 x 32": (
+            load("shapes-lt", imbalance=1, max_count=128),
+            replace(CIFAR, crop_padding=4),
+        ),
     }
     print("| network | conventional, images/s | ltlab, images/s | ratio |\n|---|---|---|---|")
     for name, (data, protocol) in cases.items():

@@ -9,15 +9,10 @@ The rooms are imported when they are first used, so `import ltlab` costs next to
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
 _ROOMS = ("cli", "data", "losses", "metrics", "models", "plots", "recipes", "results", "samplers", "train", "widgets")
-__all__ = [*_ROOMS, "__version__"]
-
-if TYPE_CHECKING:
-    from . import cli, data, losses, metrics, models, plots, recipes, results, samplers, train, widgets
 
 
 def __getattr__(name: str):
@@ -27,4 +22,4 @@ def __getattr__(name: str):
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*globals(), *_ROOMS])

@@ -28,7 +28,7 @@ def lab(context: typer.Context) -> None:
     notebooks = Path(__file__).parents[1] / "notebooks"
     if not (notebooks / "00_start_here.ipynb").exists():
         raise FileNotFoundError(f"no notebooks at {notebooks}: clone the repository and run `uv run ltlab lab` in it")
-    sys.argv = ["jupyter-lab"]                                # what jupyter says in its own messages
+    sys.argv = ["jupyter-lab"]  # what jupyter says in its own messages
     LabApp.launch_instance(argv=[str(notebooks / "00_start_here.ipynb"), *context.args])
 
 
@@ -44,7 +44,9 @@ def train(
     root: Root = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16")] = "auto",
-    output: Annotated[Path | None, typer.Option(help="folder of the run; runs/DATA/RECIPE/seedN is the default")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="folder of the run; runs/DATA/RECIPE/seedN is the default")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on from the run's checkpoint")] = False,
     results: Annotated[Path | None, typer.Option(help="append the result's row to this CSV")] = None,
 ) -> None:
@@ -111,7 +113,9 @@ def compare(
 @app.command("recipes")
 def list_recipes(
     name: Annotated[str | None, typer.Argument(help="one recipe; all of them when left out")] = None,
-    data: Annotated[str | None, typer.Option("--data", help="fill in what the recipe leaves open for these data")] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", help="fill in what the recipe leaves open for these data")
+    ] = None,
 ) -> None:
     """List the recipes: which trick is on when."""
     from . import recipes

@@ -61,13 +61,13 @@ class Net(nn.Module):
         self.classifier = nn.Linear(width, num_classes)
 
     def features(self, images: Tensor) -> Tensor:
-        x = self.normalise(images)                                  # (N, 3, H, W)
+        x = self.normalise(images)  # (N, 3, H, W)
         for name in self.feature_layers:
             x = getattr(self, name)(x)
-        return x                                                    # (N, K, h, w)
+        return x  # (N, K, h, w)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.classifier(self.pool(self.features(images)))    # (N, C)
+        return self.classifier(self.pool(self.features(images)))  # (N, C)
 
 
 class CosineClassifier(nn.Module):
@@ -181,7 +181,7 @@ def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     level = torch.arange(256, dtype=torch.float64, device=images.device) / 255
     mean, std = [], []
     for channel in images.unbind(1):
-        share = torch.bincount(channel.flatten().int(), minlength=256) / channel.numel()   # (256,)
+        share = torch.bincount(channel.flatten().int(), minlength=256) / channel.numel()  # (256,)
         mean.append((share * level).sum())
         std.append((share * (level - mean[-1]) ** 2).sum().sqrt())
     std = torch.stack(std)

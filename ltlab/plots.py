@@ -279,7 +279,9 @@ def training_step(lit: str | None = None, *, ax: Axes | None = None) -> Axes:
         on = part in SLOTS and lit in (None, part)
         face = GROUP_COLOURS["many"] if on else "white"
         edge = GROUP_COLOURS["many"] if part in SLOTS else "0.75"
-        box = FancyBboxPatch((left, -0.35), width, 0.7, boxstyle="round,pad=0,rounding_size=0.12", fc=face, ec=edge, lw=2)
+        box = FancyBboxPatch(
+            (left, -0.35), width, 0.7, boxstyle="round,pad=0,rounding_size=0.12", fc=face, ec=edge, lw=2
+        )
         ax.add_patch(box)
         text = {"ha": "center", "va": "center", "fontsize": FONT_SIZE}
         ax.text(left + width / 2, 0, part.upper() if part in SLOTS else part, color="white" if on else "0.15",
@@ -287,7 +289,9 @@ def training_step(lit: str | None = None, *, ax: Axes | None = None) -> Axes:
         if part in SLOTS:
             ax.text(left + width / 2, -0.62, SLOTS[part], color="0.3", **text)
         if part != parts[-1]:
-            ax.annotate("", (left + width + 0.3, 0), (left + width + 0.02, 0), arrowprops={"arrowstyle": "->", "lw": 1.5})
+            ax.annotate(
+                "", (left + width + 0.3, 0), (left + width + 0.02, 0), arrowprops={"arrowstyle": "->", "lw": 1.5}
+            )
         left += width + 0.32
     ax.set(xlim=(-0.1, left - 0.2), ylim=(-0.85, 0.45))
     ax.axis("off")

@@ -239,7 +239,7 @@ class Recipe:
             raise ValueError(f"epochs={epochs}: recipe {self.name!r} needs at least {len(self.stages)}, one per stage")
         k = epochs / self.epochs
         ends = [max(i, round(k * end)) for i, end in enumerate(accumulate(s.epochs for s in self.stages), start=1)]
-        for i in reversed(range(len(ends) - 1)):         # no stage shrinks to nothing
+        for i in reversed(range(len(ends) - 1)):  # no stage shrinks to nothing
             ends[i] = min(ends[i], ends[i + 1] - 1)
         lengths = [end - start for start, end in zip([0, *ends[:-1]], ends, strict=True)]
         stages = [
@@ -273,7 +273,11 @@ class Recipe:
         """What makes two resolved recipes train alike, as text; checkpoints are compared by it."""
         protocol = {f"protocol.{k}": str(v) for k, v in vars(self.protocol).items() if k not in ("name", "schedules")}
         stages = self.table().T.to_dict()
-        return protocol | {"classifier": self.classifier} | {f"stage {n}.{k}": str(v) for n, row in stages.items() for k, v in row.items()}
+        return (
+            protocol
+            | {"classifier": self.classifier}
+            | {f"stage {n}.{k}": str(v) for n, row in stages.items() for k, v in row.items()}
+        )
 
     def __str__(self) -> str:
         return f"recipe {self.name!r}\n{self.table().to_string()}"

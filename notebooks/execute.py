@@ -1,7 +1,7 @@
 """Execute notebooks in place and keep what reads well on a code host: outputs and pictures, no widget state.
 
-    uv run python notebooks/execute.py                        # all of them
-    uv run python notebooks/execute.py 01_the_long_tail.ipynb
+uv run python notebooks/execute.py                        # all of them
+uv run python notebooks/execute.py 01_the_long_tail.ipynb
 """
 
 import sys

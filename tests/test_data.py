@@ -5,10 +5,10 @@ import hashlib
 import io
 import json
 import math
-import os
 import pickle
 import random
 import re
+import socket
 import tarfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -496,7 +496,7 @@ def test_an_installed_package_finds_its_own_tables_and_the_users_cache(tmp_path,
     monkeypatch.delenv("LTLAB_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert places.download_folder() == tmp_path / "cache" / "ltlab"
-    with pytest.raises(FileNotFoundError, match="no tables at .*class_counts"):
+    with pytest.raises(FileNotFoundError, match=r"no tables at .*class_counts"):
         benchmark_class_counts("inat18")
     tables = tmp_path / "site-packages" / "ltlab" / "_files" / "class_counts"
     tables.mkdir(parents=True)
@@ -594,6 +594,14 @@ def test_cifar_without_a_mirror_says_why_and_what_to_do(tmp_path, server):
                  Tiny.tgz_md5, str(tmp_path), "LTLAB_DATA"):  # fmt: skip
         assert part in message
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mirror_that_falls_silent_is_given_up(tmp_path, server, monkeypatch):
+    monkeypatch.setattr(cifar, "TIMEOUT", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the connection and never answers
+        mirrors = [f"http://127.0.0.1:{silent.getsockname()[1]}/tiny.tar.gz", f"{server[0]}/whole"]
+        cifar.download(mirrors, tmp_path / "tiny.tar.gz", Tiny.tgz_md5)
+    assert (tmp_path / "tiny.tar.gz").read_bytes() == ARCHIVE
 
 
 def test_cifar_unpacks_an_archive_that_was_put_there_by_hand(tmp_path):

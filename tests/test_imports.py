@@ -38,7 +38,7 @@ def imports(room: str) -> tuple[set[str], set[str]]:
     """Rooms of ltlab and packages from outside that a room imports, anywhere in its files."""
     inside, outside = set(), set()
     for path in rooms()[room]:
-        depth = len(path.relative_to(PACKAGE).parts)                  # 1: a file of ltlab, 2: a file of a folder
+        depth = len(path.relative_to(PACKAGE).parts)  # 1: a file of ltlab, 2: a file of a folder
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 outside |= {alias.name.partition(".")[0] for alias in node.names}

@@ -50,7 +50,7 @@ def test_cosine_classifier_against_cosine_similarity(images):
 
 def test_option_a_shortcut_takes_every_second_pixel_and_pads_channels_with_zeros():
     block = models.BasicBlock(2, 4, stride=2).eval()
-    torch.nn.init.zeros_(block.conv2[0].weight)                      # only the shortcut remains
+    torch.nn.init.zeros_(block.conv2[0].weight)  # only the shortcut remains
     x = torch.rand(1, 2, 6, 6)
     out = block(x)
     torch.testing.assert_close(out[:, 1:3], x[:, :, ::2, ::2])

@@ -89,16 +89,14 @@ def test_scaling_keeps_the_total_and_every_stage(lengths, epochs):
     scaled = recipe.with_epochs(epochs)
     assert scaled.epochs == epochs and min(s.epochs for s in scaled.stages) >= 1
     k = epochs / recipe.epochs
-    if k * min(lengths) >= 2:                                   # no stage was near to vanishing: only rounding is left
+    if k * min(lengths) >= 2:  # no stage was near to vanishing: only rounding is left
         assert all(abs(s.epochs - k * n) <= 1 for s, n in zip(scaled.stages, lengths, strict=True))
     assert scaled.stages[0].schedule.warmup == pytest.approx(5 * k)
 
 
 def test_a_recipe_prints_as_a_table_of_its_slots():
-    recipe = Recipe(
-        Stage(share=0.8), Stage(share=0.2, sampler=partial(PowerSampler, q=0.5), loss=partial(ClassBalancedLoss, beta=0.9)),
-        name="both",
-    )  # fmt: skip
+    second = Stage(share=0.2, sampler=partial(PowerSampler, q=0.5), loss=partial(ClassBalancedLoss, beta=0.9))
+    recipe = Recipe(Stage(share=0.8), second, name="both")
     table = recipe.resolve(CIFAR).table()
     assert table["epochs"].tolist() == [160, 40]
     assert table["sampler"].tolist() == ["—", "PowerSampler(q=0.5)"]
@@ -131,7 +129,10 @@ def test_every_recipe_resolves_for_every_protocol():
         (lambda: Stage(epochs=2.5), "epochs=2.5"),
         (lambda: Stage(share=0.0), "share=0.0"),
         (lambda: Recipe(), "at least one Stage"),
-        (lambda: Recipe(Stage(schedule="bse")).resolve(CIFAR), "unknown schedule of CIFAR-LT 'bse'; did you mean 'base'"),
+        (
+            lambda: Recipe(Stage(schedule="bse")).resolve(CIFAR),
+            "unknown schedule of CIFAR-LT 'bse'; did you mean 'base'",
+        ),
     ],
 )
 def test_bad_input_is_refused_with_the_way_out(build, message):

@@ -52,7 +52,7 @@ def test_distances_have_slope_one_and_the_right_sign(name):
     step = float(line[1] - line[0])
     assert d.diff(dim=0).abs().max() <= step * (1 + 1e-9) and d.diff(dim=1).abs().max() <= step * (1 + 1e-9)
     assert d.min() < -0.1 and d[torch.hypot(x, y) > 1.0001].min() > 0
-    if name != "moon":                                                       # all others mirror themselves
+    if name != "moon":  # all others mirror themselves
         torch.testing.assert_close(d.abs(), d.flip(1).abs())
 
 
@@ -64,14 +64,14 @@ def test_pose_turns_counter_clockwise_and_shifts_right_and_down():
     arrow = torch.tensor([list(shapes.SHAPES).index("arrow")])
     up = shapes._posed_shapes(arrow, pose(), 64)[0]
     left = shapes._posed_shapes(arrow, pose(angle=90.0), 64)[0]
-    torch.testing.assert_close(left, torch.rot90(up), atol=0.02, rtol=0)      # rot90 turns counter-clockwise
+    torch.testing.assert_close(left, torch.rot90(up), atol=0.02, rtol=0)  # rot90 turns counter-clockwise
     moved = shapes._posed_shapes(arrow, pose(right=0.25, down=0.125), 64)[0]
     torch.testing.assert_close(moved[4:, 8:], up[:-4, :-8], atol=0.02, rtol=0)  # 0.25 of 32 pixels, 0.125 of 32
 
 
 def test_coverage_is_the_area_of_the_shape():
     labels = torch.arange(10)
-    coverage = shapes._posed_shapes(labels, pose().expand(10, 4), 64).sum((1, 2)) / 32**2   # in units of the half side
+    coverage = shapes._posed_shapes(labels, pose().expand(10, 4), 64).sum((1, 2)) / 32**2  # in units of the half side
     square, disc = 1.5**2, math.pi * 0.85**2
     assert coverage[0] == pytest.approx(disc, rel=0.01) and coverage[1] == pytest.approx(square, rel=0.01)
     ring = math.pi * (0.9**2 - 0.5**2)
@@ -83,7 +83,7 @@ def test_masks_are_where_the_shape_s_colour_is():
     for image, mask in zip(data.test.images[::37].float(), data.test.masks[::37], strict=True):
         inside, outside = image[:, mask], image[:, ~mask]
         colour = inside.median(dim=1).values[:, None]
-        assert ((inside - colour).abs().amax(0) < 2).float().mean() > 0.7          # one flat colour, but for the edge
+        assert ((inside - colour).abs().amax(0) < 2).float().mean() > 0.7  # one flat colour, but for the edge
         assert ((outside - colour).abs().amax(0) > 20).float().mean() > 0.7
 
 

@@ -172,7 +172,7 @@ def test_mix_and_foreground_slots_take_part(data):
     slots = fit(Recipe(Stage(epochs=1), Stage(epochs=1, mix=Mix(), foreground=Foreground()), protocol=TINY),
                 data, progress=False)  # fmt: skip
     for ours, theirs in zip(slots.model.parameters(), plain.model.parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs)                     # these two slots change nothing but are called
+        torch.testing.assert_close(ours, theirs)  # these two slots change nothing but are called
     n = len(data.train)
     assert calls[0] == ("prepare", n, n) and [c[0] for c in calls].count("prepare") == 1
     assert ("mix", torch.float32, (10,)) in calls and ("foreground", torch.uint8, True) in calls
@@ -201,7 +201,7 @@ def test_figures_of_the_last_epoch(data):
     assert result.metrics["top1_error"] == result.history["test_error"].iloc[-1]
     assert list(result.metrics) == ["top1_error", "many_accuracy", "medium_accuracy", "few_accuracy",
                                     "expected_calibration_error"]  # fmt: skip
-    assert result.metrics["many_accuracy"] != result.metrics["many_accuracy"]              # NaN: no such class here
+    assert result.metrics["many_accuracy"] != result.metrics["many_accuracy"]  # NaN: no such class here
     assert evaluate(result.logits, data.test.labels, data.class_counts)["few_accuracy"] == pytest.approx(
         result.metrics["few_accuracy"]
     )
@@ -421,7 +421,7 @@ def test_bfloat16_trains_too(data):
     result, exact = (fit(RECIPE, data, precision=p, progress=False) for p in ("bfloat16", "float32"))
     assert result.logits.dtype == torch.float32 and next(result.model.parameters()).dtype == torch.float32
     first, exact_first = result.history["train_loss"].iloc[0], exact.history["train_loss"].iloc[0]
-    assert 0 < abs(first - exact_first) < 0.1                        # another arithmetic, the same training
+    assert 0 < abs(first - exact_first) < 0.1  # another arithmetic, the same training
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -464,7 +464,7 @@ def test_plain_training_on_shapes_lt_shows_a_long_tail():
     data = load("shapes-lt")
     result = fit("ce", data, progress=False, device="cpu")
     right = (result.logits.argmax(1) == data.test.labels).double()
-    error = 1 - right.reshape(10, -1).mean(1)                        # the test set comes class by class
+    error = 1 - right.reshape(10, -1).mean(1)  # the test set comes class by class
     assert 0.30 <= result.metrics["top1_error"] <= 0.50
     assert error[:3].mean() < 0.15 and error[-3:].mean() > 0.60
 
@@ -475,4 +475,4 @@ def test_resnet32_learns_on_real_cifar(cifar_root):
     data = load("cifar10-lt", root=cifar_root)
     result = fit(Recipe(Stage(epochs=1), protocol=replace(CIFAR, schedules={"base": OneCycle(0.1)})), data,
                  progress=False)  # fmt: skip
-    assert result.metrics["top1_error"] < 0.85                       # chance is 0.90
+    assert result.metrics["top1_error"] < 0.85  # chance is 0.90

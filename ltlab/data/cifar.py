@@ -6,17 +6,20 @@ published md5. Nothing that lies there is ever overwritten or deleted.
 
 import http.client
 import tempfile
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.utils import calculate_md5, extract_archive
+from tqdm.auto import tqdm
 
 from .counts import long_tail_indices
 from .places import download_folder
 from .sets import LongTailedData, Split
 
+TIMEOUT = 30  # seconds
 CIFAR = {"cifar10-lt": CIFAR10, "cifar100-lt": CIFAR100}
 
 # In the order in which they are tried. The original server comes last because it is slow (tens of kB/s since mid-2026).
@@ -113,6 +116,16 @@ def _unpack(dataset: type[CIFAR10], root: Path, mirrors: Sequence[str]) -> None:
                 raise
 
 
+def _fetch(url: str, path: Path) -> None:
+    """Write what `url` sends to `path`, with a progress bar; a server that falls silent for TIMEOUT is given up."""
+    with urllib.request.urlopen(url, timeout=TIMEOUT) as response, path.open("wb") as file:
+        length = response.headers.get("Content-Length")
+        with tqdm(total=length and int(length), desc=path.name, unit="B", unit_scale=True, leave=False) as bar:
+            while chunk := response.read(2**16):
+                file.write(chunk)
+                bar.update(len(chunk))
+
+
 def download(mirrors: Sequence[str], path: Path, md5: str) -> None:
     """Download `path` from the first mirror that gives a file of this md5.
 
@@ -126,7 +139,7 @@ def download(mirrors: Sequence[str], path: Path, md5: str) -> None:
         part = Path(folder) / path.name
         for url in mirrors:
             try:
-                torch.hub.download_url_to_file(url, str(part))
+                _fetch(url, part)
             except (OSError, ValueError, http.client.HTTPException) as error:
                 failures.append(f"{url}: {error}")
                 continue

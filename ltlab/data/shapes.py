@@ -14,9 +14,9 @@ from torch import Tensor
 from .counts import check_whole_number, long_tail_counts
 from .sets import LongTailedData, Split
 
-TEMPLATE_SIZE = 128          # samples per side of a shape's distance template
-TEMPLATE_EXTENT = 2.0        # the template covers [-2, 2]²; every shape lies within the unit circle
-TEST_SEED = 2021             # the test set is the same for every seed
+TEMPLATE_SIZE = 128  # samples per side of a shape's distance template
+TEMPLATE_EXTENT = 2.0  # the template covers [-2, 2]²; every shape lies within the unit circle
+TEST_SEED = 2021  # the test set is the same for every seed
 
 # a pose: (low, high) of each parameter in the test set; lengths in units of half the image's side
 POSE = {"angle": (-25.0, 25.0), "right": (-0.25, 0.25), "down": (-0.25, 0.25), "scale": (0.6, 0.95)}
@@ -24,7 +24,7 @@ POSE = {"angle": (-25.0, 25.0), "right": (-0.25, 0.25), "down": (-0.25, 0.25), "
 
 def shapes_lt(
     *, imbalance: float = 100, kind: str = "exp", seed: int = 0, max_count: int = 320, test_count: int = 200,
-    context: float = 0.5, pose_variety: float = 1.0, noise: float = 0.15, size: int = 32,
+    context: float = 0.5, pose_variety: float = 1.0, noise: float = 0.1, size: int = 32,
 ) -> LongTailedData:  # fmt: skip
     """Draw the built-in long-tailed set: a tailed training split and a balanced test split, both with masks.
 
@@ -55,7 +55,7 @@ def shapes_lt(
     counts = long_tail_counts(len(SHAPES), max_count, imbalance, kind)
     look = {"context": context, "noise": noise, "size": size}
     train, test = torch.Generator().manual_seed(seed), torch.Generator().manual_seed(TEST_SEED)
-    class_poses = torch.rand(len(SHAPES), len(POSE), generator=train) * (1 - pose_variety)   # where each window begins
+    class_poses = torch.rand(len(SHAPES), len(POSE), generator=train) * (1 - pose_variety)  # where each window begins
     return LongTailedData(
         name="shapes-lt",
         train=_draw(torch.tensor(counts), class_poses, pose_variety, train, **look),
@@ -71,19 +71,19 @@ def _draw(
     context: float, noise: float, size: int,
 ) -> Split:  # fmt: skip
     """`counts[c]` images of every class c, with pose parameters uniform on [window, window + width] of their range."""
-    labels = torch.arange(len(counts)).repeat_interleave(counts)                    # (N,)
+    labels = torch.arange(len(counts)).repeat_interleave(counts)  # (N,)
     n = len(labels)
-    uniform = window[labels] + width * torch.rand(n, len(POSE), generator=generator)         # (N, 4) in [0, 1]
+    uniform = window[labels] + width * torch.rand(n, len(POSE), generator=generator)  # (N, 4) in [0, 1]
     low, high = torch.tensor(list(POSE.values())).T
-    coverage = _posed_shapes(labels, low + (high - low) * uniform, size)            # (N, H, W) in [0, 1]
+    coverage = _posed_shapes(labels, low + (high - low) * uniform, size)  # (N, H, W) in [0, 1]
 
     own = torch.rand(n, generator=generator) < context
     other = (labels + torch.randint(1, len(SHAPES), (n,), generator=generator)) % len(SHAPES)
-    tone = _textures(torch.where(own, labels, other), size, generator)              # (N, H, W) in [0, 1]
+    tone = _textures(torch.where(own, labels, other), size, generator)  # (N, H, W) in [0, 1]
 
-    shape, dark, light = _colours(n, generator)                                     # each (N, 3, 1, 1)
+    shape, dark, light = _colours(n, generator)  # each (N, 3, 1, 1)
     background = torch.lerp(dark, light, tone[:, None])
-    images = torch.lerp(background, shape, coverage[:, None])                       # (N, 3, H, W)
+    images = torch.lerp(background, shape, coverage[:, None])  # (N, 3, H, W)
     if noise:
         images = images + noise * torch.randn(images.shape, generator=generator)
     return Split((images.clamp(0, 1) * 255).round().to(torch.uint8), labels, coverage > 0.5)
@@ -104,7 +104,7 @@ def _posed_shapes(labels: Tensor, pose: Tensor, size: int) -> Tensor:
         mine = labels == c
         sheet = template.expand(int(mine.sum()), 1, -1, -1)
         distance = F.grid_sample(sheet, grid[mine], padding_mode="border", align_corners=False)[:, 0]
-        pixels = distance * scale[mine, None, None] * (size / 2)                    # signed distance in pixels
+        pixels = distance * scale[mine, None, None] * (size / 2)  # signed distance in pixels
         coverage[mine] = (0.5 - pixels).clamp(0, 1)
     return coverage
 
@@ -158,7 +158,7 @@ def _heart(n: int = 40) -> list[tuple[float, float]]:
 
 _CROSS = [(-.32, -.9), (.32, -.9), (.32, -.32), (.9, -.32), (.9, .32), (.32, .32),
           (.32, .9), (-.32, .9), (-.32, .32), (-.9, .32), (-.9, -.32), (-.32, -.32)]  # fmt: skip
-_ARROW = [(0, -1.0), (.75, -.1), (.3, -.1), (.3, .9), (-.3, .9), (-.3, -.1), (-.75, -.1)]
+_ARROW = [(0, -1.0), (0.75, -0.1), (0.3, -0.1), (0.3, 0.9), (-0.3, 0.9), (-0.3, -0.1), (-0.75, -0.1)]
 
 SHAPES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {     # in order of training frequency
     "circle": _disc(0.85),
@@ -194,7 +194,7 @@ TEXTURES: tuple[Callable[[Tensor, Tensor, Tensor, Tensor], Tensor], ...] = (
 def _textures(kinds: Tensor, size: int, generator: torch.Generator) -> Tensor:
     """A background wave of each kind with its own frequency and phase, squashed to [0, 1]. -> (N, H, W)"""
     n = len(kinds)
-    frequency = math.pi * (3.0 + 2.0 * torch.rand(n, 1, 1, generator=generator))    # 3 to 5 periods over the image
+    frequency = math.pi * (3.0 + 2.0 * torch.rand(n, 1, 1, generator=generator))  # 3 to 5 periods over the image
     x0, y0 = 2 * math.pi * torch.rand(2, n, 1, 1, generator=generator)
     line = (torch.arange(size) + 0.5) / size * 2 - 1
     tone = torch.empty(n, size, size)
@@ -210,8 +210,8 @@ def _textures(kinds: Tensor, size: int, generator: torch.Generator) -> Tensor:
 def _colours(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Per image: a vivid colour for the shape and two tones of a muted, clearly different one behind it."""
     hue, away, value, vivid, muted = torch.rand(5, n, generator=generator)
-    behind = hue + 0.25 + 0.5 * away                                # at least a quarter turn of the colour circle away
-    bright = value < 0.5                                            # dark shape on light ground, or light on dark
+    behind = hue + 0.25 + 0.5 * away  # at least a quarter turn of the colour circle away
+    bright = value < 0.5  # dark shape on light ground, or light on dark
     shape = _rgb(hue, 0.65 + 0.3 * vivid, torch.where(bright, 0.55, 0.95))
     ground = torch.where(bright, 0.72, 0.22)
     dark = _rgb(behind, 0.25 + 0.2 * muted, ground)
@@ -221,6 +221,6 @@ def _colours(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor
 
 def _rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
     """HSV, each (N,), hue in turns, to RGB (N, 3, 1, 1): v - v s max(0, min(k, 4 - k, 1)), k = (n + 6h) mod 6."""
-    k = (torch.tensor([5.0, 3.0, 1.0]) + 6 * hue[:, None]) % 6                      # (N, 3)
+    k = (torch.tensor([5.0, 3.0, 1.0]) + 6 * hue[:, None]) % 6  # (N, 3)
     ramp = torch.minimum(k, 4 - k).clamp(0, 1)
     return (value[:, None] * (1 - saturation[:, None] * ramp))[:, :, None, None]

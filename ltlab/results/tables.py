@@ -88,10 +88,11 @@ def formatted(table: pd.DataFrame) -> pd.DataFrame:
 
 def caption(table: pd.DataFrame) -> str:
     """What the columns of `formatted` are, and where the published figures come from."""
+    devices = dict.fromkeys("; ".join(table["device"]).split("; "))
     lines = [
         "error: top-1 error after the last epoch, mean ± sample standard deviation over seeds",
         "many, medium, few: mean error on classes with more than 100, 20 to 100, fewer than 20 training images",
-        f"seconds: mean of one run on {'; '.join(table['device'].unique())}",
+        f"seconds: mean of one run on {'; '.join(devices)}",
     ]
     for source in table["source"].dropna().unique():
         lines.append(f"published: single runs of the full schedule, {SOURCES[source]} ({source})")

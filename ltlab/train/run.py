@@ -117,7 +117,7 @@ class _Run:
             Slots(stage, start, self.data.train, class_counts, seed)
             for stage, start in zip(recipe.stages, starts, strict=False)
         ]
-        self.stage, self.epoch = 0, 0                       # what comes next
+        self.stage, self.epoch = 0, 0  # what comes next
         self.optimizer = self.new_optimizer()
         self.history: list[dict[str, float]] = []
         self.seconds = 0.0

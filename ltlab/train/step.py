@@ -24,19 +24,19 @@ def train_epoch(
     model.train()
     batches = slots.batches(protocol.batch_size)
     total, count = torch.zeros((), device=split.labels.device), 0
-    for step, indices in enumerate(batches):                                        # SAMPLER: which image next
-        images, targets = split.images[indices], split.labels[indices]              # uint8 (n, 3, H, W), int64 (n,)
-        if slots.foreground:                                                        # FOREGROUND: move the object
+    for step, indices in enumerate(batches):  # SAMPLER: which image next
+        images, targets = split.images[indices], split.labels[indices]  # uint8 (n, 3, H, W), int64 (n,)
+        if slots.foreground:  # FOREGROUND: move the object
             images = slots.foreground(images, slots.masks[indices], generator=generator)
         images = to_float(augment(images, protocol.crop_padding, protocol.flip, generator))
         with autocast:
-            if slots.mix:                                                           # MIX: between images
+            if slots.mix:  # MIX: between images
                 logits, targets = slots.mix(
                     model, images, targets, class_counts=slots.class_counts, generator=generator
                 )
             else:
-                logits = model(images)                                              # (n, C)
-        loss = slots.loss(logits.float(), targets)                                  # LOSS: what a mistake costs
+                logits = model(images)  # (n, C)
+        loss = slots.loss(logits.float(), targets)  # LOSS: what a mistake costs
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step / len(batches))
         optimizer.zero_grad()
@@ -86,9 +86,9 @@ def augment(images: Tensor, crop_padding: int, flip: bool, generator: torch.Gene
     device = images.device
     if crop_padding:
         p = crop_padding
-        windows = F.pad(images, (p, p, p, p)).unfold(2, h, 1).unfold(3, w, 1)       # (N, 3, 2p+1, 2p+1, H, W), a view
+        windows = F.pad(images, (p, p, p, p)).unfold(2, h, 1).unfold(3, w, 1)  # (N, 3, 2p+1, 2p+1, H, W), a view
         down, right = torch.randint(2 * p + 1, (2, n), generator=generator, device=device)
-        images = windows[torch.arange(n, device=device), :, down, right]            # (N, 3, H, W)
+        images = windows[torch.arange(n, device=device), :, down, right]  # (N, 3, H, W)
     if flip:
         chosen = torch.rand(n, 1, 1, 1, generator=generator, device=device) < 0.5
         images = torch.where(chosen, images.flip(-1), images)
