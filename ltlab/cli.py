@@ -60,7 +60,7 @@ def train(
     chosen = chosen.resolve(recipes.protocol_for(loaded.name))
     if epochs is not None:
         chosen = chosen.with_epochs(epochs)
-    name = f"{Path(loaded.name).stem}-{imbalance}" + "".join(f"-{o}" for o in option)
+    name = _run_name(data, imbalance, kind, option)
     folder = output or Path("runs") / name / f"{recipe}-{chosen.epochs}" / f"seed{seed}"
     typer.echo(f"{loaded}\n{chosen}\n")
     result = fit(chosen, loaded, seed=seed, device=device, precision=precision,
@@ -96,8 +96,7 @@ def compare(
     from .recipes import FAMILIES
 
     names = [*(recipe or []), *(look_up("family", family, FAMILIES) if family else ())]
-    name = "-".join(["compare", Path(data).stem, imbalance, *([] if kind == "exp" else [kind]), *option])
-    folder = output or Path("runs") / name
+    folder = output or Path("runs") / f"compare-{_run_name(data, imbalance, kind, option)}"
     rows = results.compare(
         dict.fromkeys(names), lambda seed: _load(data, imbalance, kind, seed, root, option), seeds,
         folder=folder, epochs=epochs, device=device, precision=precision,
@@ -150,6 +149,10 @@ def show_data(
     if sheet is not None:
         _contact_sheet(loaded, sheet)
         typer.echo(f"contact sheet written to {sheet}")
+
+
+def _run_name(data: str, imbalance: str, kind: str, option: list[str]) -> str:
+    return "-".join([Path(data).stem, imbalance, *([] if kind == "exp" else [kind]), *option])
 
 
 def _load(name: str, imbalance: str, kind: str, seed: int, root: Path | None, option: list[str]):

@@ -297,7 +297,9 @@ def describe(slot: object) -> str:
         return f"{slot.func.__name__}({', '.join(arguments)})"
     if callable(slot) and hasattr(slot, "__name__"):
         return slot.__name__
-    return repr(slot) if not isinstance(slot, str) else slot
+    if isinstance(slot, str):
+        return slot
+    return type(slot).__name__ if type(slot).__repr__ is object.__repr__ else repr(slot)  # never an address in memory
 
 
 RECIPES: dict[str, Recipe] = {

@@ -175,9 +175,11 @@ def test_a_table_with_other_columns_is_refused_before_anything_is_trained(tmp_pa
 
 
 def test_a_line_that_is_no_row_is_refused_by_the_files_name(whole, tmp_path):
-    (tmp_path / "runs.csv").write_bytes((whole[0] / "runs.csv").read_bytes() + b"," * 40 + b"\n")
-    with pytest.raises(ValueError, match=r"runs.csv is damaged.*line 6"):
-        compare(NAMES, tiny, 2, folder=tmp_path)
+    content = (whole[0] / "runs.csv").read_bytes()
+    for damaged, line in ((content + b"," * 40 + b"\n", 6), (content[:-80], 5)):
+        (tmp_path / "runs.csv").write_bytes(damaged)
+        with pytest.raises(ValueError, match=rf"runs.csv is damaged.*line {line}"):
+            compare(NAMES, tiny, 2, folder=tmp_path)
 
 
 @pytest.mark.parametrize("damage", [lambda content: b"", lambda content: b"x" * 99, lambda content: content[:-500]])
@@ -259,7 +261,7 @@ def test_rows_that_do_not_belong_together_are_refused(rows, message):
 
 
 def test_the_caption_names_every_device():
-    rows = made_rows({"ce": [0.3, 0.2], "ldam": [0.3, 0.2]}).assign(device=["here", "there", "here", "there"])
+    rows = made_rows({"ce": [0.3, 0.2], "ldam": [0.3, 0.2]}).assign(device=["here", "there", "here", "here"])
     assert "seconds: mean of one run on here; there\n" in results.caption(results.table(rows))
 
 

@@ -113,6 +113,15 @@ def test_identity_tells_recipes_apart_and_knows_its_own():
     assert all(other.identity() != ce.identity() for other in others)
 
 
+def test_a_slot_without_a_repr_of_its_own_is_told_by_its_class():
+    class Mix:
+        pass
+
+    recipes_of_two_sessions = [Recipe(Stage(mix=Mix())).resolve(SHAPES) for _ in range(2)]
+    assert recipes_of_two_sessions[0].identity() == recipes_of_two_sessions[1].identity()
+    assert recipes_of_two_sessions[0].table()["mix"].tolist() == ["Mix"]
+
+
 def test_every_recipe_resolves_for_every_protocol():
     for recipe in recipes.RECIPES.values():
         for protocol in (SHAPES, CIFAR):

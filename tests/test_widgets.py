@@ -361,6 +361,7 @@ def test_every_loss_pulls_the_label_up(gradients: Explorer, name: str) -> None:
     explorer.controls["loss"].value = name
     heights = torch.tensor([[bar.get_height() for bar in ax.patches[:3]] for ax in explorer.figure.axes])
     assert (heights.diagonal() > 0).all()
+    assert (heights[~torch.eye(3, dtype=torch.bool)] < 0).all()
     torch.testing.assert_close(heights, pulls(LOSSES[name](COUNTS), LOGITS, torch.arange(3)).float())
     assert explorer.summary.startswith(f"{name}: pull of each image on its own class's logit: cat +")
 

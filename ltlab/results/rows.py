@@ -6,12 +6,12 @@ import json
 import os
 import platform
 import subprocess
-from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
 import torch
 
+from .. import __version__
 from ..data import LongTailedData
 from ..recipes import Recipe
 from ..train import Result
@@ -69,7 +69,7 @@ def provenance(device: torch.device) -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "ltlab": version("ltlab"),
+        "ltlab": __version__,
         "commit": _commit(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
@@ -100,9 +100,12 @@ def read_rows(path: str | os.PathLike) -> pd.DataFrame:
         return pd.DataFrame(columns=COLUMNS)
     _check_columns(path, list(COLUMNS))
     try:
-        return pd.read_csv(path, dtype=TEXT)
+        rows = pd.read_csv(path, dtype=TEXT)
     except ValueError as error:
         raise ValueError(f"{path} is damaged, mend or remove the line: {error}") from error
+    if (cut := rows[COLUMNS[-1]].isna()).any():
+        raise ValueError(f"{path} is damaged, remove the line: line {cut.idxmax() + 2} is cut off")
+    return rows
 
 
 def _check_columns(path: Path, columns: list[str]) -> None:

@@ -136,7 +136,8 @@ class _Run:
                     checkpoints.save(path, self.state())
                     table = pd.DataFrame(self.history).to_csv(index=False)
                     checkpoints.write_atomically(path.with_suffix(".csv"), table.encode())
-                bar.set_postfix(loss=f"{row['train_loss']:.3f}", test_error=f"{row['test_error']:.1%}", refresh=False)
+                error = {} if math.isnan(row["test_error"]) else {"test_error": f"{row['test_error']:.1%}"}
+                bar.set_postfix(loss=f"{row['train_loss']:.3f}", **error, refresh=False)
                 bar.update()
 
     def next_epoch(self, look: bool) -> dict[str, float]:

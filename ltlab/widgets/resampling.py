@@ -85,7 +85,7 @@ def sampling_explorer(data: LongTailedData | None = None, *, epochs: int = 30, s
         )
 
     controls = {
-        "sampler": choice("sampler", ("power", *samplers), width=95),
+        "sampler": choice("sampler", ("power", *samplers), width=110),
         "q": ipywidgets.FloatSlider(value=1, max=1, step=0.05, description="q"),
         "epoch": ipywidgets.IntSlider(value=0, max=epochs - 1, description="epoch"),
     }

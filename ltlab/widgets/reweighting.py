@@ -21,7 +21,6 @@ from ..losses import (
     CostSensitiveLoss,
     CrossEntropyLoss,
     FocalLoss,
-    LabelAwareSmoothingLoss,
     LDAMLoss,
     class_balanced_weights,
     cost_sensitive_weights,
@@ -208,7 +207,7 @@ def _focal_lines(ax: Axes, p: np.ndarray, cross_entropy: np.ndarray) -> tuple[Li
         color=VERMILION,
         linewidth=2.5,
         linestyle=(0, (4, 2)),
-        label="the same, other classes",
+        label="focal, other classes (with alpha)",
     )
     return yes, no
 
@@ -249,11 +248,10 @@ LOSSES = {  # name -> function of the class counts that returns a loss
     "CS_CE": CostSensitiveLoss,
     "CB_CE": partial(ClassBalancedLoss, beta=0.9999),
     "focal": lambda class_counts: FocalLoss(gamma=2.0),
-    "focal, softmax": lambda class_counts: FocalLoss(gamma=2.0, form="softmax"),
+    "focal softmax": lambda class_counts: FocalLoss(gamma=2.0, form="softmax"),
     "balanced softmax": BalancedSoftmaxLoss,
     "LDAM": _ldam,
     "CDT": partial(CDTLoss, gamma=0.2),
-    "label-aware smoothing": LabelAwareSmoothingLoss,
 }
 
 
@@ -332,7 +330,7 @@ def gradient_explorer(
         )
         return f"{loss}: pull of each image on its own class's logit: {own}"
 
-    controls = {"loss": choice("loss", LOSSES, width=155)}
+    controls = {"loss": choice("loss", LOSSES, width=125)}
     moving = [*(bar for patches in bars for bar in patches), *outlines]  # the outlines over all bars
     return Explorer(controls, figure, update, moving=moving, label="Pull of each image on every class's logit")
 
