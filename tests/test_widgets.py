@@ -419,8 +419,8 @@ def test_probabilities_and_repeats(sampling: Explorer, controls: dict, p: list[f
 
 def test_the_batch_is_the_sampler_s_own() -> None:
     data = tailed([80, 15, 5])
-    explorer = sampling_explorer(data, epochs=5, seed=3)
-    set_controls(explorer, {"q": 0.0, "epoch": 2})
+    explorer = sampling_explorer(data, q=0.0, epochs=5, seed=3)
+    explorer.controls["epoch"].value = 2
     sampler = PowerSampler(data.train.labels, 0.0, seed=3)
     sampler.set_epoch(2)
     first = list(sampler)[:48]
@@ -450,6 +450,8 @@ def test_a_set_smaller_than_the_picture() -> None:
 
 
 def test_sampling_explorer_refuses() -> None:
+    with pytest.raises(ValueError, match="q=-1"):
+        sampling_explorer(tailed([2, 1]), q=-1)
     with pytest.raises(ValueError, match="epochs=1"):
         sampling_explorer(tailed([2, 1]), epochs=1)
     with pytest.raises(ValueError, match="201 classes"):

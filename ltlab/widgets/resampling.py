@@ -17,7 +17,9 @@ from .long_tail import group_colours
 COLUMNS, ROWS = 8, 6  # images of a batch
 
 
-def sampling_explorer(data: LongTailedData | None = None, *, epochs: int = 30, seed: int = 0) -> Explorer:
+def sampling_explorer(
+    data: LongTailedData | None = None, *, q: float = 1.0, epochs: int = 30, seed: int = 0
+) -> Explorer:
     """What a sampler does to the classes, to the images of a class, and to a batch.
 
     Controls: sampler, q (of the power sampler) and epoch.
@@ -28,12 +30,16 @@ def sampling_explorer(data: LongTailedData | None = None, *, epochs: int = 30, s
 
     Args:
         data: the training set; shapes-lt if None.
+        q: where the slider begins, from 0 to 1.
         epochs: of the training, which the progressive sampler spreads its way over; at least 2.
         seed: of the sampler.
 
     Raises:
-        ValueError: `epochs` is less than 2; `data` has a class without training images, or more than 200 classes.
+        ValueError: `q` lies outside [0, 1]; `epochs` is less than 2; `data` has a class without training images, or
+            more than 200 classes.
     """
+    if not 0 <= q <= 1:
+        raise ValueError(f"q={q} is not on the slider: choose one from 0 to 1")
     if epochs < 2:
         raise ValueError(f"epochs={epochs}: a progressive sampler takes at least 2 epochs from one end to the other")
     data = data or load("shapes-lt", test_count=1)
@@ -86,7 +92,7 @@ def sampling_explorer(data: LongTailedData | None = None, *, epochs: int = 30, s
 
     controls = {
         "sampler": choice("sampler", ("power", *samplers), width=110),
-        "q": ipywidgets.FloatSlider(value=1, max=1, step=0.05, description="q"),
+        "q": ipywidgets.FloatSlider(value=q, max=1, step=0.05, description="q"),
         "epoch": ipywidgets.IntSlider(value=0, max=epochs - 1, description="epoch"),
     }
     moving = [*shares, *repeats, picture]

@@ -330,7 +330,7 @@ def gradient_explorer(
         )
         return f"{loss}: pull of each image on its own class's logit: {own}"
 
-    controls = {"loss": choice("loss", LOSSES, width=125)}
+    controls = {"loss": choice("loss", LOSSES, width=140)}
     moving = [*(bar for patches in bars for bar in patches), *outlines]  # the outlines over all bars
     return Explorer(controls, figure, update, moving=moving, label="Pull of each image on every class's logit")
 
