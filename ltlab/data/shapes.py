@@ -15,7 +15,7 @@ from .counts import check_whole_number, long_tail_counts
 from .sets import LongTailedData, Split
 
 TEMPLATE_SIZE = 128  # samples per side of a shape's distance template
-TEMPLATE_EXTENT = 2.0  # the template covers [-2, 2]²; every shape lies within the unit circle
+TEMPLATE_EXTENT = 2.0  # the template covers [-2, 2]²; every shape lies within 1.1 of its middle
 TEST_SEED = 2021  # the test set is the same for every seed
 
 # a pose: (low, high) of each parameter in the test set; lengths in units of half the image's side
