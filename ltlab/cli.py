@@ -71,7 +71,8 @@ def train(
     if results is not None:
         append_row(results, row)
     for figure, value in result.metrics.items():
-        typer.echo(f"{figure.replace('_', ' '):28} {value:6.1%}")
+        shown = f"{value:6.1%}" if value == value else "     – (no class in this group)"
+        typer.echo(f"{figure.replace('_', ' '):28} {shown}")
     typer.echo(f"{'seconds':28} {result.seconds:6.1f}\nwritten to {folder}")
 
 
