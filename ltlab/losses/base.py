@@ -96,6 +96,7 @@ def at_least_float32(logits: Tensor) -> Tensor:
 
 
 def check_logits(logits: Tensor, num_classes: int | None) -> None:
+    """ValueError unless the logits are (N, C) with the number of classes that the loss was made for."""
     if logits.ndim != 2 or logits.shape[0] == 0 or logits.shape[1] < 2:
         raise ValueError(f"logits must be (N, C) with N >= 1 and C >= 2, got shape {tuple(logits.shape)}")
     if num_classes is not None and logits.shape[1] != num_classes:
@@ -106,6 +107,7 @@ def check_logits(logits: Tensor, num_classes: int | None) -> None:
 
 
 def check_targets(targets: Tensor, logits: Tensor) -> None:
+    """ValueError unless the targets are class indices (N,) or probabilities (N, C); values on the CPU only."""
     n, c = logits.shape
     if targets.is_floating_point():
         if targets.shape != (n, c):
@@ -131,6 +133,7 @@ def check_targets(targets: Tensor, logits: Tensor) -> None:
 
 
 def check_probabilities(targets: Tensor) -> None:
+    """ValueError unless every row is at least 0 and sums to one, within rounding."""
     if not targets.amin() >= 0:  # also true for NaN
         raise ValueError(
             f"probability targets must not be negative or NaN, got {targets.amin().item():g}; "

@@ -83,6 +83,7 @@ FORMS = {"sigmoid": sigmoid_focal, "softmax": softmax_focal}
 
 
 def check_form(form: Form) -> None:
+    """ValueError for a form that is not in `FORMS`."""
     if form not in FORMS:
         raise ValueError(f"form must be 'sigmoid' or 'softmax', got {form!r}")
 

@@ -66,7 +66,8 @@ def fit(
         ValueError: an unknown recipe, device or precision; a foreground slot in the first stage; `resume` without
             `checkpoint`; a checkpoint that is damaged or of another run.
         FileNotFoundError, FileExistsError: `resume` without a checkpoint file; a checkpoint file without `resume`.
-        FloatingPointError: the training loss is no longer finite.
+        FloatingPointError: the training loss is no longer finite; on the CPU the losses of ltlab say so first, as a
+            ValueError, at the step where it happens.
     """
     if isinstance(recipe, str):
         recipe = recipes.get(recipe)
