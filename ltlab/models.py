@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .classifiers import CosineClassifier
 from .names import look_up
 
 
@@ -68,25 +69,6 @@ class Net(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.classifier(self.pool(self.features(images)))  # (N, C)
-
-
-class CosineClassifier(nn.Module):
-    """Logits that are cosines between features and class weights (the normalised classifier of LDAM).
-
-        z_c = <x, w_c> / (|x| |w_c|)   in [-1, 1]
-
-    Shapes: x (N, K) -> (N, C); `weight` is (C, K), as a Linear's. The temperature belongs to the loss.
-    A feature of zeros gets logits of zeros.
-
-    Source: Cao et al., NeurIPS 2019; Wang et al., "NormFace", ACM MM 2017.
-    """
-
-    def __init__(self, in_features: int, num_classes: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(num_classes, in_features).uniform_(-1, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(F.normalize(x), F.normalize(self.weight))
 
 
 def _conv(in_channels: int, out_channels: int, stride: int = 1, size: int = 3) -> nn.Sequential:

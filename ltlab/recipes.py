@@ -8,6 +8,9 @@ the command line, the notebooks, the comparison tables and the tests all say wha
     mix         between images          an object called with (model, images, targets, class_counts), or None
     loss        what a mistake costs    a loss module, or a function of the class counts that returns one
 
+Two-stage training also says, per stage, what happens to the classifier at its start, which parameters train and what
+the batch-norm statistics do.
+
 What a recipe leaves open (how many epochs, which network, which learning rate) the data's `Protocol` fills in: the
 paper's 200 epochs of ResNet-32 on CIFAR, 30 epochs of a small net on shapes-lt. So one recipe serves every data set,
 and `recipe.resolve(CIFAR)` shows what exactly will run.
@@ -17,7 +20,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import accumulate, groupby
+from itertools import accumulate
 
 import pandas as pd
 from torch import nn
@@ -109,8 +112,15 @@ Schedule = Steps | OneCycle
 class Protocol:
     """How a kind of data is trained where a recipe leaves it open.
 
-    `epochs` is the length of a stage with share 1. `schedules` are the learning rates that a stage may name: "base"
-    for training from scratch. SGD has Nesterov momentum. The augmentation is a random crop from the image padded by
+    `epochs` is the length of a stage with share 1. `schedules` are the learning rates that a stage may name:
+
+        base      training from scratch
+        first     the part of `base` before its learning rate falls, where a `second` stage follows
+        second    the last fifth, in a stage of its own
+        finetune  some epochs more at a low learning rate, after mixup
+        retrain   a new classifier on frozen features
+
+    SGD has Nesterov momentum. The augmentation is a random crop from the image padded by
     `crop_padding` black pixels, and a horizontal flip of half of the images.
     """
 
@@ -131,7 +141,13 @@ CIFAR = Protocol(
     epochs=200,
     batch_size=128,
     weight_decay=2e-4,
-    schedules={"base": Steps(lr=0.1, milestones=(0.8, 0.9), factor=0.01, warmup=5)},
+    schedules={
+        "base": Steps(lr=0.1, milestones=(0.8, 0.9), factor=0.01, warmup=5),
+        "first": Steps(lr=0.1, warmup=5),
+        "second": Steps(lr=0.001, milestones=(0.5,), factor=0.01, warmup=5),
+        "finetune": Steps(lr=0.001, milestones=(0.4, 0.8), factor=0.1),
+        "retrain": Steps(lr=0.1, milestones=(1 / 3, 2 / 3), factor=0.1),
+    },
 )
 
 SHAPES = Protocol(
@@ -140,7 +156,13 @@ SHAPES = Protocol(
     epochs=30,
     batch_size=32,
     weight_decay=5e-4,
-    schedules={"base": OneCycle(lr=0.05)},
+    schedules={
+        "base": OneCycle(lr=0.05),
+        "first": OneCycle(lr=0.05),  # equal to `second`, so the two share one cycle
+        "second": OneCycle(lr=0.05),
+        "finetune": OneCycle(lr=0.005),
+        "retrain": OneCycle(lr=0.05, rise=0.1),
+    },
     crop_padding=2,
 )
 
@@ -158,19 +180,29 @@ class Stage:
     """The four slots of the training step, fixed for some epochs.
 
     Args:
-        epochs: how many; None takes `share` of the protocol's epochs.
+        epochs: how many; None takes `share` of the protocol's epochs. 0 trains nothing: the stage only gives the
+            model another `classifier`.
         share: 0.8 is 160 of CIFAR's 200 epochs and 24 of the 30 of shapes-lt. Ignored where `epochs` is given.
         sampler: called as sampler(labels, seed=seed), and with epochs=... if it has such a parameter; for example
             `partial(PowerSampler, q=0.5)`. None: every image once per epoch, in a new order each epoch.
         foreground: its prepare(model, images, labels) is called once, at the stage's start, with the model of the
-            stage before, and returns bool masks (N, H, W); each batch then is foreground(images, masks, generator=...).
+            stage before, and returns a tensor with a row per image, such as packed masks; each batch then is
+            foreground(images, rows, generator=...).
         mix: called as mix(model, images, targets, class_counts=..., generator=...); returns logits and targets.
         loss: `CrossEntropyLoss()`, or a function of the class counts: `partial(ClassBalancedLoss, beta=0.9999)`.
         schedule: a schedule, or the name of one of the protocol's. Neighbouring stages with the same schedule share
-            it: it runs over their epochs together, and the optimiser goes on. A new schedule starts a new optimiser.
+            it: it runs over their epochs together, and the optimiser goes on. A new schedule starts a new optimiser,
+            and so does a change of any of the following.
+        classifier: what becomes of the classifier at the stage's start, called as classifier(model, images, labels,
+            class_counts), see `ltlab.classifiers`; None keeps it.
+        trains: "all" parameters, or the "classifier" alone, which leaves the others bit-identical.
+        batch_norm: "train": batch statistics, and the running ones follow; "eval": the running statistics are used
+            and stay; "shift": as "train", but scale and shift (the affine part) stay (Zhong et al., CVPR 2021).
+        weight_decay: None takes the protocol's.
 
     Raises:
-        ValueError: epochs or share not positive.
+        ValueError: epochs negative, or 0 without `classifier` or with a slot; share or weight_decay not positive; an
+            unknown value of `trains` or `batch_norm`.
     """
 
     epochs: int | None = None
@@ -180,12 +212,25 @@ class Stage:
     mix: Callable | None = None
     loss: nn.Module | Callable = field(default_factory=CrossEntropyLoss)
     schedule: Schedule | str = "base"
+    classifier: Callable | None = None
+    trains: str = "all"
+    batch_norm: str = "train"
+    weight_decay: float | None = None
 
     def __post_init__(self) -> None:
-        if self.epochs is not None and (not isinstance(self.epochs, int) or self.epochs < 1):
-            raise ValueError(f"epochs={self.epochs!r}: a stage takes a whole number of at least 1 epoch, or None")
+        if self.epochs is not None and (not isinstance(self.epochs, int) or self.epochs < 0):
+            raise ValueError(f"epochs={self.epochs!r}: a stage takes a whole number of epochs, or None")
+        if self.epochs == 0 and (not self.classifier or self.sampler or self.foreground or self.mix):
+            raise ValueError("epochs=0: such a stage trains nothing, it takes a classifier= and nothing else")
         if not 0 < self.share < math.inf:
             raise ValueError(f"share={self.share!r}: a stage takes a positive share of the protocol's epochs")
+        if self.weight_decay is not None and not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay={self.weight_decay!r}: it is at least 0, or None for the protocol's")
+        look_up("trains", self.trains, dict.fromkeys(("all", "classifier")))
+        look_up("batch_norm", self.batch_norm, dict.fromkeys(("train", "eval", "shift")))
+
+
+OTHERS = ("classifier", "trains", "batch_norm", "weight_decay")  # what a stage may set beside slots and schedule
 
 
 class Recipe:
@@ -217,7 +262,7 @@ class Recipe:
         protocol = self.protocol or protocol
         stages = []
         for stage in self.stages:
-            epochs = stage.epochs or max(1, round(stage.share * protocol.epochs))
+            epochs = max(1, round(stage.share * protocol.epochs)) if stage.epochs is None else stage.epochs
             schedule = stage.schedule
             if isinstance(schedule, str):
                 schedule = look_up(f"schedule of {protocol.name}", schedule, protocol.schedules)
@@ -229,18 +274,24 @@ class Recipe:
         """Epochs of all stages of a resolved recipe."""
         return sum(stage.epochs for stage in self.stages)
 
+    def first(self, stages: int) -> "Recipe":
+        """The recipe's first stages alone."""
+        return self._with(self.stages[:stages], self.protocol)
+
     def with_epochs(self, epochs: int) -> "Recipe":
         """A resolved recipe, shortened or stretched to `epochs` in all: stages and warm-up keep their shares.
 
         Raises:
             ValueError: fewer epochs than stages.
         """
-        if epochs < len(self.stages):
-            raise ValueError(f"epochs={epochs}: recipe {self.name!r} needs at least {len(self.stages)}, one per stage")
+        trained = list(accumulate(stage.epochs > 0 for stage in self.stages))  # stages that train, up to each one
+        if epochs < trained[-1]:
+            raise ValueError(f"epochs={epochs}: recipe {self.name!r} needs at least {trained[-1]}, one per stage")
         k = epochs / self.epochs
-        ends = [max(i, round(k * end)) for i, end in enumerate(accumulate(s.epochs for s in self.stages), start=1)]
-        for i in reversed(range(len(ends) - 1)):  # no stage shrinks to nothing
-            ends[i] = min(ends[i], ends[i + 1] - 1)
+        ends = accumulate(stage.epochs for stage in self.stages)
+        ends = [max(least, round(k * end)) for least, end in zip(trained, ends, strict=True)]
+        for i in reversed(range(len(ends) - 1)):  # no stage that trains shrinks to nothing
+            ends[i] = min(ends[i], ends[i + 1] - (self.stages[i + 1].epochs > 0))
         lengths = [end - start for start, end in zip([0, *ends[:-1]], ends, strict=True)]
         stages = [
             replace(stage, epochs=n, schedule=stage.schedule.scaled(k))
@@ -248,25 +299,33 @@ class Recipe:
         ]
         return self._with(stages, self.protocol)
 
+    def continues(self, i: int) -> bool:
+        """Whether stage i (from 0) of a resolved recipe goes on with the schedule and optimiser of the one before."""
+        if i == 0 or self.stages[i].classifier is not None:
+            return False
+        return all(
+            getattr(self.stages[i], name) == getattr(self.stages[i - 1], name)
+            for name in ("schedule", "trains", "batch_norm", "weight_decay")
+        )
+
     def spans(self) -> list[tuple[int, int]]:
         """For every stage of a resolved recipe, its offset in its schedule and the schedule's whole span, in epochs."""
+        starts = [i for i in range(len(self.stages)) if not self.continues(i)]
         spans = []
-        for _, run in groupby(self.stages, key=lambda stage: stage.schedule):
-            run = list(run)
-            span = sum(stage.epochs for stage in run)
-            offset = 0
-            for stage in run:
-                spans.append((offset, span))
-                offset += stage.epochs
+        for start, end in zip(starts, [*starts[1:], len(self.stages)], strict=True):
+            offsets = list(accumulate((stage.epochs for stage in self.stages[start:end]), initial=0))
+            spans += [(offset, offsets[-1]) for offset in offsets[:-1]]
         return spans
 
     def table(self) -> pd.DataFrame:
-        """One row per stage: its epochs, its four slots and its learning rate."""
+        """One row per stage: its epochs, its four slots and its learning rate; and what else a stage sets, if any."""
         rows = []
+        others = [name for name in OTHERS if any(getattr(s, name) != getattr(Stage, name) for s in self.stages)]
         for number, stage in enumerate(self.stages, start=1):
-            epochs = stage.epochs or (f"{stage.share:.0%} of the protocol's")
+            epochs = f"{stage.share:.0%} of the protocol's" if stage.epochs is None else stage.epochs
             slots = {slot: describe(getattr(stage, slot)) for slot in ("sampler", "foreground", "mix", "loss")}
-            rows.append({"stage": number, "epochs": epochs, **slots, "learning rate": describe(stage.schedule)})
+            other = {name.replace("_", " "): describe(getattr(stage, name)) for name in others}
+            rows.append({"stage": number, "epochs": epochs, **slots, "learning rate": describe(stage.schedule)} | other)
         return pd.DataFrame(rows).set_index("stage")
 
     def identity(self) -> dict[str, str]:

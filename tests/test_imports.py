@@ -14,19 +14,23 @@ MAY_IMPORT = {
     "names": set(),
     "samplers": set(),
     "losses": set(),
+    "mixup": set(),
+    "cam": set(),
     "metrics": set(),
     "plots": set(),
     "data": {"names"},
-    "models": {"names"},
-    "recipes": {"names", "samplers", "losses"},
+    "classifiers": {"losses"},
+    "models": {"names", "classifiers"},
+    "recipes": {"names", "samplers", "losses", "mixup", "cam", "classifiers"},
     "train": {"names", "samplers", "losses", "metrics", "data", "models", "recipes"},
     "results": {"names", "data", "train", "recipes"},
-    "widgets": {"plots", "data", "metrics", "samplers", "losses"},
+    "widgets": {"plots", "data", "metrics", "samplers", "losses", "mixup", "cam"},
 }
 ONLY_IN = {"ipywidgets": {"widgets"}, "matplotlib": {"plots", "widgets", "cli"}, "seaborn": {"plots"},
            "jupyterlab": {"cli"}, "typer": {"cli"}}  # fmt: skip
 NOT_IN = {"plots": {"torch", "torchvision"}, "samplers": {"torchvision"}, "losses": {"torchvision"},
-          "metrics": {"torchvision"}, "recipes": {"torchvision"}}  # fmt: skip
+          "mixup": {"torchvision"}, "cam": {"torchvision"},
+          "metrics": {"torchvision"}, "recipes": {"torchvision"}, "classifiers": {"torchvision"}}  # fmt: skip
 
 
 def rooms() -> dict[str, list[Path]]:

@@ -3,11 +3,12 @@
 import io
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-FORMAT = "ltlab checkpoint 1"
+FORMAT = "ltlab checkpoint 2"
 
 
 def save(path: Path, state: dict) -> None:
@@ -38,27 +39,31 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
         ) from error
 
 
-def load(path: Path, identity: dict[str, str], device: torch.device) -> dict:
-    """Read a checkpoint and hold it to the run that wants it.
+def load(path: Path, device: torch.device, refusal: Callable[[dict], str | None]) -> dict:
+    """Read a checkpoint that `refusal` has nothing against.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a damaged file, a file that is no ltlab checkpoint, or one of another run; what differs is named.
+        ValueError: a damaged file, a file that is no ltlab checkpoint, or one that `refusal` gives a reason against.
     """
     if not path.exists():
-        raise FileNotFoundError(f"no checkpoint at {path}: start without resume, or check the path")
+        raise FileNotFoundError(f"no checkpoint at {path}: train it first, or check the path")
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
         raise ValueError(f"checkpoint {path} is damaged or no checkpoint: remove it and start again") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ValueError(f"{path} is not an {FORMAT!r} file: it comes from elsewhere")
-    theirs = state["identity"]
-    differing = [
-        f"{key} is {theirs.get(key, 'absent')} there and {identity.get(key, 'absent')} here"
-        for key in sorted(theirs.keys() | identity.keys())
-        if theirs.get(key) != identity.get(key)
-    ]
-    if differing:
-        raise ValueError(f"checkpoint {path} belongs to another run: {'; '.join(differing)}")
+    if reason := refusal(state):
+        raise ValueError(f"checkpoint {path} belongs to another run: {reason}")
     return state
+
+
+def difference(theirs: dict[str, str], ours: dict[str, str]) -> str | None:
+    """What two identities disagree about, in words; None if nothing."""
+    differing = [
+        f"{key} is {theirs.get(key, 'absent')} there and {ours.get(key, 'absent')} here"
+        for key in sorted(theirs.keys() | ours.keys())
+        if theirs.get(key) != ours.get(key)
+    ]
+    return "; ".join(differing) or None

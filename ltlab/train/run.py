@@ -17,18 +17,18 @@ from tqdm.auto import tqdm
 from .. import metrics, models, recipes
 from ..data import LongTailedData
 from ..names import look_up
-from ..recipes import Recipe
+from ..recipes import Recipe, Stage
 from . import checkpoint as checkpoints
-from .step import Slots, evaluate, predict, train_epoch
+from .step import Slots, batch_norms, evaluate, predict, train_epoch
 
 
 @dataclass
 class Result:
     """What a run leaves behind.
 
-    model: as it is after the last epoch; history: one row per epoch; metrics: the figures of the last epoch, see
-    `evaluate`; logits: of the test images, float32 (N, C), on the CPU; recipe: as it was run; seconds: of training
-    and looking at the test set, over all resumptions.
+    model: as it is after the last stage; history: one row per epoch; metrics: the model's figures, see `evaluate`;
+    logits: of the test images, float32 (N, C), on the CPU; recipe: as it was run; seconds: of training and looking at
+    the test set, over all resumptions.
     """
 
     model: nn.Module
@@ -42,7 +42,7 @@ class Result:
 def fit(
     recipe: Recipe | str, data: LongTailedData, model: nn.Module | None = None, *,
     seed: int = 0, device: str | torch.device = "auto", precision: str = "auto",
-    checkpoint: str | os.PathLike | None = None, resume: bool = False,
+    checkpoint: str | os.PathLike | None = None, resume: bool = False, start_from: str | os.PathLike | None = None,
     progress: bool = True, evaluate_every: int = 1,
 ) -> Result:  # fmt: skip
     """Train a recipe on long-tailed data and report the figures of the last epoch.
@@ -59,13 +59,17 @@ def fit(
         precision: "float32", "bfloat16" (autocast), or "auto": bfloat16 on CUDA, float32 elsewhere.
         checkpoint: a file that is rewritten after every epoch; the history goes to a CSV of the same name beside it.
         resume: go on from `checkpoint`, which must exist and come from the same recipe, data, seed and kind of device.
+        start_from: the checkpoint of a finished run of the recipe's first stages, on the same data, with the same seed
+            and kind of device: they are not trained again, and the result is the same to the bit.
         progress: show a progress bar, in a terminal or a notebook.
         evaluate_every: epochs between looks at the test error; the last epoch always gets one.
 
     Raises:
         ValueError: an unknown recipe, device or precision; a foreground slot in the first stage; `resume` without
-            `checkpoint`; a checkpoint that is damaged or of another run.
-        FileNotFoundError, FileExistsError: `resume` without a checkpoint file; a checkpoint file without `resume`.
+            `checkpoint`; a checkpoint that is damaged or of another run; one to start from that is not finished, or
+            whose last stage this recipe goes on with at the same schedule.
+        FileNotFoundError, FileExistsError: `resume` or `start_from` without a checkpoint file; a checkpoint file
+            without `resume`.
         FloatingPointError: the training loss is no longer finite; on the CPU the losses of ltlab say so first, as a
             ValueError, at the step where it happens.
     """
@@ -82,7 +86,9 @@ def fit(
     with _own_randomness(seed, device):
         run = _Run(recipe.resolve(recipes.protocol_for(data.name)), data, model, seed, device, precision)
         if resume:
-            run.load_state(checkpoints.load(path, run.identity, device))
+            run.load_state(checkpoints.load(path, device, run.refusal))
+        elif start_from is not None:
+            run.load_state(checkpoints.load(Path(start_from), device, run.refusal_to_start_from))
         run.train(path, progress, evaluate_every)
     return run.result()
 
@@ -100,7 +106,7 @@ class _Run:
             "auto": device.type == "cuda", "float32": False, "bfloat16": True,
         })  # fmt: skip
         self.recipe, self.protocol, self.device = recipe, recipe.protocol, device
-        self.identity = recipe.identity() | {
+        self.setting = {
             "data": f"{data.name} {data.options}", "data fingerprint": data.fingerprint, "seed": str(seed),
             "device": device.type, "precision": "bfloat16" if bfloat16 else "float32",
         }  # fmt: skip
@@ -118,8 +124,9 @@ class _Run:
             Slots(stage, start, self.data.train, class_counts, seed)
             for stage, start in zip(recipe.stages, starts, strict=False)
         ]
+        self.frozen = {id(p) for p in self.model.parameters() if not p.requires_grad}  # by the user, for good
         self.stage, self.epoch = 0, 0  # what comes next
-        self.optimizer = self.new_optimizer()
+        self.optimizer = self.new_optimizer(recipe.stages[0])
         self.history: list[dict[str, float]] = []
         self.seconds = 0.0
 
@@ -140,16 +147,35 @@ class _Run:
                 error = {} if math.isnan(row["test_error"]) else {"test_error": f"{row['test_error']:.1%}"}
                 bar.set_postfix(loss=f"{row['train_loss']:.3f}", **error, refresh=False)
                 bar.update()
+        self.begin_stage()  # of 0 epochs, if any is left
+        for parameter in self.model.parameters():
+            parameter.requires_grad_(id(parameter) not in self.frozen)
+
+    def begin_stage(self) -> None:
+        """What happens once, before a stage's first epoch; stages of 0 epochs are over with that."""
+        while self.stage < len(self.recipe.stages):
+            stage, slots = self.recipe.stages[self.stage], self.slots[self.stage]
+            self.change_classifier(stage)
+            if not self.recipe.continues(self.stage):
+                self.optimizer = self.new_optimizer(stage)
+            if slots.foreground:
+                slots.masks = slots.foreground.prepare(self.model, self.data.train.images, self.data.train.labels)
+            if stage.epochs:
+                break
+            self.stage += 1
+
+    def change_classifier(self, stage: Stage) -> None:
+        if stage.classifier is not None:
+            train = self.data.train
+            classifier = stage.classifier(self.model, train.images, train.labels, self.data.class_counts)
+            self.model.classifier = classifier.to(self.device)
 
     def next_epoch(self, look: bool) -> dict[str, float]:
         """Train one epoch, look at the test error if asked, add a row to the history and move on."""
+        if self.epoch == 0:
+            self.begin_stage()
         stage, slots = self.recipe.stages[self.stage], self.slots[self.stage]
         offset, span = self.recipe.spans()[self.stage]
-        if self.epoch == 0:
-            if offset == 0:
-                self.optimizer = self.new_optimizer()
-            if slots.foreground:
-                slots.masks = slots.foreground.prepare(self.model, self.data.train.images, self.data.train.labels)
 
         def learning_rate(share: float) -> float:
             return stage.schedule(offset + self.epoch + share, span)
@@ -171,10 +197,18 @@ class _Run:
             self.stage, self.epoch = self.stage + 1, 0
         return self.history[-1]
 
-    def new_optimizer(self) -> torch.optim.SGD:
+    def new_optimizer(self, stage: Stage) -> torch.optim.SGD:
+        """SGD on the parameters that the stage trains; all others need no gradient."""
+        part = self.model.classifier if stage.trains == "classifier" else self.model
+        affine = batch_norms(self.model) if stage.batch_norm == "shift" else []
+        frozen = self.frozen | {id(p) for module in affine for p in module.parameters()}
+        trained = {id(p) for p in part.parameters()} - frozen
+        for parameter in self.model.parameters():
+            parameter.requires_grad_(id(parameter) in trained)
         return torch.optim.SGD(
-            self.model.parameters(), lr=0.0, momentum=self.protocol.momentum, nesterov=self.protocol.momentum > 0,
-            weight_decay=self.protocol.weight_decay,
+            [p for p in self.model.parameters() if p.requires_grad], lr=0.0, momentum=self.protocol.momentum,
+            nesterov=self.protocol.momentum > 0,
+            weight_decay=self.protocol.weight_decay if stage.weight_decay is None else stage.weight_decay,
         )  # fmt: skip
 
     def predict(self) -> Tensor:
@@ -186,12 +220,36 @@ class _Run:
         figures = evaluate(logits, test.labels, self.data.class_counts)
         return Result(self.model, pd.DataFrame(self.history), figures, logits, self.recipe, self.seconds)
 
+    def identity(self, stages: int | None = None) -> dict[str, str]:
+        """What tells this run, or one of its first stages alone, from every other."""
+        return self.recipe.first(stages or len(self.recipe.stages)).identity() | self.setting
+
+    def refusal(self, state: dict) -> str | None:
+        """Why a checkpoint is not of this run; None if it is."""
+        return checkpoints.difference(state["identity"], self.identity())
+
+    def refusal_to_start_from(self, state: dict) -> str | None:
+        """Why this run cannot start from another run's checkpoint; None if it can."""
+        stages = state["stages"]
+        if stages >= len(self.recipe.stages):
+            return (
+                f"it has {stages} stages, recipe {self.recipe.name!r} has {len(self.recipe.stages)} and needs one more"
+            )
+        if differing := checkpoints.difference(state["identity"], self.identity(stages)):
+            return differing
+        epochs = self.recipe.first(stages).epochs
+        if len(state["history"]) < epochs:
+            return f"it stands at epoch {len(state['history'])} of {epochs}: finish that run first, with resume"
+        if self.recipe.continues(stages):
+            return f"stage {stages + 1} of recipe {self.recipe.name!r} shares its schedule with stage {stages}"
+        return None
+
     def state(self) -> dict:
         """Everything that the next epoch depends on."""
         masks = self.slots[self.stage].masks if self.stage < len(self.slots) else None
         cuda = {"cuda": torch.cuda.get_rng_state(self.device)} if self.device.type == "cuda" else {}
         return {
-            "identity": self.identity, "stage": self.stage, "epoch": self.epoch,
+            "identity": self.identity(), "stages": len(self.slots), "stage": self.stage, "epoch": self.epoch,
             "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "masks": masks,
             "generator": self.generator.get_state(), "global generators": {"cpu": torch.get_rng_state(), **cuda},
             "history": self.history, "seconds": self.seconds,
@@ -203,11 +261,15 @@ class _Run:
         Raises:
             ValueError: the checkpoint's network is not this one.
         """
+        self.stage, self.epoch = state["stage"], state["epoch"]
+        begun = self.recipe.stages[: self.stage + (self.epoch > 0)]
+        for stage in begun:
+            self.change_classifier(stage)  # its kind; its values come from the checkpoint
         try:
             self.model.load_state_dict(state["model"])
         except RuntimeError as error:
             raise ValueError(f"the checkpoint's network is not this run's: {error}") from error
-        self.stage, self.epoch = state["stage"], state["epoch"]
+        self.optimizer = self.new_optimizer(begun[-1])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.stage < len(self.slots):
             self.slots[self.stage].masks = state["masks"]

@@ -21,7 +21,7 @@ def train_epoch(
 
     `learning_rate` maps the share of the epoch that has passed, in [0, 1), to the learning rate of the next step.
     """
-    model.train()
+    slots.set_mode(model)
     batches = slots.batches(protocol.batch_size)
     total, count = torch.zeros((), device=split.labels.device), 0
     for step, indices in enumerate(batches):  # SAMPLER: which image next
@@ -65,6 +65,14 @@ class Slots:
         loss = stage.loss if isinstance(stage.loss, nn.Module) else stage.loss(class_counts)
         self.loss = loss.to(self.device)
         self.class_counts = class_counts
+        self.batch_norm = stage.batch_norm
+
+    def set_mode(self, model: nn.Module) -> None:
+        """Put the model into training mode, its batch norms into the stage's."""
+        model.train()
+        if self.batch_norm == "eval":
+            for module in batch_norms(model):
+                module.eval()
 
     def set_epoch(self, epoch: int) -> None:
         """Tell the sampler which epoch of the stage comes next, counted from 0."""
@@ -75,6 +83,11 @@ class Slots:
         """The epoch's image indices in batches; the last one may be smaller."""
         draw = getattr(self.sampler, "epoch_indices", lambda: torch.tensor(list(self.sampler)))
         return draw().to(self.device).split(batch_size)
+
+
+def batch_norms(model: nn.Module) -> list[nn.Module]:
+    """The model's batch-norm layers of any dimension."""
+    return [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
 
 
 def augment(images: Tensor, crop_padding: int, flip: bool, generator: torch.Generator) -> Tensor:
