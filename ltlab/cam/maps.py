@@ -1,0 +1,142 @@
+"""Class activation maps: which places of an image speak for a class."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def class_activation_maps(features: Tensor, weight: Tensor, labels: Tensor, size: int | tuple[int, int]) -> Tensor:
+    """How much every place of the last feature map adds to the logit of a class, scaled to [0, 1].
+
+        m(x, y) = sum_k w_{label, k} f_k(x, y),   CAM = (m - min m) / (max m - min m)
+
+    m is first up-sampled bilinearly to `size` (pixels as squares, align_corners=False), then scaled, so that every
+    map attains 0 and 1. The logit is the mean of m plus the bias: with a linear classifier after global average
+    pooling the map shares the logit out over the image. Scaling cancels every positive factor, so the weight of a
+    cosine classifier gives the same map whether it is normalised or not.
+
+    A map without differences beyond rounding is all 0.
+
+    Args:
+        features: (N, K, h, w), the last feature map; float16 and bfloat16 are computed in float32.
+        weight: (C, K) of the classifier.
+        labels: (N,) int64, the class whose evidence is asked for: the true class in CAM-based sampling.
+        size: (H, W) of the maps, or one number for both.
+
+    Returns:
+        (N, H, W), float32, or float64 if the features are.
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit, a size that is not positive; for tensors on the CPU also a label
+            without a row in `weight` and features or weights that are not finite. (On an accelerator values are not
+            checked: reading them would stall it.)
+
+    Source: Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016, eq. 2.
+    """
+    h, w = _check(features, weight, labels, size)
+    features = features.to(torch.promote_types(features.dtype, torch.float32))
+    w_label = weight.to(features.dtype)[labels]  # (N, K)
+    maps = torch.einsum("nkhw,nk->nhw", features, w_label)
+    maps = F.interpolate(maps[:, None], (h, w), mode="bilinear", align_corners=False)[:, 0]  # (N, H, W)
+    if maps.is_cpu and not maps.isfinite().all():
+        raise ValueError("features and weight must be finite: the model has diverged, or was given NaN images")
+    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    largest_sum = (w_label.abs() * features.abs().amax((2, 3))).sum(1)[:, None, None]  # bounds sum_k |w_k f_k|
+    differs = high - low > 16 * torch.finfo(maps.dtype).eps * largest_sum
+    return torch.where(differs, (maps - low) / (high - low), 0)
+
+
+def maps_of(
+    model: nn.Module, images: Tensor, labels: Tensor, *, size: int | tuple[int, int] | None = None,
+    batch_size: int = 128,
+) -> Tensor:  # fmt: skip
+    """Class activation maps of un-augmented images, computed in batches, in evaluation mode and without gradients.
+
+    Args:
+        model: has `features(images)`, from float images in [0, 1] to (N, K, h, w), and `classifier.weight` (C, K).
+            Its modes, and those of its parts, are left as they were.
+        images: (N, 3, H, W) uint8, on any device; batches go to the model's.
+        labels: (N,) int64, the class of each map.
+        size: of the maps; None is the images' (H, W).
+        batch_size: images per forward pass.
+
+    Returns:
+        (N, H, W) float32, on the images' device.
+
+    Raises:
+        ValueError: images that are not uint8 (N, 3, H, W); labels that do not fit; `batch_size` less than 1; what
+            `class_activation_maps` raises.
+        AttributeError: the model has no `features` or no `classifier.weight`.
+    """
+    size = tuple(images.shape[2:]) if size is None else _as_pair(size)
+    maps = torch.empty(len(images), *size, device=images.device)
+    for rows, batch in map_batches(model, images, labels, size, batch_size):
+        maps[rows] = batch.to(images.device)
+    return maps
+
+
+def map_batches(
+    model: nn.Module, images: Tensor, labels: Tensor, size: tuple[int, int], batch_size: int
+) -> Iterator[tuple[slice, Tensor]]:
+    """Rows and maps, batch by batch, on the model's device: what `maps_of` collects, for when they would not fit."""
+    if images.dtype != torch.uint8 or images.ndim != 4:
+        raise ValueError(f"images must be uint8 (N, 3, H, W), got {images.dtype} of shape {tuple(images.shape)}")
+    if labels.shape != images.shape[:1]:
+        raise ValueError(f"labels must be one per image, ({len(images)},), got shape {tuple(labels.shape)}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}: a forward pass takes at least 1 image")
+    for part in ("features", "classifier"):
+        if not hasattr(model, part):
+            raise AttributeError(f"the model has no {part!r}: a CAM needs features(images) and classifier.weight")
+    device = model.classifier.weight.device
+    for start in range(0, len(images), batch_size):
+        rows = slice(start, start + batch_size)
+        with evaluating(model), torch.inference_mode():
+            batch = images[rows].to(device).to(torch.float32, memory_format=torch.channels_last).div_(255)
+            maps = class_activation_maps(model.features(batch), model.classifier.weight, labels[rows].to(device), size)
+        yield rows, maps
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode; afterwards every part is in the mode it was in, also where parts differ."""
+    modes = [(part, part.training) for part in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+def _as_pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    h, w = (size, size) if isinstance(size, int) else size
+    if h < 1 or w < 1:
+        raise ValueError(f"size={size}: a map takes at least 1 x 1 pixel")
+    return h, w
+
+
+def _check(features: Tensor, weight: Tensor, labels: Tensor, size: int | tuple[int, int]) -> tuple[int, int]:
+    """ValueError unless everything fits; the size as (H, W)."""
+    if features.ndim != 4 or not features.is_floating_point():
+        raise ValueError(
+            f"features must be floating point (N, K, h, w), got {features.dtype} of shape {tuple(features.shape)}; "
+            "a CAM is made of the map before the pooling"
+        )
+    n, k = features.shape[:2]
+    if weight.ndim != 2 or weight.shape[1] != k:
+        raise ValueError(f"weight must be (C, K) with K = {k} as the features, got shape {tuple(weight.shape)}")
+    if labels.dtype != torch.int64 or labels.shape != (n,):
+        raise ValueError(
+            f"labels must be int64 of shape ({n},), one per image, got {labels.dtype} of shape {tuple(labels.shape)}"
+        )
+    if labels.is_cpu and n:
+        low, high = (int(extreme) for extreme in labels.aminmax())
+        if low < 0 or high >= len(weight):
+            raise ValueError(
+                f"labels must be in [0, {len(weight) - 1}], the rows of weight, got {low if low < 0 else high}"
+            )
+    return _as_pair(size)
