@@ -79,7 +79,9 @@ def train(
 @app.command()
 def compare(
     recipe: Annotated[list[str] | None, typer.Argument(help="names of recipes; `ltlab recipes` lists them")] = None,
-    family: Annotated[str | None, typer.Option(help="the recipes of a family: re-weighting, re-sampling")] = None,
+    family: Annotated[
+        str | None, typer.Option(help="the recipes of a family: re-weighting, re-sampling, mixup, two-stage, cam")
+    ] = None,
     data: DataName = "shapes-lt",
     seeds: Annotated[int, typer.Option(help="how many; each draws the subset and the training")] = 3,
     epochs: Annotated[int | None, typer.Option(help="shorten or stretch every recipe to this many epochs")] = None,
@@ -92,11 +94,9 @@ def compare(
     output: Annotated[Path | None, typer.Option(help="folder; runs/compare-DATA-IMBALANCE is the default")] = None,
 ) -> None:
     """Train recipes with several seeds and print one table; run again, it goes on where it stopped."""
-    from . import plots, results
-    from .names import look_up
-    from .recipes import FAMILIES
+    from . import plots, recipes, results
 
-    names = [*(recipe or []), *(look_up("family", family, FAMILIES) if family else ())]
+    names = [*(recipe or []), *(member.name for member in (recipes.family(family) if family else ()))]
     folder = output or Path("runs") / f"compare-{_run_name(data, imbalance, kind, option)}"
     rows = results.compare(
         dict.fromkeys(names), lambda seed: _load(data, imbalance, kind, seed, root, option), seeds,

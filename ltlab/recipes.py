@@ -25,6 +25,8 @@ from itertools import accumulate
 import pandas as pd
 from torch import nn
 
+from .cam import ForegroundTransform, WholeImageTransform
+from .classifiers import fresh, logit_adjusted, nearest_class_mean, tau_normalised, weight_scaling
 from .losses import (
     BalancedSoftmaxLoss,
     CDTLoss,
@@ -39,6 +41,7 @@ from .losses import (
     LDAMLoss,
     LogitAdjustedLoss,
 )
+from .mixup import InputMixup, ManifoldMixup, Remix
 from .names import look_up
 from .samplers import (
     PowerSampler,
@@ -323,9 +326,13 @@ class Recipe:
         others = [name for name in OTHERS if any(getattr(s, name) != getattr(Stage, name) for s in self.stages)]
         for number, stage in enumerate(self.stages, start=1):
             epochs = f"{stage.share:.0%} of the protocol's" if stage.epochs is None else stage.epochs
-            slots = {slot: describe(getattr(stage, slot)) for slot in ("sampler", "foreground", "mix", "loss")}
-            other = {name.replace("_", " "): describe(getattr(stage, name)) for name in others}
-            rows.append({"stage": number, "epochs": epochs, **slots, "learning rate": describe(stage.schedule)} | other)
+            slots = {slot: getattr(stage, slot) for slot in ("sampler", "foreground", "mix", "loss")}
+            slots["learning rate"] = stage.schedule
+            if stage.epochs == 0:
+                slots = dict.fromkeys(slots)
+            other = {name.replace("_", " "): getattr(stage, name) for name in others}
+            shown = {column: describe(value) for column, value in (slots | other).items()}
+            rows.append({"stage": number, "epochs": epochs, **shown})
         return pd.DataFrame(rows).set_index("stage")
 
     def identity(self) -> dict[str, str]:
@@ -361,46 +368,141 @@ def describe(slot: object) -> str:
     return type(slot).__name__ if type(slot).__repr__ is object.__repr__ else repr(slot)  # never an address in memory
 
 
-RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe
-    for recipe in [
-        Recipe(Stage(), name="ce"),
-        # re-weighting: what a mistake costs, from the first epoch on
-        Recipe(Stage(loss=CostSensitiveLoss), name="cs_ce"),
-        Recipe(Stage(loss=partial(CostSensitiveLoss, gamma=0.5)), name="cs_ce_smooth"),
-        Recipe(Stage(loss=FocalLoss(gamma=2.0)), name="focal"),
-        Recipe(Stage(loss=FocalLoss(gamma=2.0, form="softmax")), name="focal_softmax"),
-        Recipe(Stage(loss=partial(ClassBalancedLoss, beta=0.9999)), name="cb_ce"),
-        Recipe(Stage(loss=partial(ClassBalancedLoss, beta=0.9)), name="cb_ce_mild"),
-        Recipe(Stage(loss=partial(ClassBalancedFocalLoss, beta=0.9999, gamma=1.0)), name="cb_focal"),
-        Recipe(Stage(loss=BalancedSoftmaxLoss), name="balanced_softmax"),
-        Recipe(Stage(loss=partial(LogitAdjustedLoss, tau=1.0)), name="logit_adjusted"),
-        Recipe(Stage(loss=LDAMLoss), name="ldam", classifier="cosine"),
-        Recipe(Stage(loss=LabelSmoothingLoss(smoothing=0.1)), name="label_smoothing"),
-        Recipe(Stage(loss=LabelAwareSmoothingLoss), name="label_aware_smoothing"),
-        Recipe(Stage(loss=partial(CDTLoss, gamma=0.2)), name="cdt"),
-        Recipe(Stage(loss=EqualizationLoss), name="seql"),
-        # re-sampling: which image next, from the first epoch on
-        Recipe(Stage(sampler=RandomOverSampler), name="over_sampling"),
-        Recipe(Stage(sampler=RandomUnderSampler), name="under_sampling"),
-        Recipe(Stage(sampler=partial(PowerSampler, q=1.0)), name="instance_balanced"),
-        Recipe(Stage(sampler=partial(PowerSampler, q=0.5)), name="square_root"),
-        Recipe(Stage(sampler=partial(PowerSampler, q=0.0)), name="class_balanced"),
-        Recipe(Stage(sampler=ProgressivelyBalancedSampler), name="progressive"),
-        Recipe(Stage(sampler=ReversedSampler), name="reversed"),
-    ]
+# --- the recipes by name, family by family ---------------------------------------------------------------------------
+
+CLASS_BALANCED = partial(PowerSampler, q=0.0)
+
+# what a mistake costs, from the first epoch on; or deferred (DRW), in the last fifth
+LOSSES: dict[str, nn.Module | Callable] = {
+    "cs_ce": CostSensitiveLoss,
+    "cs_ce_smooth": partial(CostSensitiveLoss, gamma=0.5),
+    "focal": FocalLoss(gamma=2.0),
+    "focal_softmax": FocalLoss(gamma=2.0, form="softmax"),
+    "cb_ce": partial(ClassBalancedLoss, beta=0.9999),
+    "cb_ce_mild": partial(ClassBalancedLoss, beta=0.9),
+    "cb_focal": partial(ClassBalancedFocalLoss, beta=0.9999, gamma=1.0),
+    "balanced_softmax": BalancedSoftmaxLoss,
+    "logit_adjusted": partial(LogitAdjustedLoss, tau=1.0),
+    "label_smoothing": LabelSmoothingLoss(smoothing=0.1),
+    "label_aware_smoothing": LabelAwareSmoothingLoss,
+    "cdt": partial(CDTLoss, gamma=0.2),
+    "seql": EqualizationLoss,
+}
+# which image next, from the first epoch on; or deferred (DRS), in the last fifth
+SAMPLERS: dict[str, Callable] = {
+    "over_sampling": RandomOverSampler,
+    "under_sampling": RandomUnderSampler,
+    "instance_balanced": partial(PowerSampler, q=1.0),
+    "square_root": partial(PowerSampler, q=0.5),
+    "class_balanced": CLASS_BALANCED,
+    "progressive": ProgressivelyBalancedSampler,
+    "reversed": ReversedSampler,
+}
+# between images, for twice the epochs; the plain name has the paper's alpha
+MIXES: dict[str, InputMixup | ManifoldMixup | Remix] = {
+    "input_mixup": InputMixup(alpha=1.0),
+    "manifold_mixup": ManifoldMixup(alpha=1.0, layer="pool"),
+    **{f"manifold_mixup_{layer}": ManifoldMixup(alpha=1.0, layer=layer) for layer in ("layer1", "layer2", "layer3")},
+    "remix": Remix(alpha=1.0),
+}
+ALPHAS = (0.2, 4.0)  # the rest of the grid over alpha
+# which images the second stage of CAM-based re-sampling draws
+CAM_SAMPLERS = {
+    "": CLASS_BALANCED,
+    "_square_root": SAMPLERS["square_root"],
+    "_progressive": ProgressivelyBalancedSampler,
+    "_over": RandomOverSampler,
+    "_under": RandomUnderSampler,
 }
 
-FAMILIES: dict[str, tuple[str, ...]] = {               # what belongs in one comparison, the baseline first
+
+def _deferred(name: str, **slot: object) -> Recipe:
+    """Plain training, and the trick in the last fifth of the epochs, where the learning rate is low."""
+    return Recipe(Stage(share=0.8), Stage(share=0.2, **slot), name=name)
+
+
+def _two_stages(name: str, **slots: object) -> Recipe:
+    """Plain training, then a second stage with a schedule of its own, as the authors train CAM-based re-sampling."""
+    return Recipe(Stage(share=0.8, schedule="first"), Stage(share=0.2, schedule="second", **slots), name=name)
+
+
+def _retrained(name: str, classifier: Callable) -> Recipe:
+    """Plain training, then only the new classifier, class-balanced, on features frozen to the bit."""
+    second = Stage(
+        share=0.15, schedule="retrain", weight_decay=5e-4, sampler=CLASS_BALANCED,
+        classifier=classifier, trains="classifier", batch_norm="eval",
+    )  # fmt: skip
+    return Recipe(Stage(), second, name=name)
+
+
+def _long(name: str, **slot: object) -> Recipe:
+    """Twice the epochs, which mixup needs."""
+    return Recipe(Stage(share=2.0, **slot), name=name)
+
+
+def _finetuned(name: str, **slot: object) -> Recipe:
+    """Twice the epochs, then some without the slot at a low learning rate."""
+    return Recipe(Stage(share=2.0, **slot), Stage(share=0.1, schedule="finetune"), name=name)
+
+
+MIX_GRID = {
+    f"{name}_alpha{alpha:g}": replace(mix, alpha=alpha)
+    for name, mix in MIXES.items()
+    if name != "remix"
+    for alpha in ALPHAS
+}
+
+FAMILIES: dict[str, tuple[Recipe, ...]] = {  # what belongs in one comparison; each has "ce" or its like as baseline
+    "baseline": (Recipe(Stage(), name="ce"),),
     "re-weighting": (
-        "ce", "cs_ce", "cs_ce_smooth", "focal", "focal_softmax", "cb_ce", "cb_ce_mild", "cb_focal",
-        "balanced_softmax", "logit_adjusted", "ldam", "label_smoothing", "label_aware_smoothing", "cdt", "seql",
+        *(Recipe(Stage(loss=loss), name=name) for name, loss in LOSSES.items()),
+        Recipe(Stage(loss=LDAMLoss), name="ldam", classifier="cosine"),
     ),
-    "re-sampling": (
-        "ce", "over_sampling", "under_sampling", "instance_balanced", "square_root", "class_balanced", "progressive",
-        "reversed",
+    "re-sampling": tuple(Recipe(Stage(sampler=sampler), name=name) for name, sampler in SAMPLERS.items()),
+    "mixup": (
+        _long("ce_long"),
+        _finetuned("ce_long_finetune"),
+        *(_long(name, mix=mix) for name, mix in MIXES.items()),
+        *(_finetuned(f"{name}_finetune", mix=MIXES[name]) for name in ("input_mixup", "manifold_mixup", "remix")),
+        *(_long(name, mix=mix) for name, mix in MIX_GRID.items()),
+    ),
+    "two-stage": (
+        *(_deferred(f"drw_{name}", loss=loss) for name, loss in LOSSES.items()),
+        Recipe(
+            Stage(share=0.8, loss=LDAMLoss),
+            Stage(share=0.2, loss=partial(LDAMLoss, beta=0.9999)),
+            name="drw_ldam", classifier="cosine",
+        ),
+        *(_deferred(f"drs_{name}", sampler=sampler) for name, sampler in SAMPLERS.items()),
+        _two_stages("drs_classifier", sampler=CLASS_BALANCED, trains="classifier", batch_norm="eval"),
+        _two_stages("drs_classifier_shift", sampler=CLASS_BALANCED, trains="classifier", batch_norm="shift"),
+        _retrained("crt", fresh),
+        _retrained("lws", weight_scaling),
+        Recipe(Stage(), Stage(epochs=0, classifier=partial(tau_normalised, tau=1.0)), name="tau_norm"),
+        Recipe(Stage(), Stage(epochs=0, classifier=nearest_class_mean), name="nearest_class_mean"),
+        Recipe(Stage(), Stage(epochs=0, classifier=partial(logit_adjusted, tau=1.0)), name="logit_adjusted_post_hoc"),
+    ),
+    "cam": (
+        *(
+            _two_stages(f"cam_drs{name}", sampler=sampler, foreground=ForegroundTransform())
+            for name, sampler in CAM_SAMPLERS.items()
+        ),
+        _two_stages("cam_drs_fill", sampler=CLASS_BALANCED, foreground=ForegroundTransform(fill=True)),
+        _two_stages("transform_drs", sampler=CLASS_BALANCED, foreground=WholeImageTransform()),
     ),
 }  # fmt: skip
+
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for family in FAMILIES.values() for recipe in family}
+
+
+def family(name: str) -> list[Recipe]:
+    """The recipes of a family, the baseline first.
+
+    Raises:
+        ValueError: an unknown name; the nearest known one is named.
+    """
+    members = look_up("family", name, FAMILIES)
+    return [*(FAMILIES["baseline"] if name != "baseline" else ()), *members]
 
 
 def get(name: str) -> Recipe:

@@ -14,7 +14,7 @@ from test_cli import TINY, ltlab
 from ltlab import plots, results
 from ltlab.data import load
 from ltlab.losses import BalancedSoftmaxLoss
-from ltlab.recipes import FAMILIES, RECIPES, SHAPES, Recipe, Stage
+from ltlab.recipes import FAMILIES, RECIPES, SHAPES, Recipe, Stage, family
 from ltlab.results import comparison
 from ltlab.results.published import ONLY_ON, PUBLISHED_AS, SOURCES
 from ltlab.results.rows import COLUMNS, fingerprint
@@ -384,8 +384,10 @@ def test_the_figure_refuses_other_tables(table):
 
 
 def test_families_hold_recipes_with_the_baseline_first():
-    for names in FAMILIES.values():
-        assert names[0] == "ce" and set(names) <= set(RECIPES) and len(set(names)) == len(names)
+    for name in FAMILIES:
+        members = [recipe.name for recipe in family(name)]
+        assert members[0] == "ce" and set(members) <= set(RECIPES) and len(set(members)) == len(members)
+    assert sum(map(len, FAMILIES.values())) == len(RECIPES), "a name stands for one recipe"
 
 
 def test_the_command_prints_one_table_and_writes_it(tmp_path, monkeypatch):
@@ -414,7 +416,7 @@ def test_the_command_takes_a_family(tmp_path, monkeypatch):
 
     monkeypatch.setattr(results, "compare", spy)
     done = ltlab("compare", "ldam", "--family", "re-sampling", "--output", "mine", cwd=tmp_path)
-    assert asked == [(["ldam", *FAMILIES["re-sampling"]], 3, "mine")], done.stderr
+    assert asked == [(["ldam", *(recipe.name for recipe in family("re-sampling"))], 3, "mine")], done.stderr
 
 
 @pytest.mark.parametrize(
