@@ -251,6 +251,8 @@ class Recipe:
         for stage in stages:
             if not isinstance(stage, Stage):
                 raise TypeError(f"a recipe takes stages, not {stage!r}; write Recipe(Stage(...), Stage(...))")
+        if all(stage.epochs == 0 for stage in stages):
+            raise ValueError("a recipe takes at least one Stage that trains: all of these have 0 epochs")
         self.stages, self.name, self.protocol, self.classifier = stages, name, protocol, classifier
 
     def _with(self, stages: Sequence[Stage], protocol: Protocol) -> "Recipe":

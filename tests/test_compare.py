@@ -290,9 +290,9 @@ def test_the_published_table_is_whole():
 
 def test_every_recipe_with_a_published_figure_has_it_in_the_table():
     figures = set(all_published()[["source", "family", "method"]].itertuples(index=False, name=None))
-    for recipe, (family, methods) in PUBLISHED_AS.items():
+    for recipe, (kind, methods) in PUBLISHED_AS.items():
         assert recipe in RECIPES
-        assert {(source, family, method) for source, method in methods.items()} <= figures, recipe
+        assert {(source, kind, method) for source, method in methods.items()} <= figures, recipe
     assert set(ONLY_ON) <= set(PUBLISHED_AS)
 
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ltlab import recipes
+from ltlab.classifiers import fresh
 from ltlab.losses import ClassBalancedLoss
 from ltlab.recipes import CIFAR, SHAPES, OneCycle, Recipe, Stage, Steps
 from ltlab.samplers import PowerSampler
@@ -126,8 +127,10 @@ def test_every_recipe_resolves_for_every_protocol():
     for recipe in recipes.RECIPES.values():
         for protocol in (SHAPES, CIFAR):
             resolved = recipe.resolve(protocol)
-            assert all(math.isfinite(s.schedule(0.5, s.epochs)) for s in resolved.stages)
-            assert resolved.with_epochs(len(resolved.stages)).epochs == len(resolved.stages)
+            training = [stage for stage in resolved.stages if stage.epochs]
+            assert all(math.isfinite(stage.schedule(0.5, stage.epochs)) for stage in training)
+            short = resolved.with_epochs(len(training))
+            assert [stage.epochs for stage in short.stages] == [min(stage.epochs, 1) for stage in resolved.stages]
 
 
 @pytest.mark.parametrize(
@@ -135,6 +138,13 @@ def test_every_recipe_resolves_for_every_protocol():
     [
         (lambda: recipes.get("cee"), "unknown recipe 'cee'; did you mean 'ce'"),
         (lambda: Stage(epochs=0), "epochs=0"),
+        (lambda: Stage(epochs=-1), "epochs=-1"),
+        (lambda: Stage(epochs=0, classifier=fresh, sampler=PowerSampler), "epochs=0: such a stage trains nothing"),
+        (lambda: Stage(weight_decay=-1.0), "weight_decay=-1.0"),
+        (lambda: Stage(trains="clasifier"), "unknown trains 'clasifier'; did you mean 'classifier'"),
+        (lambda: Stage(batch_norm="frozen"), "unknown batch_norm 'frozen'"),
+        (lambda: Recipe(Stage(epochs=0, classifier=fresh)), "at least one Stage that trains"),
+        (lambda: recipes.family("mix-up"), "unknown family 'mix-up'; did you mean 'mixup'"),
         (lambda: Stage(epochs=2.5), "epochs=2.5"),
         (lambda: Stage(share=0.0), "share=0.0"),
         (lambda: Recipe(), "at least one Stage"),
@@ -152,3 +162,24 @@ def test_bad_input_is_refused_with_the_way_out(build, message):
 def test_something_else_than_a_stage():
     with pytest.raises(TypeError, match="Recipe\\(Stage"):
         Recipe({"epochs": 3})
+
+
+def test_deferred_recipes_begin_at_the_paper_s_epoch():
+    for recipe in recipes.family("two-stage"):
+        if recipe.name.startswith(("drw_", "drs_")):
+            first, second = recipe.resolve(CIFAR).stages
+            assert (first.epochs, second.epochs) == (160, 40) and first.sampler is None and first.trains == "all"
+
+
+@pytest.mark.parametrize("epoch", [0, 5, 159.9, 165, 179.9, 180])
+def test_first_and_second_stage_follow_the_base_schedule(epoch):
+    """The stages of CAM-based re-sampling train at the learning rates of plain training, but for the new warm-up."""
+    first, second = recipes.get("cam_drs").resolve(CIFAR).stages
+    rate = first.schedule(epoch, 160) if epoch < 160 else second.schedule(epoch - 160, 40)
+    assert rate == pytest.approx(PAPER(epoch, 200))
+
+
+def test_the_table_names_what_a_stage_sets_beside_its_slots():
+    assert "trains" not in recipes.get("ce").table() and "trains" in str(recipes.get("crt"))
+    post_hoc = recipes.get("tau_norm").resolve(CIFAR).table().loc[2]
+    assert post_hoc["classifier"] == "tau_normalised(tau=1.0)" and post_hoc["loss"] == post_hoc["learning rate"] == "—"

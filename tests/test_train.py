@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from ltlab import models
+from ltlab import models, recipes
 from ltlab.data import load
 from ltlab.losses import BalancedSoftmaxLoss
 from ltlab.recipes import CIFAR, SHAPES, OneCycle, Recipe, Stage
@@ -225,6 +225,139 @@ def test_seeds_reproduce_and_differ_and_the_global_generator_stays(data):
     assert not torch.equal(a.logits, c.logits)
 
 
+# --- stages that freeze, and that change the classifier --------------------------------------------------------------
+
+
+def state_after(data, **stage) -> tuple[dict, dict]:
+    """The model's state at the start and at the end of a second stage."""
+    started = {}
+
+    def spy(model, images, labels, class_counts):
+        started.update({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        return model.classifier
+
+    recipe = Recipe(Stage(epochs=1), Stage(epochs=2, classifier=spy, **stage), protocol=TINY)
+    result = fit(recipe, data, progress=False)
+    assert all(p.requires_grad for p in result.model.parameters()), "what a stage froze is free again afterwards"
+    return started, result.model.state_dict()
+
+
+def moved(before: dict, after: dict) -> set[str]:
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def kinds(names: set[str]) -> set[str]:
+    """Of which kind the tensors are: classifier, statistics, affine (of batch norm) or weights."""
+
+    def kind(name: str) -> str:
+        if name.startswith("classifier"):
+            return "classifier"
+        if "running" in name or "tracked" in name:
+            return "statistics"
+        return "weights" if name.endswith("0.weight") else "affine"
+
+    return {kind(name) for name in names}
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes"),
+    [
+        ({}, {"weights", "affine", "statistics", "classifier"}),
+        ({"batch_norm": "eval"}, {"weights", "affine", "classifier"}),
+        ({"batch_norm": "shift"}, {"weights", "statistics", "classifier"}),
+        ({"trains": "classifier"}, {"statistics", "classifier"}),
+        ({"trains": "classifier", "batch_norm": "shift"}, {"statistics", "classifier"}),
+        ({"trains": "classifier", "batch_norm": "eval"}, {"classifier"}),
+    ],
+)
+def test_what_is_frozen_stays_bit_identical(data, stage, changes):
+    before, after = state_after(data, **stage)
+    assert kinds(moved(before, after)) == changes
+    if "weights" in changes:
+        assert {name for name in before if kinds({name}) == {"weights"}} <= moved(before, after)
+
+
+def test_a_parameter_that_its_owner_froze_stays_so(data):
+    model = models.build("small_net", 10, data.train.images)
+    model.stem.requires_grad_(False)
+    stem = [p.clone() for p in model.stem.parameters()]
+    fit(Recipe(Stage(epochs=1), Stage(epochs=1, trains="classifier"), protocol=TINY), data, model, progress=False)
+    assert all(torch.equal(a, b) and not b.requires_grad for a, b in zip(stem, model.stem.parameters(), strict=True))
+    assert all(p.requires_grad for p in model.layer1.parameters())
+
+
+def test_a_stage_s_weight_decay_replaces_the_protocol_s(data):
+    def shrunk(weight_decay) -> float:
+        torch.manual_seed(0)
+        model = models.build("small_net", 10, data.train.images)
+        stage = Stage(epochs=2, weight_decay=weight_decay, trains="classifier", batch_norm="eval")
+        fit(Recipe(stage, protocol=TINY), data, model, progress=False)
+        return model.classifier.weight.norm().item()
+
+    assert shrunk(None) == shrunk(TINY.weight_decay) > shrunk(0.5) and shrunk(0.0) > shrunk(TINY.weight_decay)
+
+
+def test_a_changed_classifier_begins_the_schedule_anew():
+    recipe = recipes.get("crt").resolve(SHAPES)
+    assert recipe.spans() == [(0, 30), (0, 4)] and not recipe.continues(1)
+    same = Recipe(Stage(epochs=2), Stage(epochs=1), Stage(epochs=1, trains="classifier")).resolve(SHAPES)
+    assert [same.continues(i) for i in range(3)] == [False, True, False]
+
+
+@pytest.mark.parametrize("name", ["tau_norm", "nearest_class_mean", "logit_adjusted_post_hoc"])
+def test_a_post_hoc_stage_trains_nothing(data, name):
+    plain = fit(recipes.get("ce").resolve(SHAPES).with_epochs(2), data, progress=False)
+    result = fit(recipes.get(name).resolve(SHAPES).with_epochs(2), data, progress=False)
+    pd.testing.assert_frame_equal(plain.history, result.history, check_exact=True)
+    ours = result.model.state_dict()
+    changed = {k for k, v in plain.model.state_dict().items() if k not in ours or not torch.equal(v, ours[k])}
+    assert changed and kinds(changed) == {"classifier"}
+    assert not torch.equal(plain.logits, result.logits)
+
+
+def test_a_stage_that_needs_a_classifier_refuses_a_model_without(data):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))
+    with pytest.raises(ValueError, match="stage 2 needs a model with a part called classifier, Sequential has none"):
+        fit(Recipe(Stage(epochs=1), Stage(epochs=1, trains="classifier"), protocol=TINY), data, model)
+
+
+# --- starting from a finished first stage ----------------------------------------------------------------------------
+
+PLAIN = Recipe(Stage(epochs=2), name="plain", protocol=TINY)
+SECOND = Recipe(Stage(epochs=2), Stage(epochs=1, schedule="retrain", trains="classifier"), protocol=TINY)
+
+
+def test_starting_from_a_finished_stage_is_bit_for_bit_the_whole_run(data, tmp_path):
+    fit(PLAIN, data, checkpoint=tmp_path / "plain.pt", progress=False)
+    whole = fit(SECOND, data, checkpoint=tmp_path / "whole.pt", progress=False)
+    parts = fit(SECOND, data, start_from=tmp_path / "plain.pt", checkpoint=tmp_path / "parts.pt", progress=False)
+    same_run(whole, parts)
+    same_run(whole, fit(SECOND, data, checkpoint=tmp_path / "parts.pt", resume=True, progress=False))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options", "message"),
+    [
+        (SECOND, {"seed": 1}, "seed is 0 there and 1 here"),
+        (Recipe(Stage(epochs=3), Stage(epochs=1, trains="classifier"), protocol=TINY), {}, "stage 1.epochs is 2 there"),
+        (Recipe(Stage(epochs=2), Stage(epochs=1), protocol=TINY), {}, "shares its schedule with stage 1"),
+        (PLAIN, {}, "needs to have more"),
+    ],
+)
+def test_a_foreign_start_is_refused(data, tmp_path, recipe, options, message):
+    fit(PLAIN, data, checkpoint=tmp_path / "plain.pt", progress=False)
+    with pytest.raises(ValueError, match=message):
+        fit(recipe, data, start_from=tmp_path / "plain.pt", **options)
+
+
+def test_an_unfinished_or_missing_start_is_refused(data, tmp_path):
+    interrupted(data, tmp_path / "plain.pt", 1, PLAIN)
+    with pytest.raises(ValueError, match="stands at epoch 1 of 2: finish that run first"):
+        fit(SECOND, data, start_from=tmp_path / "plain.pt")
+    with pytest.raises(FileNotFoundError, match="no checkpoint at"):
+        fit(SECOND, data, start_from=tmp_path / "none.pt")
+
+
 # --- checkpoints -----------------------------------------------------------------------------------------------------
 
 
@@ -232,7 +365,7 @@ class Stop(Exception):
     pass
 
 
-def interrupted(data, path, after: int, **options) -> None:
+def interrupted(data, path, after: int, recipe: Recipe = RECIPE, **options) -> None:
     """Run until `after` epochs are on the disk, then stop as an exception would."""
     saved = []
     write = checkpoints.save
@@ -246,7 +379,7 @@ def interrupted(data, path, after: int, **options) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoints, "save", stopping)
         with pytest.raises(Stop):
-            fit(RECIPE, data, checkpoint=path, progress=False, **options)
+            fit(recipe, data, checkpoint=path, progress=False, **options)
 
 
 @pytest.mark.parametrize("after", [1, 2, 3, 4])
@@ -282,10 +415,21 @@ def test_masks_of_a_foreground_stage_survive_resuming(data, tmp_path):
 
     recipe = Recipe(Stage(epochs=1), Stage(epochs=3, foreground=Foreground()), protocol=TINY)
     whole = fit(recipe, data, progress=False)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules[__name__], "RECIPE", recipe)
-        interrupted(data, tmp_path / "run.pt", 2)
+    interrupted(data, tmp_path / "run.pt", 2, recipe)
     same_run(whole, fit(recipe, data, checkpoint=tmp_path / "run.pt", resume=True, progress=False))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["crt", "lws", "tau_norm", "nearest_class_mean", "logit_adjusted_post_hoc", "drs_classifier_shift", "drw_cs_ce",
+     "drs_progressive", "input_mixup_finetune", "manifold_mixup", "remix", "cam_drs_progressive", "transform_drs"],
+)  # fmt: skip
+def test_recipes_resume_from_every_epoch(data, tmp_path, name):
+    recipe = recipes.get(name).resolve(SHAPES).with_epochs(3)
+    whole = fit(recipe, data, progress=False)
+    for after in (1, 2, 3):
+        interrupted(data, tmp_path / f"{after}.pt", after, recipe)
+        same_run(whole, fit(recipe, data, checkpoint=tmp_path / f"{after}.pt", resume=True, progress=False))
 
 
 @pytest.mark.slow
@@ -407,7 +551,8 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path):
             checkpoint.save(path, {"identity": {}, "epoch": 2, "x": torch.zeros(100_000)})
         except OSError as error:
             print(error)
-        print(checkpoint.load(path, torch.device("cpu"), lambda state: None)["epoch"], [p.name for p in path.parent.iterdir()])
+        kept = checkpoint.load(path, torch.device("cpu"), lambda state: None)
+        print(kept["epoch"], [p.name for p in path.parent.iterdir()])
     """)
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "run.pt")], capture_output=True, text=True)
     assert "could not write" in done.stdout and "untouched" in done.stdout, done.stderr

@@ -65,7 +65,8 @@ def fit(
         evaluate_every: epochs between looks at the test error; the last epoch always gets one.
 
     Raises:
-        ValueError: an unknown recipe, device or precision; a foreground slot in the first stage; `resume` without
+        ValueError: an unknown recipe, device or precision; a foreground slot in the first stage; a stage that changes
+            or trains the classifier alone, and a model without a part of that name; `resume` without
             `checkpoint`; a checkpoint that is damaged or of another run; one to start from that is not finished, or
             whose last stage this recipe goes on with at the same schedule.
         FileNotFoundError, FileExistsError: `resume` or `start_from` without a checkpoint file; a checkpoint file
@@ -102,6 +103,11 @@ class _Run:
     ) -> None:  # fmt: skip
         if recipe.stages[0].foreground:
             raise ValueError("stage 1 has a foreground slot, which needs the model of a stage before it")
+        for number, stage in enumerate(recipe.stages, start=1):
+            if model is not None and not hasattr(model, "classifier") and (stage.classifier or stage.trains != "all"):
+                raise ValueError(
+                    f"stage {number} needs a model with a part called classifier, {type(model).__name__} has none"
+                )
         bfloat16 = look_up("precision", precision, {
             "auto": device.type == "cuda", "float32": False, "bfloat16": True,
         })  # fmt: skip
@@ -232,9 +238,7 @@ class _Run:
         """Why this run cannot start from another run's checkpoint; None if it can."""
         stages = state["stages"]
         if stages >= len(self.recipe.stages):
-            return (
-                f"it has {stages} stages, recipe {self.recipe.name!r} has {len(self.recipe.stages)} and needs one more"
-            )
+            return f"its recipe has {stages} stages, recipe {self.recipe.name!r} needs to have more"
         if differing := checkpoints.difference(state["identity"], self.identity(stages)):
             return differing
         epochs = self.recipe.first(stages).epochs

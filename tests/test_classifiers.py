@@ -1,0 +1,122 @@
+"""What a stage may do to the classifier: each against its formula, and at the ends of its knob."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ltlab import models
+from ltlab.classifiers import (
+    CosineClassifier,
+    class_means,
+    classifier_inputs,
+    fresh,
+    logit_adjusted,
+    nearest_class_mean,
+    tau_normalised,
+    tau_normalised_weight,
+    weight_scaling,
+)
+from ltlab.losses import adjust_logits
+from ltlab.train import predict
+
+LABELS = torch.tensor([0] * 12 + [1] * 6 + [2] * 2)
+COUNTS = torch.bincount(LABELS)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return torch.randint(0, 256, (20, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def model(images):
+    torch.manual_seed(0)
+    return models.build("small_net", 3, images)
+
+
+def with_classifier(model, make, images, **knobs) -> torch.Tensor:
+    """Logits of the model with what `make` puts in the classifier's place."""
+    model.classifier = make(model, images, LABELS, COUNTS, **knobs)
+    return predict(model, images)
+
+
+def test_classifier_inputs_are_the_pooled_features(model, images):
+    model.train()
+    x = classifier_inputs(model, images, batch_size=7)
+    assert model.training and not model.classifier._forward_pre_hooks
+    model.eval()
+    torch.testing.assert_close(x, model.pool(model.features(images)))
+
+
+def test_logit_adjustment_by_the_bias_is_the_adjustment_of_the_logits(model, images):
+    plain = predict(model, images)
+    adjusted = with_classifier(model, logit_adjusted, images, tau=0.7)
+    torch.testing.assert_close(adjusted, adjust_logits(plain, COUNTS, 0.7))
+
+
+@pytest.mark.parametrize(("make", "knob"), [(logit_adjusted, {"tau": 0.0}), (weight_scaling, {})])
+def test_knobs_at_their_limit_leave_the_logits(model, images, make, knob):
+    plain = predict(model, images)
+    torch.testing.assert_close(with_classifier(model, make, images, **knob), plain, rtol=0, atol=0)
+
+
+def test_tau_normalised_weights_against_a_loop():
+    weight = torch.randn(5, 7, dtype=torch.float64)
+    for tau in (0.0, 0.3, 1.0):
+        oracle = torch.stack([w / (w * w).sum().sqrt() ** tau for w in weight])
+        torch.testing.assert_close(tau_normalised_weight(weight, tau), oracle)
+    torch.testing.assert_close(tau_normalised_weight(weight, 0.0), weight, rtol=0, atol=0)
+    torch.testing.assert_close(tau_normalised_weight(weight, 1.0).norm(dim=1), torch.ones(5, dtype=torch.float64))
+    assert tau_normalised_weight(torch.zeros(2, 3), 1.0).eq(0).all()
+
+
+def test_tau_normalisation_drops_the_bias(model, images):
+    x = classifier_inputs(model, images)
+    weight = model.classifier.weight.detach().clone()
+    logits = with_classifier(model, tau_normalised, images, tau=0.5)
+    torch.testing.assert_close(logits, x @ tau_normalised_weight(weight, 0.5).T)
+
+
+def test_nearest_class_mean_against_a_loop(model, images):
+    x = classifier_inputs(model, images)
+    means = torch.stack([x[(LABELS == c).nonzero()[:, 0]].mean(0) for c in range(3)])
+    torch.testing.assert_close(class_means(x, LABELS, 3), means)
+    nearest = [max(range(3), key=lambda c: float(F.cosine_similarity(row, means[c], dim=0))) for row in x]
+    assert with_classifier(model, nearest_class_mean, images).argmax(1).tolist() == nearest
+
+
+def test_weight_scaling_trains_its_factors_alone_and_shows_the_scaled_weight(model, images):
+    linear = model.classifier
+    scaling = weight_scaling(model, images, LABELS, COUNTS)
+    assert [name for name, _ in scaling.named_parameters()] == ["factors"]
+    scaling.factors.data = torch.tensor([1.0, 2.0, 0.5])
+    x = torch.randn(4, 64)
+    torch.testing.assert_close(scaling(x), linear(x) * torch.tensor([1.0, 2.0, 0.5]))
+    torch.testing.assert_close(scaling.weight, linear.weight * torch.tensor([[1.0], [2.0], [0.5]]))
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine"])
+def test_a_fresh_classifier_is_of_the_same_kind_and_leaves_the_old_one(images, kind):
+    model = models.build("small_net", 3, images, classifier=kind)
+    before = model.classifier.weight.detach().clone()
+    torch.manual_seed(3)
+    one = fresh(model, images, LABELS, COUNTS)
+    torch.manual_seed(3)
+    again = fresh(model, images, LABELS, COUNTS)
+    assert type(one) is type(model.classifier) and torch.equal(one.weight, again.weight)
+    assert not torch.equal(one.weight, before) and torch.equal(model.classifier.weight, before)
+
+
+def test_bad_input_is_refused_with_the_reason(model, images):
+    with pytest.raises(ValueError, match=r"tau=1.5: it lies between 0 .* and 1"):
+        tau_normalised_weight(torch.ones(2, 2), 1.5)
+    with pytest.raises(ValueError, match="class 1 has no image"):
+        class_means(torch.ones(2, 4), torch.tensor([0, 2]), 3)
+    model.classifier = CosineClassifier(64, 3)
+    for make in (tau_normalised, logit_adjusted, weight_scaling):
+        with pytest.raises(ValueError, match=f"{make.__name__} needs a linear classifier, the model has a Cosine"):
+            make(model, images, LABELS, COUNTS)
+    model.classifier = nn.Identity()
+    with pytest.raises(ValueError, match="Identity has no reset_parameters"):
+        fresh(model, images, LABELS, COUNTS)
