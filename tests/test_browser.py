@@ -23,6 +23,24 @@ from ltlab.widgets import gradient_explorer
 logits = torch.tensor([[2.0, 1, 0], [1, 0.5, 0], [2, 1, 1]])
 gradient_explorer(logits, torch.arange(3), [100, 20, 5], names=["cat", "dog", "owl"])
 """
+NET = """
+from ltlab import data, models
+from ltlab.widgets import manifold_explorer, mixup_explorer
+
+shapes = data.load("shapes-lt", test_count=1)
+net = models.build("small_net", 10, shapes.train.images)
+"""
+MIXUP, MANIFOLD = NET + "mixup_explorer(shapes, net)", NET + "manifold_explorer(shapes, net)"
+BETA = "from ltlab.widgets import beta_explorer\nbeta_explorer()"
+REMIX = "from ltlab.widgets import remix_explorer\nremix_explorer([320, 90, 30, 9, 3])"
+FOREGROUND = """
+from ltlab import data, models
+from ltlab.widgets import foreground_explorer
+
+shapes = data.load("shapes-lt", test_count=1)
+nets = {name: models.build("small_net", 10, shapes.train.images) for name in ("early", "late")}
+foreground_explorer(shapes, nets)
+"""
 FAILING = """
 from ipywidgets import IntSlider
 from ltlab.widgets import Explorer, blank_figure
@@ -58,8 +76,25 @@ def show(lab: JupyterLab, name: str, cell: str) -> ExplorerView:
         ("focal", FOCAL, "gamma", ["ArrowRight"] * 3 + ["ArrowLeft"] * 2),
         ("gradient", GRADIENT, "loss", ["CS_CE", "focal", "LDAM", "CDT", "CS_CE"]),
         ("sampling", SAMPLING, "q", ["ArrowLeft"] * 3 + ["ArrowRight"] * 2),
+        ("mixup", MIXUP, "lambda", ["ArrowRight"] * 3 + ["ArrowLeft"] * 2),
+        ("manifold", MANIFOLD, "layer", ["stem", "layer2", "pool", "layer2", "stem"]),
+        ("beta", BETA, "alpha", ["ArrowRight"] * 3 + ["ArrowLeft"] * 2),
+        ("remix", REMIX, "tau", ["ArrowRight"] * 3 + ["ArrowLeft"] * 2),
+        ("foreground", FOREGROUND, "threshold", ["ArrowRight"] * 3 + ["ArrowLeft"] * 2),
     ],
-    ids=["long_tail", "real_distributions", "effective_number", "focal", "gradient", "sampling"],
+    ids=[
+        "long_tail",
+        "real_distributions",
+        "effective_number",
+        "focal",
+        "gradient",
+        "sampling",
+        "mixup",
+        "manifold",
+        "beta",
+        "remix",
+        "foreground",
+    ],
 )
 def test_explorer(lab: JupyterLab, name: str, cell: str, label: str, moves: list[str]) -> None:
     """Controls change picture and summary; the picture's box keeps its size; nothing is cut at 1300 and 800 pixels."""
@@ -103,6 +138,22 @@ def test_every_key_gets_its_frame(lab: JupyterLab, capsys: pytest.CaptureFixture
               + ", ".join(f"{frames} at one key in {ms} ms" for ms, frames in counts.items()))  # fmt: skip
     assert len(latencies) == 30
     assert explorer.summary() == before  # whatever frames are left out, the last is the right one
+    lab.check()
+
+
+def test_foreground_keys(lab: JupyterLab, capsys: pytest.CaptureFixture) -> None:
+    """30 keys on the angle, each after the frame of the one before; the times are only reported."""
+    explorer = show(lab, "foreground_keys", FOREGROUND)
+    before = explorer.summary()
+    latencies = explorer.latencies("angle", ["ArrowLeft"] * 15 + ["ArrowRight"] * 15)
+    with capsys.disabled():
+        print(f"\nforeground: from key to pixels {median(latencies):.0f} ms (median of {len(latencies)})")
+    assert len(latencies) == 30
+    assert explorer.summary() == before
+    for label in ("flip", "fill"):  # checkboxes take the space bar
+        explorer.move(label, "Space")
+    explorer.move("model", "late")
+    assert "flipped" in explorer.summary() and "(late)" in explorer.summary()
     lab.check()
 
 

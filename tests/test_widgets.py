@@ -1,6 +1,7 @@
 """Explorers: every frame is the whole truth about its controls, and an error is never hidden."""
 
 import io
+import math
 from base64 import b64decode
 from types import SimpleNamespace
 
@@ -13,19 +14,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
 
-from ltlab import plots
+from ltlab import cam, plots
+from ltlab.data import LongTailedData, load
 from ltlab.losses import BalancedSoftmaxLoss, CostSensitiveLoss, CrossEntropyLoss
+from ltlab.mixup import draw_lambda, forward_mixed
+from ltlab.models import small_net
 from ltlab.samplers import PowerSampler
 from ltlab.widgets import (
     IMBALANCES,
     Explorer,
+    beta_explorer,
     blank_figure,
     choice,
     effective_number_explorer,
     focal_explorer,
+    foreground_explorer,
     gradient_explorer,
     long_tail_explorer,
+    manifold_explorer,
+    mixup_explorer,
     real_distributions_explorer,
+    remix_explorer,
     sampling_explorer,
 )
 from ltlab.widgets.reweighting import LOSSES, pulls
@@ -456,3 +465,254 @@ def test_sampling_explorer_refuses() -> None:
         sampling_explorer(tailed([2, 1]), epochs=1)
     with pytest.raises(ValueError, match="201 classes"):
         sampling_explorer(tailed([1] * 201))
+
+
+# --- mixup -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def three_images() -> SimpleNamespace:
+    """A red, a green and a grey test image of 8 x 8 pixels, classes in another order."""
+    images = torch.zeros(3, 3, 8, 8, dtype=torch.uint8)
+    images[0] = 100
+    images[1, 0], images[2, 1] = 255, 255
+    test = SimpleNamespace(images=images, labels=torch.tensor([2, 0, 1]))
+    return SimpleNamespace(test=test, class_names=("red", "green", "grey"))
+
+
+@pytest.fixture(scope="module")
+def net() -> torch.nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return small_net(3)
+
+
+def test_mixed_picture_and_label(three_images: SimpleNamespace) -> None:
+    explorer = mixup_explorer(three_images, a=0, b=1, lam=0.2)
+    one, other, middle, bar = explorer.figure.axes
+    pixels = [np.asarray(ax.images[0].get_array())[0, 0].tolist() for ax in (one, other, middle)]
+    assert pixels == [[255, 0, 0], [0, 255, 0], [51, 204, 0]]
+    assert [patch.get_width() for patch in bar.patches] == pytest.approx([0.2, 0.8])
+    assert explorer.summary == "lambda 0.20: the label is 20% red, 80% green"
+    set_controls(explorer, {"a": 2, "b": 2})
+    assert explorer.summary == "lambda 0.20: A and B are one image; the label is grey"
+    assert np.asarray(middle.images[0].get_array())[0, 0].tolist() == [100, 100, 100]
+
+
+def test_the_path_is_the_model_s(three_images: SimpleNamespace, net: torch.nn.Module) -> None:
+    net.train()
+    state = {name: value.clone() for name, value in net.state_dict().items()}
+    explorer = mixup_explorer(three_images, {"one": net, "two": small_net(3)}, a=2, b=0, lam=0.4)
+    assert net.training and all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
+    images = three_images.test.images.float() / 255  # grey, red, green
+    net.eval()
+    (others,), (_, _, b, a, _, _) = explorer.figure.axes[4].collections, explorer.figure.axes[4].lines
+    for step in (0, 13, 20, 50):
+        p = net((step / 50 * images[0] + (1 - step / 50) * images[1])[None]).softmax(1)[0]
+        assert a.get_ydata()[step] == pytest.approx(p[2].item(), abs=1e-5)
+        assert b.get_ydata()[step] == pytest.approx(p[0].item(), abs=1e-5)
+        assert others.get_segments()[0][step] == pytest.approx([step / 50, p[1].item()], abs=1e-5)
+    p = net((0.4 * images[0] + 0.6 * images[1])[None]).softmax(1)[0]
+    said = f"one says grey {p[2]:.0%}, red {p[0]:.0%}, and of all others most green {p[1]:.0%}; two says grey"
+    assert said in explorer.summary
+
+
+def test_a_path_is_computed_once(three_images: SimpleNamespace, net: torch.nn.Module) -> None:
+    passes = []
+    hook = net.register_forward_hook(lambda *_: passes.append(1))
+    explorer = mixup_explorer(three_images, net)
+    for values in ({"lam": 0.1}, {"lam": 0.9}, {"a": 1}, {"a": 0}):
+        set_controls(explorer, values)
+    hook.remove()
+    assert len(passes) == 2
+
+
+def test_mixup_explorer_refuses(three_images: SimpleNamespace, net: torch.nn.Module) -> None:
+    with pytest.raises(ValueError, match=r"lam=1\.5 is not on the slider"):
+        mixup_explorer(three_images, lam=1.5)
+    with pytest.raises(ValueError, match="4 models"):
+        mixup_explorer(three_images, dict.fromkeys("abcd", net))
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.2, 1.0, 8.0, 50.0])
+def test_beta_histogram_and_density(alpha: float) -> None:
+    explorer = beta_explorer(alpha=alpha, seed=1)
+    left, right = explorer.figure.axes
+    lams = draw_lambda(alpha, torch.Generator().manual_seed(1), (4000,)).numpy()
+    heights = [patch.get_height() for patch in left.patches[2:]]
+    assert heights == pytest.approx(np.histogram(lams, 40, (0, 1), density=True)[0], rel=1e-5)
+    x, y = left.lines[0].get_data()
+    constant = math.exp(math.lgamma(2 * alpha) - 2 * math.lgamma(alpha))
+    assert y == pytest.approx(constant * (x * (1 - x)) ** (alpha - 1), rel=1e-6)
+    near = ((lams < 0.1) | (lams > 0.9)).mean()
+    assert explorer.summary.startswith(f"alpha {alpha:g}: {near:.0%} of 4,000 lambdas lie within 0.1 of 0 or 1")
+    assert [patch.get_width() for patch in right.patches[:16]] == pytest.approx(lams[:16].tolist())
+
+
+def test_beta_explorer_refuses() -> None:
+    with pytest.raises(ValueError, match=r"alpha=0\.7 is not on the slider"):
+        beta_explorer(alpha=0.7)
+
+
+@pytest.mark.parametrize("layer", ["input", "stem", "layer2", "pool"])
+def test_feature_maps_are_the_layer_s(three_images: SimpleNamespace, net: torch.nn.Module, layer: str) -> None:
+    """Rows A, B, their mixture, and the maps of the mixed image; grey from 0 to A's and B's largest value."""
+    explorer = manifold_explorer(three_images, net, layers=("normalise", layer), a=0, b=1)
+    set_controls(explorer, {"layer": layer, "lam": 0.25})
+    images = three_images.test.images[[1, 2]].float() / 255  # red, green
+    x = torch.cat([images, (0.25 * images[0] + 0.75 * images[1])[None]])
+    if layer != "input":
+        for name in ("normalise", *net.feature_layers, "pool"):
+            x = net.eval().get_submodule(name)(x)
+            if name == layer:
+                break
+    maps = x.detach().reshape(*x.shape[:2], -1)
+    (text,) = [text.get_text() for text in explorer.figure.texts if text.get_text().startswith("channels")]
+    channel = int(text.split()[1].rstrip(","))
+    values = maps[:, channel]
+    low, high = min(0, values[:2].min()), values[:2].max()
+    shown_axes = [ax for ax in explorer.figure.axes if ax.images[0].get_array().ndim == 2]
+    rows = [np.asarray(ax.images[0].get_array()).ravel() for ax in shown_axes[::8]]
+    for row, expected in zip(rows, (values[0], values[1], 0.25 * values[0] + 0.75 * values[1], values[2]), strict=True):
+        assert row == pytest.approx(((expected - low) / (high - low)).numpy(), abs=1e-4)
+    p = forward_mixed(net, images, torch.tensor([1, 0]), 0.25, layer).softmax(1)[0]
+    assert f"mixed at this layer, the model says red {p[0]:.0%}, green {p[1]:.0%}" in explorer.summary
+
+
+def test_at_the_input_both_ways_of_mixing_are_one(three_images: SimpleNamespace, net: torch.nn.Module) -> None:
+    explorer = manifold_explorer(three_images, net, layers=("input", "layer3"))
+    assert "differ by 0%" in explorer.summary
+    explorer.controls["layer"].value = "layer3"
+    assert "differ by 0%" not in explorer.summary
+
+
+def test_manifold_explorer_refuses(three_images: SimpleNamespace, net: torch.nn.Module) -> None:
+    with pytest.raises(ValueError, match="layer='layer9' is no part of the model"):
+        manifold_explorer(three_images, net, layers=("layer9",))
+
+
+def test_remix_rule_and_pairs() -> None:
+    explorer = remix_explorer([10, 90, 30], names=["owl", "cat", "dog"])
+    left, right = explorer.figure.axes
+    x, y = left.lines[1].get_data()
+    assert np.allclose(y, np.where(np.asarray(x) < 0.5, 0, x))
+    assert np.asarray(right.images[0].get_array()).tolist() == [[0, -1, -1], [1, 0, -1], [1, 1, 0]]
+    assert explorer.summary.startswith("cat has 9 times as many images as owl; kappa 3, tau 0.50: i can lose its label")
+    # a pair with a commoner class leaves it 3/8 of the label on average, and mixup 1/2: owl gains its 1/8 from all
+    owl = 10 / 130 + 2 * 10 / 130 * 120 / 130 / 8
+    assert f"the rarest class, owl, gets {owl:.2%} of the labels, {10 / 130:.2%} with mixup" in explorer.summary
+    set_controls(explorer, {"a": 2, "b": 0, "kappa": 4.0, "tau": 0.3})
+    x, y = left.lines[1].get_data()
+    assert np.allclose(y, np.where(1 - np.asarray(x) < 0.3, 1, x))
+    assert np.asarray(right.images[0].get_array()).tolist() == [[0, 0, -1], [0, 0, 0], [1, 0, 0]]
+    set_controls(explorer, {"tau": 0.0})
+    assert np.allclose(left.lines[1].get_ydata(), x)
+
+
+@pytest.mark.parametrize(
+    ("counts", "settings", "message"),
+    [
+        ([5], {}, "give 2 to 200 counts"),
+        ([5, 0], {}, "give 2 to 200 counts"),
+        ([5, 2], {"names": ["a"]}, "1 names for 2 classes"),
+        ([5, 2], {"kappa": 0.5}, "kappa=0.5"),
+        ([5, 2], {"tau": 2}, "tau=2"),
+    ],
+)
+def test_remix_explorer_refuses(counts: list[int], settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        remix_explorer(counts, **settings)
+
+
+# --- CAM-based sampling ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shapes() -> LongTailedData:
+    return load("shapes-lt", max_count=30, imbalance=10, test_count=1)
+
+
+@pytest.fixture(scope="module")
+def looker(shapes: LongTailedData) -> torch.nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return small_net(10)
+
+
+def panel(explorer: Explorer, index: int) -> np.ndarray:
+    return np.asarray(explorer.figure.axes[index].images[0].get_array())
+
+
+def test_foreground_panels_are_the_rooms(shapes: LongTailedData, looker: torch.nn.Module) -> None:
+    explorer = foreground_explorer(shapes, looker, label=4, number=2)
+    values = {"threshold": 1.3, "angle": 25.0, "scale": 0.8, "right": 3, "down": -2, "flip": True, "of": 7}
+    set_controls(explorer, values)
+    index = (shapes.train.labels == 4).nonzero()[2]
+    image, true = shapes.train.images[index], shapes.train.masks[index]
+    maps = cam.maps_of(looker, image, torch.tensor([7]))
+    mask = cam.foreground_masks(maps, 1.3)
+    assert 0 < mask.sum() < mask.numel()
+    moves = {"flip": [True], "translate": [[3, -2]], "rotate": [25.0], "scale": [0.8]}
+    for fill in (False, True):
+        explorer.controls["fill"].value = fill
+        result = cam.transform_foreground(image, mask, **moves, fill=fill)
+        assert np.array_equal(panel(explorer, 4), result[0].permute(1, 2, 0).numpy())
+    assert panel(explorer, 1) == pytest.approx(maps[0].numpy(), abs=1e-5)
+    for k in (0, 2):
+        assert np.array_equal(panel(explorer, k), image[0].permute(1, 2, 0).numpy())
+    alone = panel(explorer, 3)
+    kept = (alone != 225).any(2)
+    assert np.array_equal(alone[kept], result[0].permute(1, 2, 0).numpy()[kept])
+    iou = cam.intersection_over_union(mask, true).item()
+    for words in (
+        "heart, training image 3 of", "the map of moon at 1.3 times its mean", f"IoU {iou:.2f} with the true mask",
+        f"foreground {mask.float().mean():.0%} of the image", "is hole, filled",
+        "flipped, scaled by 0.80, turned by 25 degrees, shifted by 3 right, -2 down",
+    ):  # fmt: skip
+        assert words in explorer.summary
+
+
+def test_outlines_run_between_foreground_and_background(shapes: LongTailedData, looker: torch.nn.Module) -> None:
+    explorer = foreground_explorer(shapes, looker)
+    index = (shapes.train.labels == 0).nonzero()[0]
+    mask = cam.foreground_masks(cam.maps_of(looker, shapes.train.images[index], torch.tensor([0])))
+    _, white, red = explorer.figure.axes[2].lines
+    for line, outlined in ((white, mask[0]), (red, shapes.train.masks[index][0])):
+        x, y = line.get_data()
+        padded = torch.nn.functional.pad(outlined.int(), (1, 1, 1, 1))
+        edges = padded.diff(dim=0).abs().sum() + padded.diff(dim=1).abs().sum()
+        assert len(x) == 3 * edges and np.isnan(x[2::3]).all()
+        for x0, x1, y0 in zip(x[::3], x[1::3], y[::3], strict=True):
+            column, row = int(x0), int(y0)
+            before = padded[row + 1, column] if x0 == x1 else padded[row, column + 1]  # left of the edge, or above it
+            assert before != padded[row + 1, column + 1]
+
+
+def test_no_control_runs_the_network(shapes: LongTailedData, looker: torch.nn.Module) -> None:
+    passes = []
+    hook = looker.layer3.register_forward_hook(lambda *_: passes.append(1))
+    looker.train()
+    explorer = foreground_explorer(shapes, {"early": looker, "late": looker})
+    at_first = len(passes)
+    for values in ({"threshold": 0.5}, {"label": 9}, {"number": 1}, {"of": 2}, {"model": "late"}, {"angle": 90.0}):
+        before = explorer.summary
+        set_controls(explorer, values)
+        assert explorer.summary != before
+    hook.remove()
+    assert len(passes) == at_first and looker.training
+    assert "(late)" in explorer.summary
+
+
+def test_a_number_beyond_a_rare_class_begins_again(shapes: LongTailedData, looker: torch.nn.Module) -> None:
+    explorer = foreground_explorer(shapes, looker, label=9, number=2)
+    third = panel(explorer, 0)
+    explorer.controls["number"].value = 5  # the rarest class has 3 images
+    assert np.array_equal(panel(explorer, 0), third) and "training image 3 of 3" in explorer.summary
+
+
+def test_foreground_explorer_refuses(shapes: LongTailedData, looker: torch.nn.Module) -> None:
+    with pytest.raises(ValueError, match="models is empty"):
+        foreground_explorer(shapes, {})
+    for setting in ({"label": 10}, {"number": 20}, {"threshold": 3}):
+        with pytest.raises(ValueError, match="are not on the sliders"):
+            foreground_explorer(shapes, looker, **setting)

@@ -4,22 +4,31 @@ explorer     what all of them share: controls, one figure, one line of text
 long_tail    what imbalance does to a data set; real benchmarks
 reweighting  effective numbers, focal loss, and the gradients of all losses
 resampling   class probabilities, repeats, and a batch as it is drawn
+mixing       between two images, the Beta distribution, inside the network, Remix
+foreground   what a model takes for the object, and the object moved
 """
 
 from .explorer import Explorer, blank_figure, choice
+from .foreground import foreground_explorer
 from .long_tail import IMBALANCES, long_tail_explorer, real_distributions_explorer
+from .mixing import beta_explorer, manifold_explorer, mixup_explorer, remix_explorer
 from .resampling import sampling_explorer
 from .reweighting import effective_number_explorer, focal_explorer, gradient_explorer
 
 __all__ = [
     "IMBALANCES",
     "Explorer",
+    "beta_explorer",
     "blank_figure",
     "choice",
     "effective_number_explorer",
     "focal_explorer",
+    "foreground_explorer",
     "gradient_explorer",
     "long_tail_explorer",
+    "manifold_explorer",
+    "mixup_explorer",
     "real_distributions_explorer",
+    "remix_explorer",
     "sampling_explorer",
 ]
