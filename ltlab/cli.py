@@ -48,6 +48,9 @@ def train(
         Path | None, typer.Option(help="folder of the run; runs/DATA/RECIPE/seedN is the default")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on from the run's checkpoint")] = False,
+    start_from: Annotated[
+        Path | None, typer.Option(help="checkpoint of a finished run of the recipe's first stages; goes on from it")
+    ] = None,
     results: Annotated[Path | None, typer.Option(help="append the result's row to this CSV")] = None,
 ) -> None:
     """Train a recipe and print the last epoch's figures."""
@@ -64,7 +67,7 @@ def train(
     folder = output or Path("runs") / name / f"{recipe}-{chosen.epochs}" / f"seed{seed}"
     typer.echo(f"{loaded}\n{chosen}\n")
     result = fit(chosen, loaded, seed=seed, device=device, precision=precision,
-                 checkpoint=folder / "checkpoint.pt", resume=resume)  # fmt: skip
+                 checkpoint=folder / "checkpoint.pt", resume=resume, start_from=start_from)  # fmt: skip
     row = result_row(result, loaded, seed)
     (folder / "result.csv").unlink(missing_ok=True)
     append_row(folder / "result.csv", row)
@@ -133,6 +136,13 @@ def show_data(
     option: Options = [],  # noqa: B006
     root: Root = None,
     sheet: Annotated[Path | None, typer.Option(help="draw a contact sheet of the training images to this file")] = None,
+    cam: Annotated[
+        Path | None,
+        typer.Option(
+            help="the checkpoint of a run on these data: the sheet shows the images that CAM-based re-sampling "
+            "makes with its model"
+        ),
+    ] = None,
 ) -> None:
     """Say what data are there and what they weigh; draw a contact sheet."""
     from .data import DATA_SETS
@@ -147,8 +157,13 @@ def show_data(
     typer.echo(f"{loaded}\n{weight / 2**20:.1f} MiB in memory, fingerprint {loaded.fingerprint}\n")
     for class_name, count in zip(loaded.class_names, loaded.class_counts.tolist(), strict=True):
         typer.echo(f"{count:7} {class_name}")
+    if cam is not None and sheet is None:
+        raise ValueError("--cam draws a contact sheet: say where to with --sheet FILE")
     if sheet is not None:
-        _contact_sheet(loaded, sheet)
+        images, labels = loaded.train.images, loaded.train.labels
+        if cam is not None:
+            images, labels = _materialised(loaded, cam, seed)
+        _contact_sheet(images, labels, loaded.class_names, sheet)
         typer.echo(f"contact sheet written to {sheet}")
 
 
@@ -175,21 +190,37 @@ def _load(name: str, imbalance: str, kind: str, seed: int, root: Path | None, op
     return load(name, imbalance=factor, kind=kind, seed=seed, root=root, **options)
 
 
-def _contact_sheet(data, path: Path, columns: int = 16) -> None:
-    """The first training images of every class, a row per class; classes with fewer leave the rest of the row empty."""
+def _materialised(data, checkpoint: Path, seed: int):
+    """The images that the authors' count rule adds to every class, with the model of a checkpoint, and their labels."""
+    import torch
+
+    from .cam import ForegroundTransform, materialise
+    from .train import load_model
+
+    model = load_model(checkpoint, data)
+    generator = torch.Generator().manual_seed(seed)
+    images, labels = materialise(
+        ForegroundTransform(), model, data.train.images, data.train.labels, generator=generator
+    )
+    typer.echo(f"{len(images):,} new images, {(labels == labels[-1]).sum():,} of class {data.class_names[-1]}")
+    return images, labels
+
+
+def _contact_sheet(images, labels, class_names, path: Path, columns: int = 16) -> None:
+    """The first images of every class, a row per class; classes with fewer leave the rest of the row empty."""
     import torch
     from matplotlib.figure import Figure
 
     from . import plots
 
-    shown = min(len(data.class_names), 20)
-    rows = [torch.nonzero(data.train.labels == c).flatten()[:columns] for c in range(shown)]
-    _, _, h, w = data.train.images.shape
-    images = torch.full((shown * columns, 3, h, w), 255, dtype=torch.uint8)
+    shown = min(len(class_names), 20)
+    rows = [torch.nonzero(labels == c).flatten()[:columns] for c in range(shown)]
+    _, _, h, w = images.shape
+    cells = torch.full((shown * columns, 3, h, w), 255, dtype=torch.uint8)
     for c, indices in enumerate(rows):
-        images[c * columns : c * columns + len(indices)] = data.train.images[indices]
+        cells[c * columns : c * columns + len(indices)] = images[indices]
     figure = Figure(figsize=(columns * 0.6, shown * 0.6), layout="constrained")
-    plots.image_grid(images, columns=columns, ax=figure.subplots())
+    plots.image_grid(cells, columns=columns, ax=figure.subplots())
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
 

@@ -67,6 +67,28 @@ def test_train_again_refuses_and_resume_goes_on(trained):
     assert resumed.returncode == 0 and "top1 error" in resumed.stdout
 
 
+def test_a_second_stage_starts_from_a_finished_run(trained):
+    folder, _ = trained
+    checkpoint = next(folder.glob("runs/*/ce-2/seed0/checkpoint.pt"))
+    arguments = ["train", "--recipe", "tau_norm", "--epochs", "2", *TINY]
+    done = ltlab(*arguments, "--start-from", str(checkpoint), cwd=folder)
+    assert done.returncode == 0, done.stderr
+    alone = ltlab(*arguments, "--output", "alone", cwd=folder)
+    assert [line for line in done.stdout.splitlines() if "error" in line] == [
+        line for line in alone.stdout.splitlines() if "error" in line
+    ]
+
+
+def test_data_draws_the_images_that_cam_based_resampling_makes(trained):
+    folder, _ = trained
+    checkpoint = next(folder.glob("runs/*/ce-2/seed0/checkpoint.pt"))
+    done = ltlab("data", "shapes-lt", *TINY, "--sheet", "new.png", "--cam", str(checkpoint), cwd=folder)
+    assert "new images" in done.stdout and (folder / "new.png").read_bytes().startswith(b"\x89PNG"), done.stderr
+    other = ltlab("data", "shapes-lt", *TINY, "--seed", "1", "--sheet", "o.png", "--cam", str(checkpoint), cwd=folder)
+    assert other.returncode == 2 and "data fingerprint is" in other.stderr
+    assert "--sheet FILE" in ltlab("data", "shapes-lt", *TINY, "--cam", str(checkpoint), cwd=folder).stderr
+
+
 def test_recipes_prints_every_recipe_and_fills_in_what_is_open(tmp_path):
     plain, filled = ltlab("recipes", cwd=tmp_path), ltlab("recipes", "ce", "--data", "cifar10-lt", cwd=tmp_path)
     assert "recipe 'ce'" in plain.stdout and "100% of the protocol's" in plain.stdout

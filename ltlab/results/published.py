@@ -28,9 +28,36 @@ PUBLISHED_AS = {  # recipe: family, method by source
     "square_root": ("Re-sample", {CAO: "sqrt", CUI: "square-root"}),
     "class_balanced": ("Re-sample", {CAO: "CB", CUI: "class-balanced"}),
     "progressive": ("Re-sample", {CAO: "PB", CUI: "progressively-balanced"}),
+    "ce_long": ("Mixup", {CUI: "CE, 400 ep (control)"}),
+    "input_mixup": ("Mixup", {CAO: "input", CUI: "input mixup"}),
+    "manifold_mixup": ("Mixup", {CAO: "manifold", CUI: "manifold mixup (pool)"}),
+    "remix": ("Mixup", {CAO: "Remix", CUI: "Remix"}),
+    "drw_cs_ce": ("DRW", {CAO: "CS_CE", CUI: "CS_CE"}),
+    "drw_cs_ce_smooth": ("DRW", {CUI: "CS_CE sqrt"}),
+    "drw_focal": ("DRW", {CAO: "Focal", CUI: "Focal"}),
+    "drw_cb_ce": ("DRW", {CAO: "CB-CE", CUI: "CB-CE"}),
+    "drw_cb_ce_mild": ("DRW", {CAO: "CB-CE", CUI: "CB-CE"}),
+    "drw_cb_focal": ("DRW", {CAO: "CB-Focal", CUI: "CB-Focal"}),
+    "drw_balanced_softmax": ("DRW", {CAO: "BSCE", CUI: "Balanced softmax"}),
+    "drw_label_smoothing": ("DRW", {CAO: "LS"}),
+    "drw_label_aware_smoothing": ("DRW", {CAO: "LAS"}),
+    "drw_cdt": ("DRW", {CAO: "CDT", CUI: "CDT"}),
+    "drw_ldam": ("DRW", {CAO: "LDAM", CUI: "LDAM"}),
+    "drs_square_root": ("DRS", {CAO: "sqrt", CUI: "square-root"}),
+    "drs_progressive": ("DRS", {CAO: "PB", CUI: "progressive"}),
+    "drs_class_balanced": ("DRS", {CAO: "CB", CUI: "class-balanced"}),
+    "tau_norm": ("Classifier", {CAO: "tau", CUI: "tau-norm"}),
+    "crt": ("Classifier", {CAO: "cRT", CUI: "cRT"}),
+    "lws": ("Classifier", {CAO: "LWS", CUI: "LWS"}),
+    "cam_drs": ("DRS", {CAO: "CAM-balance", CUI: "CAM + balance (paper)"}),
+    "cam_drs_square_root": ("DRS", {CAO: "CAM-sqrt", CUI: "CAM + square-root"}),
+    "cam_drs_progressive": ("DRS", {CAO: "CAM-prog", CUI: "CAM + progressive"}),
 }
 # the class-balanced losses were run with beta = 0.9999 on CIFAR-10 and 0.9 on CIFAR-100
-ONLY_ON = {"cb_ce": "cifar10-lt", "cb_ce_mild": "cifar100-lt", "cb_focal": "cifar10-lt"}
+ONLY_ON = {
+    "cb_ce": "cifar10-lt", "cb_ce_mild": "cifar100-lt", "cb_focal": "cifar10-lt",
+    "drw_cb_ce": "cifar10-lt", "drw_cb_ce_mild": "cifar100-lt", "drw_cb_focal": "cifar10-lt",
+}  # fmt: skip
 
 
 def published(data: str, imbalance: float) -> pd.DataFrame:

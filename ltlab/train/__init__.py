@@ -5,7 +5,7 @@
 resumed to give, bit for bit on a CPU, the run that was never interrupted.
 """
 
-from .run import Result, find_device, fit
+from .run import Result, find_device, fit, load_model
 from .step import augment, evaluate, predict, to_float, train_epoch
 
-__all__ = ["Result", "augment", "evaluate", "find_device", "fit", "predict", "to_float", "train_epoch"]
+__all__ = ["Result", "augment", "evaluate", "find_device", "fit", "load_model", "predict", "to_float", "train_epoch"]

@@ -94,6 +94,32 @@ def fit(
     return run.result()
 
 
+def load_model(checkpoint: str | os.PathLike, data: LongTailedData) -> nn.Module:
+    """The network of a run on these data as its checkpoint holds it, on the CPU.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the checkpoint is damaged, of a run on other data, or its network is not one that the recipe's
+            protocol builds: a model of your own, or one whose classifier a stage has replaced by another kind.
+    """
+    path, fingerprint = Path(checkpoint), {"data fingerprint": data.fingerprint}
+    state = checkpoints.load(
+        path, torch.device("cpu"),
+        lambda state: checkpoints.difference({k: state["identity"][k] for k in fingerprint}, fingerprint),
+    )  # fmt: skip
+    identity = state["identity"]
+    model = models.build(
+        identity["protocol.model"], len(data.class_names), data.train.images, classifier=identity["classifier"]
+    )
+    try:
+        model.load_state_dict(state["model"])
+    except RuntimeError as error:
+        raise ValueError(
+            f"checkpoint {path} holds another network than {identity['protocol.model']}: {error}"
+        ) from error
+    return model
+
+
 class _Run:
     """The state of a run: how it is begun, moved on by one epoch, saved and loaded."""
 
