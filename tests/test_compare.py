@@ -3,6 +3,7 @@
 import math
 import statistics
 from functools import partial
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -378,6 +379,24 @@ def test_the_figure_refuses_other_tables(table):
         plots.comparison(table.iloc[:0])
     with pytest.raises(ValueError, match="baseline='cee' is not in the table: choose one of ce, ldam"):
         plots.comparison(table, baseline="cee")
+
+
+def test_measured_rows_come_with_ltlab_in_the_order_asked_for():
+    rows = results.measured(["cs_ce", RECIPES["ce"], "no such recipe"])
+    assert rows["recipe"].drop_duplicates().tolist() == ["cs_ce", "ce"]
+    assert results.table(rows)["seeds"].tolist() == [3, 3] and set(rows["data"]) == {"shapes-lt"}
+    with pytest.raises(FileNotFoundError, match="no results of 'cifar99-lt'"):
+        results.measured(["ce"], "cifar99-lt")
+
+
+@pytest.mark.slow
+def test_measured_rows_are_of_the_recipes_and_images_as_they_are_now():
+    """A change of a recipe or of shapes-lt makes its rows out of date: measure them again, or remove them."""
+    rows = results.read_rows(Path(__file__).parents[1] / "data" / "results" / "shapes-lt.csv")
+    data = {seed: load("shapes-lt", imbalance=100, seed=seed) for seed in range(rows["seed"].max() + 1)}
+    for row in rows.itertuples():
+        recipe = RECIPES[row.recipe].resolve(SHAPES)
+        assert row.fingerprint == fingerprint(recipe, data[row.seed]), (row.recipe, row.seed)
 
 
 # --- the command -----------------------------------------------------------------------------------------------------

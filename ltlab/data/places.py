@@ -13,7 +13,7 @@ def checkout() -> Path | None:
 
 
 def tables_folder(name: str) -> Path:
-    """A folder of tables, "class_counts" or "published": in data of a checkout, else inside the installed package.
+    """A folder of tables (class_counts, published, results): in data of a checkout, else inside the installed package.
 
     Raises:
         FileNotFoundError: neither is there.

@@ -8,7 +8,7 @@ published.py     what others measured
 
 from .comparison import compare
 from .published import PUBLISHED_AS, SOURCES, published
-from .rows import append_row, provenance, read_rows, result_row
+from .rows import append_row, measured, provenance, read_rows, result_row
 from .tables import caption, formatted, summary, table
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "caption",
     "compare",
     "formatted",
+    "measured",
     "provenance",
     "published",
     "read_rows",

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,7 @@ import torch
 
 from .. import __version__
 from ..data import LongTailedData
+from ..data.places import tables_folder
 from ..recipes import Recipe
 from ..train import Result
 
@@ -106,6 +108,23 @@ def read_rows(path: str | os.PathLike) -> pd.DataFrame:
     if (cut := rows[COLUMNS[-1]].isna()).any():
         raise ValueError(f"{path} is damaged, remove the line: line {cut.idxmax() + 2} is cut off")
     return rows
+
+
+def measured(recipes: Iterable[Recipe | str], data: str = "shapes-lt") -> pd.DataFrame:
+    """The rows that come with ltlab, from data/results: runs of these recipes on a data set, in the recipes' order.
+
+    A recipe that was not measured is missing.
+
+    Raises:
+        FileNotFoundError: nothing was measured on `data`.
+    """
+    path = tables_folder("results") / f"{data}.csv"
+    if not path.exists():
+        raise FileNotFoundError(f"no results of {data!r} come with ltlab: train with results.compare")
+    names = [recipe if isinstance(recipe, str) else recipe.name for recipe in recipes]
+    rows = read_rows(path)
+    rows = rows[rows["recipe"].isin(names)]
+    return rows.sort_values("recipe", key=lambda name: name.map(names.index), kind="stable", ignore_index=True)
 
 
 def _check_columns(path: Path, columns: list[str]) -> None:
