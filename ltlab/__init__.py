@@ -2,17 +2,21 @@
 
 The rooms are imported when they are first used, so `import ltlab` costs next to nothing:
 
-    data       long-tailed data            recipes    which trick is on when
-    samplers   which image next            train      the training step, once
-    losses     what a mistake costs        metrics    what to believe
-    models     features and classifier     plots, widgets, cli
+    data       long-tailed data            models, classifiers
+    samplers   which image next            recipes    which trick is on when
+    cam        moving the object           train      the training step, once
+    mixup      between images              metrics, results: what to believe
+    losses     what a mistake costs        plots, widgets, cli
 """
 
 from importlib import import_module
 
 __version__ = "0.1.0"
 
-_ROOMS = ("cli", "data", "losses", "metrics", "models", "plots", "recipes", "results", "samplers", "train", "widgets")
+_ROOMS = (
+    "cam", "classifiers", "cli", "data", "losses", "metrics", "mixup", "models", "plots", "recipes", "results",
+    "samplers", "train", "widgets",
+)  # fmt: skip
 
 
 def __getattr__(name: str):

@@ -241,7 +241,7 @@ def image_grid(
         masks = np.asarray(masks, dtype=bool)
         if masks.shape != (n, height, width):
             raise ValueError(f"masks of shape {masks.shape} must be {(n, height, width)}, one per image")
-        edges = _outline(_mosaic(masks[..., None], rows, columns, head, gap, fill=False)[..., 0])
+        edges = mask_outline(_mosaic(masks[..., None], rows, columns, head, gap, fill=False)[..., 0])
         edges /= mosaic.shape[1] / columns, mosaic.shape[0] / rows  # pixels to cells
         for colour, line_width in (("black", 2.5), ("white", 1)):  # seen on dark and on light images
             ax.add_collection(LineCollection(edges, colors=colour, linewidths=line_width, capstyle="projecting"))
@@ -436,7 +436,7 @@ def _mosaic(cells: np.ndarray, rows: int, columns: int, head: int, gap: int, fil
     return sheet.reshape(rows * (height + head), columns * (width + gap), channels)
 
 
-def _outline(mask: np.ndarray) -> np.ndarray:
+def mask_outline(mask: np.ndarray) -> np.ndarray:
     """The pixel edges between true and false of a bool (H, W) mask -> (E, 2, 2) segments of (x, y) in pixels"""
     padded = np.pad(mask, 1)
     y, x = np.nonzero(padded[1:-1, 1:] != padded[1:-1, :-1])  # upright edges, at the left of pixel x

@@ -8,7 +8,7 @@ published.py     what others measured
 
 from .comparison import compare
 from .published import PUBLISHED_AS, SOURCES, published
-from .rows import append_row, measured, provenance, read_rows, result_row
+from .rows import append_row, fingerprint, measured, provenance, read_rows, result_row
 from .tables import caption, formatted, summary, table
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "append_row",
     "caption",
     "compare",
+    "fingerprint",
     "formatted",
     "measured",
     "provenance",

@@ -110,17 +110,17 @@ def read_rows(path: str | os.PathLike) -> pd.DataFrame:
     return rows
 
 
-def measured(recipes: Iterable[Recipe | str], data: str = "shapes-lt") -> pd.DataFrame:
-    """The rows that come with ltlab, from data/results: runs of these recipes on a data set, in the recipes' order.
+def measured(recipes: Iterable[Recipe | str], file: str = "shapes-lt") -> pd.DataFrame:
+    """The rows that come with ltlab, from data/results: the runs of these recipes in a file, in the recipes' order.
 
     A recipe that was not measured is missing.
 
     Raises:
-        FileNotFoundError: nothing was measured on `data`.
+        FileNotFoundError: no such file comes with ltlab.
     """
-    path = tables_folder("results") / f"{data}.csv"
+    path = tables_folder("results") / f"{file}.csv"
     if not path.exists():
-        raise FileNotFoundError(f"no results of {data!r} come with ltlab: train with results.compare")
+        raise FileNotFoundError(f"no results {file!r} come with ltlab: train with results.compare")
     names = [recipe if isinstance(recipe, str) else recipe.name for recipe in recipes]
     rows = read_rows(path)
     rows = rows[rows["recipe"].isin(names)]

@@ -99,7 +99,7 @@ def foreground_explorer(
             pictures[panel].set_data(pixels[0].permute(1, 2, 0).numpy())
         for outline, outlined in zip(outlines, (mask, mask, true), strict=True):
             if outlined is not None:
-                outline.set_data(*_one_line(plots._outline(outlined[0].numpy())))
+                outline.set_data(*_one_line(plots.mask_outline(outlined[0].numpy())))
         titles["image"].set_text(names[label])
         titles["map"].set_text(f"map of {names[map_class]}")
         left_behind = (mask & ~where).float().mean()
