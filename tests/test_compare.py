@@ -399,6 +399,12 @@ def test_measured_rows_are_of_the_recipes_and_images_as_they_are_now():
         assert row.fingerprint == fingerprint(recipe, data[row.seed]), (row.recipe, row.seed)
 
 
+@pytest.mark.parametrize("recipe", ["drw_cs_ce", "drs_class_balanced", "logit_adjusted_post_hoc"])
+def test_deferred_and_post_hoc_corrections_were_measured_ten_points_better_than_plain_training(recipe):
+    errors = results.table(results.measured(["ce", recipe]))
+    assert (errors["seeds"] >= 3).all() and errors.loc["ce", "error"] - errors.loc[recipe, "error"] >= 10
+
+
 # --- the command -----------------------------------------------------------------------------------------------------
 
 
