@@ -289,7 +289,7 @@ class Recipe:
         Raises:
             ValueError: fewer epochs than stages.
         """
-        trained = list(accumulate(stage.epochs > 0 for stage in self.stages))  # stages that train, up to each one
+        trained = list(accumulate(int(stage.epochs > 0) for stage in self.stages))  # stages that train, up to each one
         if epochs < trained[-1]:
             raise ValueError(f"epochs={epochs}: recipe {self.name!r} needs at least {trained[-1]}, one per stage")
         k = epochs / self.epochs

@@ -41,6 +41,16 @@ shapes = data.load("shapes-lt", test_count=1)
 nets = {name: models.build("small_net", 10, shapes.train.images) for name in ("early", "late")}
 foreground_explorer(shapes, nets)
 """
+TIMELINE = "from ltlab.widgets import timeline_explorer\ntimeline_explorer()"
+POST_HOC = """
+import torch
+from ltlab.widgets import post_hoc_explorer
+
+generator = torch.Generator().manual_seed(0)
+labels, weight = torch.arange(3).repeat(100), torch.eye(3)
+features = weight[labels] + torch.randn(300, 3, generator=generator) + torch.tensor([1.0, 0.5, 0])
+post_hoc_explorer(features, labels, [500, 50, 5], features, weight, names=["cat", "dog", "owl"])
+"""
 FAILING = """
 from ipywidgets import IntSlider
 from ltlab.widgets import Explorer, blank_figure
@@ -81,6 +91,8 @@ def show(lab: JupyterLab, name: str, cell: str) -> ExplorerView:
         ("beta", BETA, "alpha", ["ArrowRight"] * 3 + ["ArrowLeft"] * 2),
         ("remix", REMIX, "tau", ["ArrowRight"] * 3 + ["ArrowLeft"] * 2),
         ("foreground", FOREGROUND, "threshold", ["ArrowRight"] * 3 + ["ArrowLeft"] * 2),
+        ("timeline", TIMELINE, "recipe", ["drw_cs_ce", "crt", "cam_drs", "ce", "drw_cs_ce"]),
+        ("post_hoc", POST_HOC, "tau of logit adjustment", ["ArrowRight"] * 3 + ["ArrowLeft"] * 2),
     ],
     ids=[
         "long_tail",
@@ -94,6 +106,8 @@ def show(lab: JupyterLab, name: str, cell: str) -> ExplorerView:
         "beta",
         "remix",
         "foreground",
+        "timeline",
+        "post_hoc",
     ],
 )
 def test_explorer(lab: JupyterLab, name: str, cell: str, label: str, moves: list[str]) -> None:
@@ -154,6 +168,16 @@ def test_foreground_keys(lab: JupyterLab, capsys: pytest.CaptureFixture) -> None
         explorer.move(label, "Space")
     explorer.move("model", "late")
     assert "flipped" in explorer.summary() and "(late)" in explorer.summary()
+    lab.check()
+
+
+def test_timeline_keys(lab: JupyterLab) -> None:
+    """Choosing a recipe sets the slider to the recipe's own start, and a key moves it from there."""
+    explorer = show(lab, "timeline_keys", TIMELINE)
+    explorer.move("recipe", "crt")
+    assert "epochs 201 to 230" in explorer.summary()
+    explorer.move("stage 2 from", "ArrowLeft")
+    assert "epochs 199 to 230" in explorer.summary()
     lab.check()
 
 

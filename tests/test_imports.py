@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "recipes": {"names", "samplers", "losses", "mixup", "cam", "classifiers"},
     "train": {"names", "samplers", "losses", "metrics", "data", "models", "recipes"},
     "results": {"names", "data", "train", "recipes"},
-    "widgets": {"plots", "data", "metrics", "samplers", "losses", "mixup", "cam"},
+    "widgets": {"plots", "data", "metrics", "samplers", "losses", "mixup", "cam", "classifiers", "recipes"},
 }
 ONLY_IN = {"ipywidgets": {"widgets"}, "matplotlib": {"plots", "widgets", "cli"}, "seaborn": {"plots"},
            "jupyterlab": {"cli"}, "typer": {"cli"}}  # fmt: skip

@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
 
 from ltlab import cam, plots
+from ltlab.classifiers import tau_normalised
 from ltlab.data import LongTailedData, load
 from ltlab.losses import BalancedSoftmaxLoss, CostSensitiveLoss, CrossEntropyLoss
 from ltlab.mixup import draw_lambda, forward_mixed
 from ltlab.models import small_net
+from ltlab.recipes import CIFAR, RECIPES, SHAPES, Recipe, Stage, get
 from ltlab.samplers import PowerSampler
 from ltlab.widgets import (
     IMBALANCES,
@@ -33,11 +35,14 @@ from ltlab.widgets import (
     long_tail_explorer,
     manifold_explorer,
     mixup_explorer,
+    post_hoc_explorer,
     real_distributions_explorer,
     remix_explorer,
     sampling_explorer,
+    timeline_explorer,
 )
 from ltlab.widgets.reweighting import LOSSES, pulls
+from ltlab.widgets.two_stage import ON, PLAIN, learning_rates, with_second_stage_at
 
 WIDTH, HEIGHT = 160, 120
 
@@ -716,3 +721,210 @@ def test_foreground_explorer_refuses(shapes: LongTailedData, looker: torch.nn.Mo
     for setting in ({"label": 10}, {"number": 20}, {"threshold": 3}):
         with pytest.raises(ValueError, match="are not on the sliders"):
             foreground_explorer(shapes, looker, **setting)
+
+
+# --- two-stage training ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def timeline() -> Explorer:
+    return timeline_explorer()
+
+
+def blocks(explorer: Explorer) -> list[tuple[str, float, float, str]]:
+    """Row, begin, epochs and colour of every bar that is shown."""
+    above = explorer.figure.axes[0]
+    rows = [label.get_text() for label in above.get_yticklabels()]
+    colours = {to_rgb(ON): "on", to_rgb(PLAIN): "plain"}
+    return [
+        (rows[round(bar.get_y() + 0.4)], bar.get_x(), bar.get_width(), colours[bar.get_facecolor()[:3]])
+        for bar in above.patches
+        if bar.get_visible()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "second", "epochs", "tricks"),
+    [
+        ("drw_cs_ce", 160, 200, {("loss", 160)}),
+        ("drs_class_balanced", 160, 200, {("sampler", 160)}),
+        ("crt", 200, 230, {("sampler", 200), ("trains", 200)}),
+        ("cam_drs", 160, 200, {("sampler", 160), ("foreground", 160)}),
+        ("input_mixup_finetune", 400, 420, {("mix", 0)}),
+    ],
+)
+def test_timeline_bars(timeline: Explorer, name: str, second: int, epochs: int, tricks: set) -> None:
+    timeline.controls["recipe"].value = name
+    shown_blocks = blocks(timeline)
+    for row in ("sampler", "foreground", "mix", "loss", "trains"):
+        assert [block[1:3] for block in shown_blocks if block[0] == row] == [(0, second), (second, epochs - second)]
+    assert {(row, begin) for row, begin, _, colour in shown_blocks if colour == "on"} == tricks
+    assert timeline.figure.axes[0].get_xlim() == (0, epochs)
+    assert f"{epochs} epochs: stage 1, epochs 1 to {second}: " in timeline.summary
+    assert f"; stage 2, epochs {second + 1} to {epochs}: " in timeline.summary
+    assert ("the schedule goes on" in timeline.summary) == name.startswith("dr")
+
+
+@pytest.mark.parametrize(
+    ("name", "rates"),
+    [
+        ("drw_cs_ce", {2: 0.06, 5: 0.1, 159: 0.1, 160: 1e-3, 179: 1e-3, 180: 1e-5, 199: 1e-5}),
+        ("crt", {159: 0.1, 160: 1e-3, 199: 1e-5, 200: 0.1, 210: 0.01, 220: 1e-3}),
+        ("input_mixup_finetune", {319: 0.1, 320: 1e-3, 360: 1e-5, 400: 1e-3, 408: 1e-4, 416: 1e-5}),
+    ],
+)
+def test_timeline_learning_rates_are_the_paper_s(timeline: Explorer, name: str, rates: dict) -> None:
+    timeline.controls["recipe"].value = name
+    times, drawn = timeline.figure.axes[1].lines[0].get_data()
+    for epoch, rate in rates.items():
+        assert drawn[np.flatnonzero(times == epoch)] == pytest.approx([rate])
+
+
+@given(st.integers(1, 198), st.booleans())
+def test_moving_stage_2_keeps_epochs_and_schedules(epoch: int, three: bool) -> None:
+    stages = [Stage(share=0.7), Stage(share=0.2, loss=CostSensitiveLoss), Stage(share=0.1, loss=BalancedSoftmaxLoss)]
+    recipe = Recipe(*stages[: 2 + three], protocol=CIFAR).resolve(CIFAR)
+    moved = with_second_stage_at(recipe, min(epoch, recipe.epochs - 2))
+    assert moved.epochs == recipe.epochs and moved.stages[0].epochs == min(epoch, recipe.epochs - 2)
+    assert np.array_equal(learning_rates(moved)[1], learning_rates(recipe)[1])  # one schedule over all stages
+    if three:
+        assert abs(moved.stages[1].epochs - 2 * moved.stages[2].epochs) <= 2  # 2 : 1, rounded
+    assert with_second_stage_at(recipe, recipe.stages[0].epochs).identity() == recipe.identity()
+
+
+def test_moving_stage_2_refuses() -> None:
+    recipe = get("crt").resolve(SHAPES)
+    for epoch in (0, recipe.epochs):
+        with pytest.raises(ValueError, match="starts after epoch 1 to 33"):
+            with_second_stage_at(recipe, epoch)
+
+
+def test_the_slider_takes_a_recipe_s_own_start(timeline: Explorer) -> None:
+    """400 of 420 epochs lie between two steps of the slider; the step that is nearest shows them."""
+    timeline.controls["recipe"].value = "input_mixup_finetune"
+    own = timeline.summary
+    assert timeline.controls["start"].value == 0.95 and "epochs 401 to 420" in own
+    timeline.controls["start"].value = 0.94
+    assert "epochs 396 to 420" in timeline.summary
+    timeline.controls["start"].value = 0.95
+    assert timeline.summary == own
+    timeline.controls["recipe"].value = "ce"
+    assert timeline.controls["start"].disabled and "stage 2" not in timeline.summary
+    timeline.controls["recipe"].value = "drw_cs_ce"
+    assert not timeline.controls["start"].disabled and timeline.controls["start"].value == 0.8
+
+
+def test_every_recipe_has_a_timeline_and_no_text_leaves_it() -> None:
+    explorer = timeline_explorer(SHAPES, [name for name in RECIPES if "alpha" not in name])
+    box = explorer.figure.bbox
+    for name in explorer.controls["recipe"].options:
+        explorer.controls["recipe"].value = name
+        if name in ("crt", "cam_drs", "lws"):
+            explorer.controls["start"].value = explorer.controls["start"].min
+        assert explorer.summary.startswith(f"{name} on ")
+        for text in explorer.figure.axes[0].texts:
+            if text.get_visible() and text.get_text():
+                extent = text.get_window_extent()
+                assert box.x0 <= extent.x0 and extent.x1 <= box.x1, text.get_text()
+
+
+def test_a_stage_of_no_epochs_is_a_line() -> None:
+    explorer = timeline_explorer(SHAPES, ["logit_adjusted_post_hoc"])
+    assert explorer.controls["start"].disabled
+    assert explorer.summary.endswith("; stage 2, 0 epochs: classifier logit_adjusted(tau=1.0)")
+    assert {block[1:3] for block in blocks(explorer)} == {(0, 30)}
+    assert explorer.figure.axes[0].lines[1].get_xdata() == [30, 30]
+
+
+@pytest.mark.parametrize(
+    ("recipes", "message"), [([], "at least one recipe"), (["ce", "ce"], "a name of its own"), (["cee"], "cee")]
+)
+def test_timeline_refuses(recipes: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        timeline_explorer(recipes=recipes)
+
+
+@pytest.fixture(scope="module")
+def trained() -> dict:
+    """A classifier of 4 features that prefers frequent classes; the counts are not in order."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(3).repeat(50)
+    linear = torch.nn.Linear(4, 3)
+    linear.weight.data = torch.tensor([[1.0, 0, 0, 0.1], [0, 3, 0, 0.1], [0, 0, 0.5, 0.1]])
+    linear.bias.data = torch.tensor([0.2, 1.0, -0.3])
+    features = torch.eye(3, 4)[labels] + 0.8 * torch.randn(150, 4, generator=generator)
+    return {
+        "features": features,
+        "labels": labels,
+        "linear": linear,
+        "logits": linear(features),
+        "counts": [40, 500, 5],
+    }
+
+
+def post_hoc(trained: dict, **settings: object) -> Explorer:
+    parts = {name: getattr(trained["linear"], name) for name in ("weight", "bias")}
+    return post_hoc_explorer(
+        trained["logits"], trained["labels"], trained["counts"], trained["features"], **parts, **settings
+    )
+
+
+def bars_of(explorer: Explorer) -> tuple[list[float], list[float]]:
+    """Of all and the groups, and of the classes, most frequent first; the second half of the patches are outlines."""
+    return tuple([bar.get_height() for bar in ax.patches[: len(ax.patches) // 2]] for ax in explorer.figure.axes)
+
+
+@pytest.mark.parametrize("tau", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize(("weight_tau", "keep"), [(0.0, True), (0.6, True), (1.0, False)])
+def test_post_hoc_errors_by_brute_force(trained: dict, tau: float, weight_tau: float, keep: bool) -> None:
+    explorer = post_hoc(trained)
+    set_controls(explorer, {"tau": tau, "weight_tau": weight_tau, "keep": keep})
+    w, b = trained["linear"].weight.tolist(), trained["linear"].bias.tolist()
+    wrong = [0, 0, 0]
+    for x, y in zip(trained["features"].tolist(), trained["labels"].tolist(), strict=True):
+        z = []
+        for c in range(3):
+            norm = math.sqrt(sum(v * v for v in w[c]))
+            score = sum(v * u for v, u in zip(w[c], x, strict=True)) / norm**weight_tau + keep * b[c]
+            z.append(score - tau * math.log(trained["counts"][c] / 545))
+        wrong[y] += z.index(max(z)) != y
+    of_groups, of_classes = bars_of(explorer)
+    assert of_classes == pytest.approx([2 * wrong[c] for c in (1, 0, 2)])
+    assert of_groups == pytest.approx([sum(wrong) / 1.5, 2 * wrong[1], 2 * wrong[0], 2 * wrong[2]])
+    assert f"error of all {sum(wrong) / 1.5:.1f} %" in explorer.summary
+
+
+def test_post_hoc_begins_as_trained_and_meets_the_recipe_s_classifier(trained: dict) -> None:
+    explorer = post_hoc(trained)
+    for ax in explorer.figure.axes:
+        heights = [bar.get_height() for bar in ax.patches]
+        assert heights[: len(heights) // 2] == heights[len(heights) // 2 :]
+    set_controls(explorer, {"weight_tau": 1.0, "keep": False})
+    classifier = tau_normalised(SimpleNamespace(classifier=trained["linear"]), None, None, None, tau=1.0)
+    wrong = classifier(trained["features"]).argmax(1) != trained["labels"]
+    assert bars_of(explorer)[0][0] == pytest.approx(100 * wrong.float().mean().item())
+
+
+def test_post_hoc_of_logits_alone(trained: dict) -> None:
+    """Without features only the logits are adjusted; a group without classes has no bar."""
+    explorer = post_hoc_explorer(trained["logits"], trained["labels"], [500, 400, 300])
+    assert list(explorer.controls) == ["tau"]
+    assert [label.get_text() for label in explorer.figure.axes[0].get_xticklabels()] == ["all", "many"]
+    before = explorer.summary
+    explorer.controls["tau"].value = 2.0
+    assert explorer.summary != before and "weight normalisation" not in before
+
+
+def test_post_hoc_refuses(trained: dict) -> None:
+    logits, labels, features = trained["logits"], trained["labels"], trained["features"]
+    weight, bias = trained["linear"].weight, trained["linear"].bias
+    for arguments, message in [
+        ((trained["counts"], features), "give both"),
+        ((trained["counts"], features[1:], weight, bias), "do not give logits"),
+        ((trained["counts"], features, weight), "give other logits"),
+        (([500, 5],), "one count per logit"),
+        (([0, 5, 5],), "count"),
+        ((range(1, 202),), "at most 200"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            post_hoc_explorer(logits, labels, *arguments)

@@ -5,6 +5,7 @@ long_tail    what imbalance does to a data set; real benchmarks
 reweighting  effective numbers, focal loss, and the gradients of all losses
 resampling   class probabilities, repeats, and a batch as it is drawn
 mixing       between two images, the Beta distribution, inside the network, Remix
+two_stage    the timeline of a recipe, and corrections after training
 foreground   what a model takes for the object, and the object moved
 """
 
@@ -14,6 +15,7 @@ from .long_tail import IMBALANCES, long_tail_explorer, real_distributions_explor
 from .mixing import beta_explorer, manifold_explorer, mixup_explorer, remix_explorer
 from .resampling import sampling_explorer
 from .reweighting import effective_number_explorer, focal_explorer, gradient_explorer
+from .two_stage import post_hoc_explorer, timeline_explorer
 
 __all__ = [
     "IMBALANCES",
@@ -28,7 +30,9 @@ __all__ = [
     "long_tail_explorer",
     "manifold_explorer",
     "mixup_explorer",
+    "post_hoc_explorer",
     "real_distributions_explorer",
     "remix_explorer",
     "sampling_explorer",
+    "timeline_explorer",
 ]

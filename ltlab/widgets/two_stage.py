@@ -1,0 +1,341 @@
+"""Two-stage training: which trick is on when, and what may still be corrected after training."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import ipywidgets
+import numpy as np
+import torch
+import torch.nn.functional as F
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.text import Text
+from torch import Tensor
+
+from .. import plots
+from ..classifiers import tau_normalised_weight
+from ..losses import CrossEntropyLoss, adjust_logits
+from ..metrics import class_groups, per_class_accuracy, top1_error
+from ..recipes import CIFAR, Protocol, Recipe, Stage, describe, get
+from .explorer import Explorer, blank_figure, choice
+from .long_tail import group_colours
+
+# --- the timeline of a recipe ----------------------------------------------------------------------------------------
+
+TELLING = ("ce", "drw_cs_ce", "drs_class_balanced", "crt", "cam_drs", "input_mixup_finetune")
+ROWS = ("sampler", "foreground", "mix", "loss", "trains")
+PLAIN, ON = "0.92", "#a9cde8"  # a slot as in plain training, and one with a trick
+SAMPLES = 8  # of the learning rate, per epoch
+STEP = 0.01  # of the slider, a share of the epochs
+
+
+def timeline_explorer(protocol: Protocol = CIFAR, recipes: Sequence[Recipe | str] = TELLING) -> Explorer:
+    """Which trick is on when: the slots of a recipe over its epochs, and the learning rate below them.
+
+    Controls: recipe, and where its stage 2 starts, as a share of its epochs; the number of epochs stays, and later
+    stages keep their shares of the rest. Choosing a recipe sets the slider to the recipe's own start.
+
+    Blue: a trick; grey: as in plain training. Dotted lines: a stage begins; a stage of 0 epochs is a line alone. A
+    learning rate that falls to zero leaves the axis.
+
+    Args:
+        protocol: fills in epochs and learning rates, as in training.
+        recipes: recipes or names of recipes, each name once.
+
+    Raises:
+        ValueError: no recipe, an unknown one, or one name twice.
+    """
+    resolved = [(get(recipe) if isinstance(recipe, str) else recipe).resolve(protocol) for recipe in recipes]
+    by_name = {recipe.name: recipe for recipe in resolved}
+    if not resolved or len(by_name) < len(resolved):
+        raise ValueError(f"recipes={list(recipes)}: give at least one recipe, and each a name of its own")
+
+    figure = blank_figure(1000, 430)
+    above, below = figure.add_axes((0.105, 0.47, 0.88, 0.45)), figure.add_axes((0.105, 0.115, 0.88, 0.31))
+    above.set(ylim=(len(ROWS) - 0.5, -0.5), yticks=range(len(ROWS)), yticklabels=ROWS)
+    above.tick_params(labelsize=plots.FONT_SIZE, length=0, labelbottom=False)
+    above.spines[:].set_visible(False)
+    rates = np.concatenate([learning_rates(recipe)[1][::SAMPLES] for recipe in resolved])
+    below.set(yscale="log", ylim=(0.5 * rates.min(), 2 * rates.max()))
+    below.set_xlabel("epoch", fontsize=plots.FONT_SIZE)
+    below.set_ylabel("learning rate", fontsize=plots.FONT_SIZE)
+    below.tick_params(labelsize=plots.FONT_SIZE)
+    below.spines[["top", "right"]].set_visible(False)
+    (line,) = below.plot([], [], color=plots.GROUP_COLOURS["many"], linewidth=2)
+    stages = [_DrawnStage(figure, above, below) for _ in range(max(len(recipe.stages) for recipe in resolved))]
+
+    def update(recipe: str, start: float) -> str:
+        own = by_name[recipe]
+        controls["start"].disabled = not can_move(own)
+        shown = own if controls["start"].disabled else with_second_stage_at(own, _epoch(own, start))
+        if above.get_xlim() != (0, shown.epochs):
+            for ax in (above, below):
+                ax.set_xlim(0, shown.epochs)
+        line.set_data(*learning_rates(shown))
+        begin = 0
+        for number, drawn in enumerate(stages):
+            stage = shown.stages[number] if number < len(shown.stages) else None
+            drawn.show(number, stage, begin, shown.epochs)
+            begin += stage.epochs if stage else 0
+        return f"{recipe} on {shown.protocol.name}, {shown.epochs} epochs: {_in_words(shown)}"
+
+    controls = {
+        "recipe": choice("recipe", by_name, width=165),
+        "start": ipywidgets.FloatSlider(
+            value=_own_start(resolved[0]), min=0.05, max=0.95, step=STEP, description="stage 2 from",
+            style={"description_width": "100px"}, layout={"width": "400px"},
+        ),
+    }  # fmt: skip
+
+    def take_own_start(change: dict[str, Any]) -> None:
+        controls["start"].value = _own_start(by_name[change["new"]])
+
+    controls["recipe"].observe(take_own_start, names="value")  # before the explorer's own observer draws
+    moving = [line, *(artist for drawn in stages for artist in drawn.bars + drawn.lines)]
+    moving += [text for drawn in stages for text in drawn.texts]  # over all bars
+    return Explorer(controls, figure, update, moving=moving, label="Slots of a recipe and its learning rate by epoch")
+
+
+def can_move(recipe: Recipe) -> bool:
+    """Whether a resolved recipe has a later stage that trains, so that its start may be moved."""
+    return any(stage.epochs for stage in recipe.stages[1:])
+
+
+def with_second_stage_at(recipe: Recipe, epoch: int) -> Recipe:
+    """A resolved recipe whose stage 2 starts after `epoch` epochs; later stages keep their shares of the rest.
+
+    The number of epochs and the schedules stay. The recipe's own start gives the recipe back.
+
+    Raises:
+        ValueError: no epoch is left for stage 1, or fewer than one for each later stage that trains.
+    """
+    if not 1 <= epoch <= _latest_start(recipe):
+        raise ValueError(f"epoch={epoch}: stage 2 of {recipe.name!r} starts after epoch 1 to {_latest_start(recipe)}")
+    later = Recipe(*recipe.stages[1:], name=recipe.name).with_epochs(recipe.epochs - epoch)
+    lengths = [epoch, *(stage.epochs for stage in later.stages)]
+    stages = [replace(stage, epochs=n) for stage, n in zip(recipe.stages, lengths, strict=True)]
+    return Recipe(*stages, name=recipe.name, protocol=recipe.protocol, classifier=recipe.classifier)
+
+
+def learning_rates(recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
+    """Times in epochs and the learning rate at each, `SAMPLES` per epoch, of a resolved recipe."""
+    rates = []
+    for stage, (offset, span) in zip(recipe.stages, recipe.spans(), strict=True):
+        rates += [stage.schedule(offset + t / SAMPLES, span) for t in range(SAMPLES * stage.epochs)]
+    return np.arange(len(rates)) / SAMPLES, np.array(rates)
+
+
+def _own_start(recipe: Recipe) -> float:
+    """The start of stage 2 as the slider's nearest share; its middle where there is none to move."""
+    return round(recipe.stages[0].epochs / recipe.epochs, 2) if can_move(recipe) else 0.5
+
+
+def _epoch(recipe: Recipe, share: float) -> int:
+    """The epoch at a share of a recipe; its own start where the slider can come no nearer to it."""
+    own = recipe.stages[0].epochs
+    if abs(share - own / recipe.epochs) <= STEP / 2:
+        return own
+    return min(max(1, round(share * recipe.epochs)), _latest_start(recipe))
+
+
+def _latest_start(recipe: Recipe) -> int:
+    """The last epoch after which stage 2 may start: one is left for each later stage that trains."""
+    return recipe.epochs - sum(stage.epochs > 0 for stage in recipe.stages[1:])
+
+
+class _DrawnStage:
+    """The artists of one stage: a bar and a text per row, the line of its start and what becomes of the classifier."""
+
+    def __init__(self, figure: Figure, above: Axes, below: Axes) -> None:
+        self.figure, self.axes = figure, above
+        self.bars = [above.add_patch(Rectangle((0, y - 0.4), 0, 0.8, edgecolor="white")) for y in range(len(ROWS))]
+        self.lines = [ax.axvline(0, color="0.3", linewidth=1.5, linestyle=":") for ax in (above, below)]
+        style = {"fontsize": plots.FONT_SIZE, "va": "center_baseline"}
+        self.texts = [above.text(0, y, "", **style) for y in range(len(ROWS))]
+        self.texts.append(above.text(0, -0.75, "", color="0.3", **style))
+
+    def show(self, number: int, stage: Stage | None, begin: int, total: int) -> None:
+        """Draw the stage of this number (from 0) that begins after `begin` of `total` epochs; None for none."""
+        for artist in (*self.bars, *self.lines, *self.texts):
+            artist.set_visible(stage is not None)
+        if stage is None:
+            return
+        for row, (name, bar) in enumerate(zip(ROWS, self.bars, strict=True)):
+            text, is_trick = _in_row(stage, name)
+            bar.set(x=begin, width=stage.epochs, facecolor=ON if is_trick else PLAIN, visible=stage.epochs > 0)
+            self.texts[row].set_text(text)
+            self._place(self.texts[row], begin, stage.epochs, total, is_trick)
+        for line in self.lines:
+            line.set(xdata=[begin, begin], visible=number > 0)
+        title = self.texts[-1]
+        title.set_text(f"stage {number + 1}" + (f": {describe(stage.classifier)}" if stage.classifier else ""))
+        fits = begin + self._width(title, total) < total
+        title.set(x=begin, ha="left" if fits else "right")
+
+    def _place(self, text: Text, begin: int, epochs: int, total: int, is_trick: bool) -> None:
+        """A text in the middle of its bar; of one too long, a trick's beside it, on the side with more room."""
+        gap = 0.005 * total
+        if self._width(text, total) + 2 * gap < epochs:
+            text.set(x=begin + epochs / 2, ha="center")
+        elif not (is_trick and epochs):
+            text.set_visible(False)
+        elif begin > total - begin - epochs:
+            text.set(x=begin - gap, ha="right")
+        else:
+            text.set(x=begin + epochs + gap, ha="left")
+
+    def _width(self, text: Text, total: int) -> float:
+        """Of a text, in epochs."""
+        pixels = text.get_window_extent(self.figure.canvas.get_renderer()).width
+        return total * pixels / self.axes.bbox.width
+
+
+def _in_row(stage: Stage, row: str) -> tuple[str, bool]:
+    """What stands in a row of the timeline, and whether it differs from plain training."""
+    if row == "trains":
+        batch_norm = "" if stage.batch_norm == "train" else f", batch norm {stage.batch_norm}"
+        part = "all layers" if stage.trains == "all" else "classifier alone"
+        return part + batch_norm, bool(stage.trains != "all" or batch_norm)
+    slot = getattr(stage, row)
+    return ("" if slot is None else describe(slot)), not (slot is None or isinstance(slot, CrossEntropyLoss))
+
+
+def _in_words(recipe: Recipe) -> str:
+    """The stages of a resolved recipe in one line."""
+    stages, begin = [], 0
+    for number, stage in enumerate(recipe.stages):
+        parts = [f"classifier {describe(stage.classifier)}"] if stage.classifier else []
+        if stage.epochs:
+            parts += [f"{row} {_in_row(stage, row)[0]}" for row in ROWS if _in_row(stage, row)[0]]
+            when = f"epochs {begin + 1} to {begin + stage.epochs}"
+            parts.append("the schedule goes on" if recipe.continues(number) else "a schedule of its own")
+        else:
+            when = "0 epochs"
+        stages.append(f"stage {number + 1}, {when}: {', '.join(parts)}")
+        begin += stage.epochs
+    return "; ".join(stages)
+
+
+# --- after training --------------------------------------------------------------------------------------------------
+
+
+def post_hoc_explorer(
+    logits: Tensor, labels: Tensor, class_counts: Any, features: Tensor | None = None, weight: Tensor | None = None,
+    bias: Tensor | None = None, *, names: Sequence[str] | None = None,
+) -> Explorer:  # fmt: skip
+    """What may still be corrected when training is over: error by group and by class of a trained model.
+
+        z_c = <x, w_c / |w_c|^tau_w> + b_c - tau log pi_c
+
+    Controls: tau of logit adjustment, from 0 to 2; with features and weight also tau_w of weight normalisation, from 0
+    to 1; and with a bias, whether it is kept (`classifiers.tau_normalised` drops it). Outlines: the model as trained,
+    where both are 0.
+
+    Args:
+        logits: of test images, (N, C).
+        labels: (N,) int64.
+        class_counts: (C,) training images per class, above zero.
+        features: what the classifier receives for the same images, (N, K), see `classifiers.classifier_inputs`.
+        weight, bias: of the linear classifier, (C, K) and (C,); a classifier without a bias has None.
+        names: (C,) class names; the class indices if None.
+
+    Raises:
+        ValueError: features without weight or the reverse, features, weight and bias that do not give the logits, bad
+            counts, shapes that do not fit, or more than 200 classes.
+    """
+    logits, labels, counts = logits.detach().cpu().float(), labels.cpu(), torch.as_tensor(class_counts).cpu()
+    if len(counts) > plots.BARS_UP_TO:
+        raise ValueError(
+            f"class_counts holds {len(counts)} classes; the explorer draws a bar each, at most {plots.BARS_UP_TO}"
+        )
+    if (features is None) != (weight is None):
+        raise ValueError("features and weight: give both for weight normalisation, or none for logit adjustment alone")
+    if features is not None:
+        features, weight = features.detach().cpu().float(), weight.detach().cpu().float()
+        bias = None if bias is None else bias.detach().cpu().float()
+        _check_gives(logits, features, weight, bias)
+    names = [str(c) for c in (range(len(counts)) if names is None else names)]
+    order = counts.argsort(descending=True, stable=True)
+    groups = {name: mask for name, mask in class_groups(counts).items() if mask.any()}
+
+    def errors(tau: float, weight_tau: float, keep: bool) -> tuple[list[float], list[float]]:
+        """In percent: of all and of each group; of each class, most frequent first."""
+        z = logits
+        if weight_tau or not keep:
+            z = F.linear(features, tau_normalised_weight(weight, weight_tau), bias if keep else None)
+        z = adjust_logits(z, counts, tau)
+        per_class = 100 * (1 - per_class_accuracy(z, labels))
+        of_groups = [100 * top1_error(z, labels), *(per_class[mask].nanmean().item() for mask in groups.values())]
+        return of_groups, per_class[order].tolist()
+
+    trained = errors(0, 0, True)
+    figure = blank_figure(1000, 380)
+    left, right = figure.add_axes((0.065, 0.2, 0.27, 0.7)), figure.add_axes((0.405, 0.2, 0.59, 0.7))
+    colours = ["0.45", *(plots.GROUP_COLOURS[name] for name in groups)]
+    of_class = [group_colours(counts)[c] for c in order]
+    bars, outlines = zip(
+        _error_bars(left, trained[0], colours, "top-1 error (%)"),
+        _error_bars(right, trained[1], of_class, "error of a class (%)"),
+        strict=True,
+    )
+    bars, outlines = [*bars[0], *bars[1]], [*outlines[0], *outlines[1]]
+    right.set_title("outlines: as trained", fontsize=plots.FONT_SIZE, loc="left")
+    left.set_xticks(range(len(colours)), ["all", *groups])
+    if len(counts) <= plots.NAMES_UP_TO:
+        right.set_xticks(range(len(counts)), [names[c] for c in order], rotation=35, ha="right", rotation_mode="anchor")
+    else:
+        right.set_xlabel("class, most frequent first", fontsize=plots.FONT_SIZE)
+    style = {"ha": "center", "fontsize": plots.FONT_SIZE}
+    style["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # no outline strikes a number through
+    numbers = [left.text(x, 0, "", **style) for x in range(len(colours))]
+
+    def update(tau: float, weight_tau: float = 0.0, keep: bool = True) -> str:
+        of_groups, per_class = errors(tau, weight_tau, keep)
+        for bar, height in zip(bars, of_groups + per_class, strict=True):
+            bar.set_height(0 if np.isnan(height) else height)
+        for number, height in zip(numbers, of_groups, strict=True):
+            number.set(text=f"{height:.1f}", y=height + 2)
+        shown = ", ".join(
+            f"{name} {error:.1f} % ({error - before:+.1f})"
+            for name, error, before in zip(["all", *groups], of_groups, trained[0], strict=True)
+        )
+        normalised = "" if features is None else f", tau of weight normalisation {weight_tau:.2f}"
+        return f"tau of logit adjustment {tau:.2f}{normalised}{'' if keep else ', bias dropped'}: error of {shown}"
+
+    wide = {"style": {"description_width": "200px"}, "layout": {"width": "430px"}}
+    controls = {"tau": ipywidgets.FloatSlider(max=2, step=0.05, description="tau of logit adjustment", **wide)}
+    if features is not None:
+        controls["weight_tau"] = ipywidgets.FloatSlider(
+            max=1, step=0.05, description="tau of weight normalisation", **wide
+        )
+    if features is not None and bias is not None:
+        controls["keep"] = ipywidgets.Checkbox(value=True, description="bias", indent=False)
+    moving = [*bars, *outlines, *numbers]  # the outlines over all bars
+    return Explorer(controls, figure, update, moving=moving, label="Error by group and by class after a correction")
+
+
+def _check_gives(logits: Tensor, features: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    """That the classifier's parts belong to the logits; 2 % of the largest are allowed for bfloat16."""
+    if len(features) != len(logits) or features.shape[1:] != weight.shape[1:] or len(weight) != logits.shape[1]:
+        raise ValueError(
+            f"features {tuple(features.shape)} and weight {tuple(weight.shape)} do not give logits "
+            f"{tuple(logits.shape)}: they are (N, K), (C, K) and (N, C)"
+        )
+    gap = (F.linear(features, weight, bias) - logits).abs().max().item()
+    if gap > 0.02 * logits.abs().max().item():
+        raise ValueError(f"features, weight and bias give other logits, by up to {gap:.3g}: take all from one model")
+
+
+def _error_bars(
+    ax: Axes, trained: list[float], colours: list[str], ylabel: str
+) -> tuple[list[Rectangle], list[Rectangle]]:
+    """Coloured bars that move, and the outlines of the model as trained."""
+    bars = ax.bar(range(len(trained)), trained, color=colours).patches
+    outlines = ax.bar(range(len(trained)), trained, fill=False, edgecolor="black", linewidth=1.5).patches
+    ax.set(ylim=(0, 108), yticks=range(0, 101, 20), xlim=(-0.6, len(trained) - 0.4))
+    ax.set_ylabel(ylabel, fontsize=plots.FONT_SIZE)
+    ax.tick_params(labelsize=plots.FONT_SIZE)
+    ax.spines[["top", "right"]].set_visible(False)
+    return bars, outlines
