@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .cam import evaluating
 from .losses import adjust_logits
 
 
@@ -164,16 +165,11 @@ def classifier_inputs(model: nn.Module, images: Tensor, *, batch_size: int = 500
     For any model with a `classifier`; taken by a hook on it.
     """
     device = next(model.parameters()).device
-    taken, was_training = [], model.training
+    taken = []
     hook = model.classifier.register_forward_pre_hook(lambda _, inputs: taken.append(inputs[0].float()))
-    model.eval()
-    try:
-        with torch.no_grad():
-            for batch in images.split(batch_size):
-                model(batch.to(device, torch.float32).div_(255))
-    finally:
-        hook.remove()
-        model.train(was_training)
+    with hook, evaluating(model), torch.no_grad():
+        for batch in images.split(batch_size):
+            model(batch.to(device, torch.float32).div_(255))
     return torch.cat(taken)
 
 

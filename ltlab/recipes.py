@@ -454,7 +454,7 @@ MIX_GRID = {
     for alpha in ALPHAS
 }
 
-FAMILIES: dict[str, tuple[Recipe, ...]] = {  # what belongs in one comparison; each has "ce" or its like as baseline
+FAMILIES: dict[str, tuple[Recipe, ...]] = {  # what belongs in one comparison, see `family`
     "baseline": (Recipe(Stage(), name="ce"),),
     "re-weighting": (
         *(Recipe(Stage(loss=loss), name=name) for name, loss in LOSSES.items()),

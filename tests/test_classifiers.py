@@ -120,3 +120,14 @@ def test_bad_input_is_refused_with_the_reason(model, images):
     model.classifier = nn.Identity()
     with pytest.raises(ValueError, match="Identity has no reset_parameters"):
         fresh(model, images, LABELS, COUNTS)
+
+
+@pytest.mark.parametrize("look", [classifier_inputs, predict])
+def test_looking_leaves_every_part_in_its_mode(model, images, look):
+    model.train()
+    model.layer1.eval()  # as a stage with frozen batch norm leaves it
+    look(model, images)
+    assert model.training and not model.layer1.training and model.layer2.training
+    with pytest.raises(RuntimeError):
+        look(model, images[:, :2])
+    assert model.training and not model.layer1.training

@@ -19,10 +19,10 @@ MAY_IMPORT = {
     "metrics": set(),
     "plots": set(),
     "data": {"names"},
-    "classifiers": {"losses"},
+    "classifiers": {"losses", "cam"},
     "models": {"names", "classifiers"},
     "recipes": {"names", "samplers", "losses", "mixup", "cam", "classifiers"},
-    "train": {"names", "samplers", "losses", "metrics", "data", "models", "recipes"},
+    "train": {"names", "cam", "samplers", "losses", "metrics", "data", "models", "recipes"},
     "results": {"names", "data", "train", "recipes"},
     "widgets": {"plots", "data", "metrics", "samplers", "losses", "mixup", "cam", "classifiers", "recipes"},
 }

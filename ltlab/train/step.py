@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import metrics
+from ..cam import evaluating
 from ..data import Split
 from ..recipes import Protocol, Stage
 from ..samplers import ShuffledSampler
@@ -116,11 +117,8 @@ def to_float(images: Tensor) -> Tensor:
 def predict(model: nn.Module, images: Tensor, *, batch_size: int = 500) -> Tensor:
     """Logits of un-augmented images in evaluation mode. uint8 (N, 3, H, W) -> float32 (N, C) on the model's device."""
     device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
-    with torch.inference_mode():
+    with evaluating(model), torch.inference_mode():
         logits = [model(to_float(batch.to(device))).float() for batch in images.split(batch_size)]
-    model.train(was_training)
     return torch.cat(logits)
 
 

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import plots
-from ..cam import class_activation_maps, foreground_masks, intersection_over_union, transform_foreground
-from ..cam.maps import evaluating
+from ..cam import class_activation_maps, evaluating, foreground_masks, intersection_over_union, transform_foreground
 from ..data import LongTailedData, load
 from .explorer import Explorer, blank_figure, choice
 

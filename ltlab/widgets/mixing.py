@@ -15,6 +15,7 @@ from matplotlib.patches import Patch
 from torch import Tensor, nn
 
 from .. import plots
+from ..cam import evaluating
 from ..data import LongTailedData, load
 from ..mixup import draw_lambda, forward_mixed, mix, remix_lambda
 from .explorer import Explorer, blank_figure, choice
@@ -51,13 +52,8 @@ def _lambda_slider(lam: float, steps: int) -> ipywidgets.FloatSlider:
 
 def _in_evaluation_mode(model: nn.Module, function: Callable[..., Any], *args: Any) -> Any:
     """function(*args) without gradients and with the model's running statistics; the model stays as it was."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            return function(*args)
-    finally:
-        model.train(was_training)
+    with evaluating(model), torch.inference_mode():
+        return function(*args)
 
 
 def _path(a: Tensor, b: Tensor, steps: int) -> Tensor:
