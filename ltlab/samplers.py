@@ -7,6 +7,7 @@ in class j of C, n_max and n_min the largest and the smallest count, and N image
     ShuffledSampler                every image once                        n_j / N
     PowerSampler                   N draws with replacement                n_j^q / sum_i n_i^q
     ReversedSampler                N draws with replacement                n_j^-1 / sum_i n_i^-1
+    BilateralSampler               N draws with replacement                the mean of n_j / N and the reversed share
     ProgressivelyBalancedSampler   N draws with replacement                from n_j / N to 1 / C over training
     RandomOverSampler              C * n_max: minority images repeated     1 / C, exactly
     RandomUnderSampler             C * n_min: majority images left out     1 / C, exactly
@@ -72,6 +73,26 @@ def reversed_probabilities(class_counts: Sequence[int] | Tensor) -> Tensor:
     """
     inverse = 1 / _check_counts(class_counts)
     return inverse / inverse.sum()
+
+
+def bilateral_probabilities(class_counts: Sequence[int] | Tensor) -> Tensor:
+    """Probability of drawing each class when half of the draws are instance-balanced and half reversed.
+
+        p_j = 1/2 n_j / sum_i n_i + 1/2 n_j^-1 / sum_i n_i^-1
+
+    Args:
+        class_counts: (C,) images per class, all positive.
+
+    Returns:
+        (C,) float64, sums to 1.
+
+    Raises:
+        ValueError: `class_counts` as in `class_probabilities`.
+
+    Source: Zhou et al., "BBN: Bilateral-Branch Network with Cumulative Learning", CVPR 2020, section 4.2: the samplers
+    of its two branches; as one stream of images, and without the branches, it is "BBN-style sampling".
+    """
+    return (class_probabilities(class_counts, q=1) + reversed_probabilities(class_counts)) / 2
 
 
 def progressive_probabilities(class_counts: Sequence[int] | Tensor, progress: float) -> Tensor:
@@ -354,6 +375,29 @@ class ReversedSampler(ClassSampler):
 
     def probabilities(self) -> Tensor:
         return reversed_probabilities(self.groups.counts)
+
+
+class BilateralSampler(ClassSampler):
+    """Draws that are instance-balanced and reversed in equal parts (BBN-style sampling).
+
+        p_j = 1/2 n_j / sum_i n_i + 1/2 n_j^-1 / sum_i n_i^-1
+
+    Under mixup half of the pairs join an image of the one kind with one of the other.
+
+    Args:
+        labels: N class indices 0 .. C-1, each class at least once.
+        num_samples: draws per epoch, all processes together; None for N.
+        seed, num_replicas, rank: see `EpochSampler`.
+
+    Raises:
+        ValueError: as `ClassSampler`.
+
+    Source: Zhou et al., "BBN: Bilateral-Branch Network with Cumulative Learning", CVPR 2020, section 4.2, without its
+    two branches.
+    """
+
+    def probabilities(self) -> Tensor:
+        return bilateral_probabilities(self.groups.counts)
 
 
 class ProgressivelyBalancedSampler(ClassSampler):

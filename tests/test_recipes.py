@@ -9,11 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ltlab import recipes
-from ltlab.classifiers import fresh
-from ltlab.losses import ClassBalancedLoss
+from ltlab.classifiers import fresh, logit_adjusted, nearest_class_mean, tau_normalised, weight_scaling
+from ltlab.losses import BalancedSoftmaxLoss, ClassBalancedLoss, LDAMLoss, LogitAdjustedLoss
+from ltlab.mixup import InputMixup
 from ltlab.recipes import CIFAR, SHAPES, OneCycle, Recipe, Stage, Steps
 from ltlab.samplers import PowerSampler
 
+COSINE = Stage(loss=LDAMLoss)
+MEANS = Stage(epochs=0, classifier=nearest_class_mean)
+ADJUSTED = partial(logit_adjusted, tau=1.0)
 PAPER = CIFAR.schedules["base"]
 
 
@@ -145,6 +149,34 @@ def test_every_recipe_resolves_for_every_protocol():
         (lambda: Stage(batch_norm="frozen"), "unknown batch_norm 'frozen'"),
         (lambda: Recipe(Stage(epochs=0, classifier=fresh)), "at least one Stage that trains"),
         (lambda: recipes.family("mix-up"), "unknown family 'mix-up'; did you mean 'mixup'"),
+        (lambda: Recipe(Stage(loss=LDAMLoss)), "stage 1: LDAMLoss needs a normalised classifier.*cosine"),
+        (lambda: Recipe(Stage(), classifier="cosine"), "stage 1: CrossEntropyLoss on cosines.*LDAMLoss"),
+        (
+            lambda: Recipe(COSINE, Stage(loss=partial(ClassBalancedLoss, beta=0.9)), classifier="cosine"),
+            "stage 2: ClassBalancedLoss on cosines",
+        ),
+        (
+            lambda: Recipe(COSINE, Stage(epochs=0, classifier=tau_normalised), classifier="cosine"),
+            "stage 2: tau_normalised needs a linear classifier, there it is cosine",
+        ),
+        (
+            lambda: Recipe(
+                Stage(), Stage(epochs=0, classifier=nearest_class_mean), Stage(epochs=0, classifier=ADJUSTED)
+            ),
+            "stage 3: logit_adjusted needs a linear classifier, there it is cosine",
+        ),
+        (
+            lambda: Recipe(Stage(), Stage(epochs=1, classifier=weight_scaling), Stage(classifier=weight_scaling)),
+            "stage 3: weight_scaling needs a linear classifier, there it is scaled",
+        ),
+        (
+            lambda: Recipe(Stage(), Stage(loss=BalancedSoftmaxLoss), Stage(epochs=0, classifier=ADJUSTED)),
+            "stage 3: logit_adjusted after BalancedSoftmaxLoss is the same correction twice",
+        ),
+        (
+            lambda: Recipe(Stage(loss=partial(LogitAdjustedLoss, tau=0.5)), Stage(epochs=0, classifier=logit_adjusted)),
+            "logit_adjusted after LogitAdjustedLoss is the same correction twice",
+        ),
         (lambda: Stage(epochs=2.5), "epochs=2.5"),
         (lambda: Stage(share=0.0), "share=0.0"),
         (lambda: Recipe(), "at least one Stage"),
@@ -183,3 +215,46 @@ def test_the_table_names_what_a_stage_sets_beside_its_slots():
     assert "trains" not in recipes.get("ce").table() and "trains" in str(recipes.get("crt"))
     post_hoc = recipes.get("tau_norm").resolve(CIFAR).table().loc[2]
     assert post_hoc["classifier"] == "tau_normalised(tau=1.0)" and post_hoc["loss"] == post_hoc["learning rate"] == "—"
+
+
+def test_what_makes_sense_is_not_refused():
+    """Cross-entropy after balanced softmax unlearns its correction; a loss of one's own may have a scale."""
+    again = Recipe(Stage(loss=BalancedSoftmaxLoss), Stage(), Stage(epochs=0, classifier=ADJUSTED))
+    mine = Recipe(Stage(loss=lambda counts: torch.nn.CrossEntropyLoss()), classifier="cosine")
+    means = Recipe(Stage(), Stage(classifier=nearest_class_mean, loss=LDAMLoss))
+    assert len(again.stages) == 3 and mine.classifier == "cosine" and len(means.stages) == 2
+
+
+@pytest.mark.parametrize("protocol", [CIFAR, SHAPES])
+def test_the_final_recipe_in_its_two_readings(protocol):
+    """Epochs of the authors' code; both readings train equally long; each stage has the tricks it is said to have."""
+    bag, classifier = (recipes.get(name).resolve(protocol) for name in ("bag_of_tricks", "bag_of_tricks_classifier"))
+    if protocol is CIFAR:
+        assert [s.epochs for s in bag.stages] == [320, 80, 20] and [s.epochs for s in classifier.stages] == [
+            320,
+            20,
+            80,
+        ]
+        assert [bag.stages[1].schedule(t, 80) for t in (5, 39, 40)] == pytest.approx([1e-3, 1e-3, 1e-5])
+        assert [bag.stages[2].schedule(t, 20) for t in (0, 8, 16)] == pytest.approx([1e-3, 1e-4, 1e-5])
+    assert bag.epochs == classifier.epochs
+    assert [isinstance(s.mix, InputMixup) for s in bag.stages] == [True, True, False]
+    assert [bool(s.foreground) for s in bag.stages] == [False, True, False]
+    assert [bool(s.sampler) for s in bag.stages] == [False, True, True]
+    assert [s.trains for s in bag.stages] == ["all"] * 3
+    assert [isinstance(s.mix, InputMixup) for s in classifier.stages] == [True, False, False]
+    assert [s.trains for s in classifier.stages] == ["all", "all", "classifier"]
+
+
+def test_combinations_have_the_tricks_in_their_names():
+    """Every combination of a mix with another trick is the two recipes' slots in one stage."""
+    for recipe in recipes.FAMILIES["combinations"]:
+        mix = next((m for m in ("input_mixup", "manifold_mixup", "remix") if recipe.name.startswith(m)), None)
+        other = recipes.RECIPES.get(recipe.name.removeprefix(f"{mix}_"))
+        if mix is None or other is None:
+            continue
+        for stage, of_other in zip(recipe.stages, other.stages, strict=True):
+            assert stage.mix == recipes.get(mix).stages[0].mix
+            assert recipes.describe(stage.sampler) == recipes.describe(of_other.sampler)
+            assert recipes.describe(stage.loss) == recipes.describe(of_other.loss)
+            assert stage.share == 2 * of_other.share and bool(stage.foreground) == bool(of_other.foreground)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader, TensorDataset
 
 from ltlab.samplers import (
+    BilateralSampler,
     ClassSampler,
     EpochSampler,
     EqualSampler,
@@ -23,6 +24,7 @@ from ltlab.samplers import (
     RandomUnderSampler,
     ReversedSampler,
     ShuffledSampler,
+    bilateral_probabilities,
     class_probabilities,
     generator_seed,
     progressive_probabilities,
@@ -39,6 +41,7 @@ SAMPLERS = {
     "power 1": partial(PowerSampler, q=1),
     "power 0": partial(PowerSampler, q=0),
     "reversed": ReversedSampler,
+    "bilateral": BilateralSampler,
     "progressive": partial(ProgressivelyBalancedSampler, epochs=10),
     "switched": partial(ProgressivelyBalancedSampler, epochs=10, switch=5),
     "over": RandomOverSampler,
@@ -87,6 +90,7 @@ def test_class_probabilities_limit_cases():
     assert class_probabilities(CIFAR10_LT_100, 0).tolist() == [0.1] * 10
     assert class_probabilities([7], 2).tolist() == [1.0]
     torch.testing.assert_close(reversed_probabilities([4, 2, 1]), torch.tensor([1, 2, 4]).double() / 7)
+    torch.testing.assert_close(bilateral_probabilities([4, 2, 1]), torch.tensor([5, 4, 5]).double() / 14)
     torch.testing.assert_close(class_probabilities([9, 4, 1], 0.5), torch.tensor([3, 2, 1]).double() / 6)
 
 
@@ -145,6 +149,13 @@ def test_power_sampler_draws_classes_by_the_formula(q):
     assert abs(mean - df) < 4 * math.sqrt(2 * df / 200)
     if q < 2:
         assert chi_square(histograms.sum(0), class_probabilities(COUNTS, q + 0.02)) > CHI2_DF4
+
+
+def test_bilateral_sampler_draws_half_by_the_count_and_half_by_its_inverse():
+    labels = labels_of(COUNTS)
+    histogram = torch.bincount(labels[epochs_of(BilateralSampler(labels, num_samples=2000), 100).flatten()])
+    counts = torch.tensor(COUNTS, dtype=torch.float64)
+    assert chi_square(histogram, (counts / counts.sum() + (1 / counts) / (1 / counts).sum()) / 2) < CHI2_DF4
 
 
 def test_reversed_sampler_draws_classes_by_the_inverse_count():

@@ -28,6 +28,7 @@ PUBLISHED_AS = {  # recipe: family, method by source
     "square_root": ("Re-sample", {CAO: "sqrt", CUI: "square-root"}),
     "class_balanced": ("Re-sample", {CAO: "CB", CUI: "class-balanced"}),
     "progressive": ("Re-sample", {CAO: "PB", CUI: "progressively-balanced"}),
+    "bilateral": ("Re-sample", {CUI: "BBN-style (uniform + reverse)"}),
     "ce_long": ("Mixup", {CUI: "CE, 400 ep (control)"}),
     "input_mixup": ("Mixup", {CAO: "input", CUI: "input mixup"}),
     "manifold_mixup": ("Mixup", {CAO: "manifold", CUI: "manifold mixup (pool)"}),
@@ -52,7 +53,20 @@ PUBLISHED_AS = {  # recipe: family, method by source
     "cam_drs": ("DRS", {CAO: "CAM-balance", CUI: "CAM + balance (paper)"}),
     "cam_drs_square_root": ("DRS", {CAO: "CAM-sqrt", CUI: "CAM + square-root"}),
     "cam_drs_progressive": ("DRS", {CAO: "CAM-prog", CUI: "CAM + progressive"}),
-}
+    **{
+        f"{mix}_{trick}": ("Combination", {CUI: f"{short} + {method}"})
+        for mix, short in {"input_mixup": "IM", "manifold_mixup": "MM", "remix": "Remix"}.items()
+        for trick, method in {
+            "cs_ce": "CS_CE", "balanced_softmax": "balanced softmax", "class_balanced": "CBS", "progressive": "PBS",
+        }.items()
+    },
+    "input_mixup_bilateral": ("Combination", {CUI: "IM + BBN-style"}),
+    "input_mixup_drw_balanced_softmax": ("Combination", {CUI: "IM + DRW(balanced softmax)"}),
+    "input_mixup_cam_drs": ("Combination", {CUI: "Bag of tricks stage 2: IM + DRS(CAM-BS)"}),
+    "bag_of_tricks": ("Combination", {CUI: "Bag of tricks full: + fine-tune without mixup"}),
+}  # fmt: skip
+# what the paper itself publishes of the same recipe
+IN_THE_PAPER = {"bag_of_tricks": ("Final", {PAPER: "Bag of tricks (paper)"})}
 # the class-balanced losses were run with beta = 0.9999 on CIFAR-10 and 0.9 on CIFAR-100
 ONLY_ON = {
     "cb_ce": "cifar10-lt", "cb_ce_mild": "cifar100-lt", "cb_focal": "cifar10-lt",
@@ -79,7 +93,7 @@ def published(data: str, imbalance: float) -> pd.DataFrame:
     figures = figures[(figures["dataset"] == DATA_SETS.get(data)) & (figures["imbalance"] == imbalance)]
     recipe_of = {
         (source, family, method): recipe
-        for recipe, (family, methods) in PUBLISHED_AS.items()
+        for recipe, (family, methods) in (*PUBLISHED_AS.items(), *IN_THE_PAPER.items())
         for source, method in methods.items()
         if ONLY_ON.get(recipe, data) == data
     }

@@ -1,0 +1,26 @@
+"""Recipes: which trick is on when.
+
+A `Stage` fixes the four slots of the training step for some epochs; a `Recipe` is a list of stages. Recipes are data:
+the command line, the notebooks, the comparison tables and the tests all say what they train by a recipe.
+
+    sampler     which image next        a function of the labels, or None: every image once per epoch, shuffled
+    foreground  moving the object       an object with prepare(model, images, labels) and (images, masks), or None
+    mix         between images          an object called with (model, images, targets, class_counts), or None
+    loss        what a mistake costs    a loss module, or a function of the class counts that returns one
+
+Two-stage training also says, per stage, what happens to the classifier at its start, which parameters train and what
+the batch-norm statistics do.
+
+What a recipe leaves open (how many epochs, which network, which learning rate) the data's `Protocol` fills in: the
+paper's 200 epochs of ResNet-32 on CIFAR, 30 epochs of a small net on shapes-lt. So one recipe serves every data set,
+and `recipe.resolve(CIFAR)` shows what exactly will run.
+"""
+
+from .families import FAMILIES, RECIPES, family, get
+from .recipe import OTHERS, Recipe, Stage, describe
+from .schedules import CIFAR, SHAPES, OneCycle, Protocol, Schedule, Steps, protocol_for
+
+__all__ = [
+    "CIFAR", "FAMILIES", "OTHERS", "RECIPES", "SHAPES", "OneCycle", "Protocol", "Recipe", "Schedule", "Stage", "Steps",
+    "describe", "family", "get", "protocol_for",
+]  # fmt: skip

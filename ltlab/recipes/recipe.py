@@ -1,0 +1,257 @@
+"""A stage fixes the four slots of the training step for some epochs; a recipe is a list of stages."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import accumulate
+
+import pandas as pd
+from torch import nn
+
+from ..classifiers import logit_adjusted, nearest_class_mean, tau_normalised, weight_scaling
+from ..losses import BalancedSoftmaxLoss, CrossEntropyLoss, LDAMLoss, LogitAdjustedLoss, Loss
+from ..names import look_up
+from .schedules import Protocol, Schedule
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The four slots of the training step, fixed for some epochs.
+
+    Args:
+        epochs: how many; None takes `share` of the protocol's epochs. 0 trains nothing: the stage only gives the
+            model another `classifier`.
+        share: 0.8 is 160 of CIFAR's 200 epochs and 24 of the 30 of shapes-lt. Ignored where `epochs` is given.
+        sampler: called as sampler(labels, seed=seed), and with epochs=... if it has such a parameter; for example
+            `partial(PowerSampler, q=0.5)`. None: every image once per epoch, in a new order each epoch.
+        foreground: its prepare(model, images, labels) is called once, at the stage's start, with the model of the
+            stage before, and returns a tensor with a row per image, such as packed masks; each batch then is
+            foreground(images, rows, generator=...).
+        mix: called as mix(model, images, targets, class_counts=..., generator=...); returns logits and targets.
+        loss: `CrossEntropyLoss()`, or a function of the class counts: `partial(ClassBalancedLoss, beta=0.9999)`.
+        schedule: a schedule, or the name of one of the protocol's. Neighbouring stages with the same schedule share
+            it: it runs over their epochs together, and the optimiser goes on. A new schedule starts a new optimiser,
+            and so does a change of any of the following.
+        classifier: what becomes of the classifier at the stage's start, called as classifier(model, images, labels,
+            class_counts), see `ltlab.classifiers`; None keeps it.
+        trains: "all" parameters, or the "classifier" alone, which leaves the others bit-identical.
+        batch_norm: "train": batch statistics, and the running ones follow; "eval": the running statistics are used
+            and stay; "shift": as "train", but scale and shift (the affine part) stay (Zhong et al., CVPR 2021).
+        weight_decay: None takes the protocol's.
+
+    Raises:
+        ValueError: epochs negative, or 0 without `classifier` or with a slot; share or weight_decay not positive; an
+            unknown value of `trains` or `batch_norm`.
+    """
+
+    epochs: int | None = None
+    share: float = 1.0
+    sampler: Callable | None = None
+    foreground: Callable | None = None
+    mix: Callable | None = None
+    loss: nn.Module | Callable = field(default_factory=CrossEntropyLoss)
+    schedule: Schedule | str = "base"
+    classifier: Callable | None = None
+    trains: str = "all"
+    batch_norm: str = "train"
+    weight_decay: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.epochs is not None and (not isinstance(self.epochs, int) or self.epochs < 0):
+            raise ValueError(f"epochs={self.epochs!r}: a stage takes a whole number of epochs, or None")
+        if self.epochs == 0 and (not self.classifier or self.sampler or self.foreground or self.mix):
+            raise ValueError("epochs=0: such a stage trains nothing, it takes a classifier= and nothing else")
+        if not 0 < self.share < math.inf:
+            raise ValueError(f"share={self.share!r}: a stage takes a positive share of the protocol's epochs")
+        if self.weight_decay is not None and not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay={self.weight_decay!r}: it is at least 0, or None for the protocol's")
+        look_up("trains", self.trains, dict.fromkeys(("all", "classifier")))
+        look_up("batch_norm", self.batch_norm, dict.fromkeys(("train", "eval", "shift")))
+
+
+OTHERS = ("classifier", "trains", "batch_norm", "weight_decay")  # what a stage may set beside slots and schedule
+
+
+class Recipe:
+    """A list of stages with a name.
+
+    `Recipe(Stage(), name="ce")` is the whole of plain training. `protocol=None` takes the data's own.
+    `classifier="cosine"` gives the network the normalised classifier that LDAM needs, see `classifiers`.
+
+    Every slot combines with every other, but for what makes no sense:
+
+    - LDAM on a linear classifier, and any other loss of ltlab on a normalised one: LDAM's margins are a share of a
+      cosine's range, and only LDAM has the scale without which a softmax of cosines stays almost flat;
+    - a change of the classifier that needs a linear one where there is a normalised one, or one with learnt factors;
+    - post-hoc logit adjustment after balanced softmax or the logit-adjusted loss: the same correction twice.
+
+    Raises:
+        TypeError: something else than a stage.
+        ValueError: no stage, none that trains, or a combination that makes no sense, with the reason.
+    """
+
+    def __init__(
+        self, *stages: Stage, name: str = "custom", protocol: Protocol | None = None, classifier: str = "linear"
+    ) -> None:
+        if not stages:
+            raise ValueError("a recipe takes at least one Stage")
+        for stage in stages:
+            if not isinstance(stage, Stage):
+                raise TypeError(f"a recipe takes stages, not {stage!r}; write Recipe(Stage(...), Stage(...))")
+        if all(stage.epochs == 0 for stage in stages):
+            raise ValueError("a recipe takes at least one Stage that trains: all of these have 0 epochs")
+        _check_classifier(stages, classifier)
+        self.stages, self.name, self.protocol, self.classifier = stages, name, protocol, classifier
+
+    def _with(self, stages: Sequence[Stage], protocol: Protocol) -> "Recipe":
+        return Recipe(*stages, name=self.name, protocol=protocol, classifier=self.classifier)
+
+    def resolve(self, protocol: Protocol) -> "Recipe":
+        """The recipe with everything that it left open filled in: epochs, schedules and, unless it has one, protocol.
+
+        Raises:
+            ValueError: a stage names a schedule that the protocol does not have.
+        """
+        protocol = self.protocol or protocol
+        stages = []
+        for stage in self.stages:
+            epochs = max(1, round(stage.share * protocol.epochs)) if stage.epochs is None else stage.epochs
+            schedule = stage.schedule
+            if isinstance(schedule, str):
+                schedule = look_up(f"schedule of {protocol.name}", schedule, protocol.schedules)
+            stages.append(replace(stage, epochs=epochs, share=1.0, schedule=schedule))
+        return self._with(stages, protocol)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all stages of a resolved recipe."""
+        return sum(stage.epochs for stage in self.stages)
+
+    def first(self, stages: int) -> "Recipe":
+        """The recipe's first stages alone."""
+        return self._with(self.stages[:stages], self.protocol)
+
+    def with_epochs(self, epochs: int) -> "Recipe":
+        """A resolved recipe, shortened or stretched to `epochs` in all: stages and warm-up keep their shares.
+
+        Raises:
+            ValueError: fewer epochs than stages.
+        """
+        trained = list(accumulate(int(stage.epochs > 0) for stage in self.stages))  # stages that train, up to each one
+        if epochs < trained[-1]:
+            raise ValueError(f"epochs={epochs}: recipe {self.name!r} needs at least {trained[-1]}, one per stage")
+        k = epochs / self.epochs
+        ends = accumulate(stage.epochs for stage in self.stages)
+        ends = [max(least, round(k * end)) for least, end in zip(trained, ends, strict=True)]
+        for i in reversed(range(len(ends) - 1)):  # no stage that trains shrinks to nothing
+            ends[i] = min(ends[i], ends[i + 1] - (self.stages[i + 1].epochs > 0))
+        lengths = [end - start for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+        stages = [
+            replace(stage, epochs=n, schedule=stage.schedule.scaled(k))
+            for stage, n in zip(self.stages, lengths, strict=True)
+        ]
+        return self._with(stages, self.protocol)
+
+    def continues(self, i: int) -> bool:
+        """Whether stage i (from 0) of a resolved recipe goes on with the schedule and optimiser of the one before."""
+        if i == 0 or self.stages[i].classifier is not None:
+            return False
+        return all(
+            getattr(self.stages[i], name) == getattr(self.stages[i - 1], name)
+            for name in ("schedule", "trains", "batch_norm", "weight_decay")
+        )
+
+    def spans(self) -> list[tuple[int, int]]:
+        """For every stage of a resolved recipe, its offset in its schedule and the schedule's whole span, in epochs."""
+        starts = [i for i in range(len(self.stages)) if not self.continues(i)]
+        spans = []
+        for start, end in zip(starts, [*starts[1:], len(self.stages)], strict=True):
+            offsets = list(accumulate((stage.epochs for stage in self.stages[start:end]), initial=0))
+            spans += [(offset, offsets[-1]) for offset in offsets[:-1]]
+        return spans
+
+    def table(self) -> pd.DataFrame:
+        """One row per stage: its epochs, its four slots and its learning rate; and what else a stage sets, if any."""
+        rows = []
+        others = [name for name in OTHERS if any(getattr(s, name) != getattr(Stage, name) for s in self.stages)]
+        for number, stage in enumerate(self.stages, start=1):
+            epochs = f"{stage.share:.0%} of the protocol's" if stage.epochs is None else stage.epochs
+            slots = {slot: getattr(stage, slot) for slot in ("sampler", "foreground", "mix", "loss")}
+            slots["learning rate"] = stage.schedule
+            if stage.epochs == 0:
+                slots = dict.fromkeys(slots)
+            other = {name.replace("_", " "): getattr(stage, name) for name in others}
+            shown = {column: describe(value) for column, value in (slots | other).items()}
+            rows.append({"stage": number, "epochs": epochs, **shown})
+        return pd.DataFrame(rows).set_index("stage")
+
+    def identity(self) -> dict[str, str]:
+        """What makes two resolved recipes train alike, as text; checkpoints are compared by it."""
+        protocol = {f"protocol.{k}": str(v) for k, v in vars(self.protocol).items() if k not in ("name", "schedules")}
+        stages = self.table().T.to_dict()
+        return (
+            protocol
+            | {"classifier": self.classifier}
+            | {f"stage {n}.{k}": str(v) for n, row in stages.items() for k, v in row.items()}
+        )
+
+    def __str__(self) -> str:
+        return f"recipe {self.name!r}\n{self.table().to_string()}"
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return f"<b>{self.name}</b>{self.table().to_html()}"
+
+
+def _check_classifier(stages: Sequence[Stage], kind: str) -> None:
+    """Refuse losses and changes of the classifier that do not go together, stage by stage."""
+    adjusted = None  # the loss, if the stage before has taught the prior's correction to the model
+    for number, stage in enumerate(stages, start=1):
+        change, loss = _made_by(stage.classifier), _loss_class(stage.loss)
+        if change in (weight_scaling, tau_normalised, logit_adjusted) and kind != "linear":
+            raise ValueError(f"stage {number}: {change.__name__} needs a linear classifier, there it is {kind}")
+        if change is logit_adjusted and adjusted:
+            raise ValueError(
+                f"stage {number}: logit_adjusted after {adjusted.__name__} is the same correction twice; leave one out"
+            )
+        kind = {nearest_class_mean: "cosine", weight_scaling: "scaled"}.get(change, kind)
+        if stage.epochs == 0:
+            continue
+        if issubclass(loss, LDAMLoss) and kind != "cosine":
+            raise ValueError(
+                f"stage {number}: LDAMLoss needs a normalised classifier, there it is {kind}; "
+                'write Recipe(..., classifier="cosine")'
+            )
+        if issubclass(loss, Loss) and not issubclass(loss, LDAMLoss) and kind == "cosine":
+            raise ValueError(
+                f"stage {number}: {loss.__name__} on cosines, which lie in [-1, 1], stays almost flat; a normalised "
+                "classifier goes with LDAMLoss, which scales them"
+            )
+        adjusted = loss if issubclass(loss, BalancedSoftmaxLoss | LogitAdjustedLoss) else None
+
+
+def _made_by(slot: object) -> object:
+    """What a slot calls: of a partial its function or class, else itself."""
+    return slot.func if isinstance(slot, partial) else slot
+
+
+def _loss_class(slot: object) -> type:
+    """The class of the loss that a slot holds or makes; of a function of one's own, which may make any, object."""
+    made_by = _made_by(slot)
+    return made_by if isinstance(made_by, type) else type(slot) if isinstance(slot, nn.Module) else object
+
+
+def describe(slot: object) -> str:
+    """What stands in a slot, in one short text: `PowerSampler(q=0.5)`; an empty slot is a dash."""
+    if slot is None:
+        return "—"
+    if isinstance(slot, partial):
+        arguments = [repr(a) for a in slot.args] + [f"{k}={v!r}" for k, v in slot.keywords.items()]
+        return f"{slot.func.__name__}({', '.join(arguments)})"
+    if callable(slot) and hasattr(slot, "__name__"):
+        return slot.__name__
+    if isinstance(slot, str):
+        return slot
+    return type(slot).__name__ if type(slot).__repr__ is object.__repr__ else repr(slot)  # never an address in memory

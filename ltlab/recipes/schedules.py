@@ -1,0 +1,128 @@
+"""What a recipe leaves open: learning rates as functions of time, and how a kind of data is trained."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+# --- schedules: the learning rate as a function of time --------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Linear warm-up from lr/3, then lr times `factor` at every milestone passed.
+
+        lr(t) = lr * w(t) * factor^(number of milestones <= t / span),   w(t) = min(1, 1/3 + 2/3 * t / warmup)
+
+    Args:
+        lr: the learning rate after the warm-up.
+        milestones: shares of the span, (0.8, 0.9) for epochs 160 and 180 of 200.
+        factor: what each milestone multiplies the learning rate by.
+        warmup: length of the warm-up in epochs; 0 for none.
+    """
+
+    lr: float
+    milestones: tuple[float, ...] = ()
+    factor: float = 0.1
+    warmup: float = 0
+
+    def __call__(self, t: float, span: float) -> float:
+        """The learning rate at t epochs since the span's start, 0 <= t < span."""
+        ramp = min(1.0, 1 / 3 + 2 / 3 * t / self.warmup) if self.warmup else 1.0
+        return self.lr * ramp * self.factor ** sum(t / span >= milestone for milestone in self.milestones)
+
+    def scaled(self, k: float) -> "Steps":
+        """The same schedule for a span k times as long."""
+        return replace(self, warmup=self.warmup * k)
+
+
+@dataclass(frozen=True)
+class OneCycle:
+    """Up by half a cosine from lr/25 to lr, then down by half a cosine to zero (Smith and Topin, 2018).
+
+    Args:
+        lr: the highest learning rate.
+        rise: share of the span in which the learning rate rises.
+    """
+
+    lr: float
+    rise: float = 0.25
+
+    def __call__(self, t: float, span: float) -> float:
+        """The learning rate at t epochs since the span's start, 0 <= t < span."""
+        share = t / span
+        if share < self.rise:
+            return self.lr * (1 / 25 + (1 - 1 / 25) * (1 - math.cos(math.pi * share / self.rise)) / 2)
+        return self.lr * (1 + math.cos(math.pi * (share - self.rise) / (1 - self.rise))) / 2
+
+    def scaled(self, k: float) -> "OneCycle":
+        """The same schedule for a span k times as long: it knows shares only."""
+        return self
+
+
+Schedule = Steps | OneCycle
+
+# --- protocols: what a kind of data fills in -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a kind of data is trained where a recipe leaves it open.
+
+    `epochs` is the length of a stage with share 1. `schedules` are the learning rates that a stage may name:
+
+        base      training from scratch
+        first     the part of `base` before its learning rate falls, where a `second` stage follows
+        second    the last fifth, in a stage of its own
+        finetune  some epochs more at a low learning rate, after mixup
+        retrain   a new classifier on frozen features
+
+    SGD has Nesterov momentum. The augmentation is a random crop from the image padded by
+    `crop_padding` black pixels, and a horizontal flip of half of the images.
+    """
+
+    name: str
+    model: str
+    epochs: int
+    batch_size: int
+    weight_decay: float
+    schedules: Mapping[str, Schedule]
+    momentum: float = 0.9
+    crop_padding: int = 4
+    flip: bool = True
+
+
+CIFAR = Protocol(
+    name="CIFAR-LT",
+    model="resnet32",
+    epochs=200,
+    batch_size=128,
+    weight_decay=2e-4,
+    schedules={
+        "base": Steps(lr=0.1, milestones=(0.8, 0.9), factor=0.01, warmup=5),
+        "first": Steps(lr=0.1, warmup=5),
+        "second": Steps(lr=0.001, milestones=(0.5,), factor=0.01, warmup=5),
+        "finetune": Steps(lr=0.001, milestones=(0.4, 0.8), factor=0.1),
+        "retrain": Steps(lr=0.1, milestones=(1 / 3, 2 / 3), factor=0.1),
+    },
+)
+
+SHAPES = Protocol(
+    name="shapes-lt",
+    model="small_net",
+    epochs=30,
+    batch_size=32,
+    weight_decay=5e-4,
+    schedules={
+        "base": OneCycle(lr=0.05),
+        "first": OneCycle(lr=0.05),  # equal to `second`, so the two share one cycle
+        "second": OneCycle(lr=0.05),
+        "finetune": OneCycle(lr=0.005),
+        "retrain": OneCycle(lr=0.05, rise=0.1),
+    },
+    crop_padding=2,
+)
+
+
+def protocol_for(data_name: str) -> Protocol:
+    """The protocol of a data set by its name: `SHAPES` for shapes-lt, `CIFAR` for all other small images."""
+    return SHAPES if data_name == "shapes-lt" else CIFAR
