@@ -24,7 +24,7 @@ from ltlab import models
 from ltlab.data import LongTailedData, Split, load
 from ltlab.recipes import CIFAR, SHAPES, Protocol, Stage
 from ltlab.results import provenance
-from ltlab.train import train_epoch
+from ltlab.train import TrainingStep, train_epoch
 from ltlab.train.step import Slots
 
 
@@ -81,11 +81,8 @@ def ours(data: LongTailedData, protocol: Protocol):
     optimizer, generator = optimizer_of(model, protocol), torch.Generator().manual_seed(0)
     slots = Slots(Stage(epochs=1), 0, data.train, data.class_counts, seed=0)
     autocast = torch.autocast("cpu", enabled=False)
-
-    def epoch() -> None:
-        train_epoch(model, data.train, slots, protocol, optimizer, lambda share: 0.05, generator, autocast)
-
-    return epoch
+    step = TrainingStep(model, data.train, slots, protocol, optimizer, generator, autocast)
+    return lambda: train_epoch(step, lambda share: 0.05)
 
 
 def images_per_second(data: LongTailedData, protocol: Protocol, seconds: float) -> dict[str, float]:

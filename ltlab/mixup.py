@@ -282,6 +282,11 @@ class ManifoldMixup:
         logits = forward_mixed(model, images, partner, lam, self.layer)  # (N, C)
         return logits, mix_targets(targets, partner, lam, logits.shape[1])
 
+    def check(self, model: nn.Module) -> None:
+        """Refuse a model without that layer, before anything is trained."""
+        if self.layer != "input":
+            _part(model, self.layer)
+
 
 def forward_mixed(
     model: nn.Module, images: Tensor, partner: Tensor, lam: float | Tensor, layer: str = "input"

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "models": {"names", "classifiers"},
     "recipes": {"names", "samplers", "losses", "mixup", "cam", "classifiers"},
     "train": {"names", "cam", "samplers", "losses", "metrics", "data", "models", "recipes"},
-    "results": {"names", "data", "train", "recipes"},
+    "results": {"names", "data", "train", "recipes", "metrics"},
     "widgets": {"plots", "data", "metrics", "samplers", "losses", "mixup", "cam", "classifiers", "recipes"},
 }
 ONLY_IN = {"ipywidgets": {"widgets"}, "matplotlib": {"plots", "widgets", "cli"}, "seaborn": {"plots"},

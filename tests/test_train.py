@@ -19,6 +19,7 @@ from torch import nn
 from ltlab import models, recipes
 from ltlab.data import load
 from ltlab.losses import BalancedSoftmaxLoss
+from ltlab.mixup import ManifoldMixup
 from ltlab.recipes import CIFAR, SHAPES, OneCycle, Recipe, Stage
 from ltlab.samplers import PowerSampler, ProgressivelyBalancedSampler, RandomUnderSampler, ShuffledSampler
 from ltlab.train import augment, evaluate, fit, predict, to_float
@@ -181,6 +182,23 @@ def test_mix_and_foreground_slots_take_part(data):
 def test_a_foreground_needs_a_model_before_it(data):
     with pytest.raises(ValueError, match="stage 1 has a foreground slot"):
         fit(Recipe(Stage(epochs=1, foreground=lambda images, masks, generator: images), protocol=TINY), data)
+
+
+@pytest.mark.parametrize("stage", [Stage(epochs=1, trains="classifier"), Stage(epochs=1, batch_norm="eval")])
+def test_a_first_stage_on_what_nothing_has_trained_is_refused(data, stage):
+    recipe = Recipe(stage, protocol=TINY)
+    with pytest.raises(ValueError, match=r"stage 1 trains the classifier alone.*model="):
+        fit(recipe, data, progress=False)
+    fit(recipe, data, models.build("small_net", 10, data.train.images), progress=False)
+
+
+def test_a_layer_that_the_model_does_not_have_is_refused_before_the_first_epoch(data):
+    recipe = Recipe(Stage(epochs=1), Stage(epochs=1, mix=ManifoldMixup(alpha=1.0, layer="layr3")), protocol=TINY)
+    model = models.build("small_net", 10, data.train.images)
+    before = model.classifier.weight.clone()
+    with pytest.raises(ValueError, match=r"layer='layr3' is no part of the model; its layers are input.*layer3"):
+        fit(recipe, data, model, progress=False)
+    assert torch.equal(model.classifier.weight, before)
 
 
 # --- evaluation ------------------------------------------------------------------------------------------------------

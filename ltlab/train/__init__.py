@@ -1,11 +1,15 @@
 """The training step, once; and around it epochs, evaluation, checkpoints and resuming.
 
-`step.py` is the whole of long-tailed training: four lines of `train_epoch` are the four slots of the course.
+`step.py` is the whole of long-tailed training: four lines of it are the four slots of the course.
 `run.py` moves a recipe through its stages; `checkpoint.py` makes that exact: a run can be killed at any moment and
 resumed to give, bit for bit on a CPU, the run that was never interrupted.
 """
 
+from .captured import CapturedStep
 from .run import Result, find_device, fit, load_model
-from .step import augment, evaluate, predict, to_float, train_epoch
+from .step import TrainingStep, augment, evaluate, predict, to_float, train_epoch
 
-__all__ = ["Result", "augment", "evaluate", "find_device", "fit", "load_model", "predict", "to_float", "train_epoch"]
+__all__ = [
+    "CapturedStep", "Result", "TrainingStep", "augment", "evaluate", "find_device", "fit", "load_model", "predict",
+    "to_float", "train_epoch",
+]  # fmt: skip

@@ -19,7 +19,8 @@ from ..data import LongTailedData
 from ..names import look_up
 from ..recipes import Recipe, Stage
 from . import checkpoint as checkpoints
-from .step import Slots, batch_norms, evaluate, predict, train_epoch
+from .captured import CapturedStep
+from .step import Slots, TrainingStep, batch_norms, evaluate, predict, train_epoch
 
 
 @dataclass
@@ -43,7 +44,7 @@ def fit(
     recipe: Recipe | str, data: LongTailedData, model: nn.Module | None = None, *,
     seed: int = 0, device: str | torch.device = "auto", precision: str = "auto",
     checkpoint: str | os.PathLike | None = None, resume: bool = False, start_from: str | os.PathLike | None = None,
-    progress: bool = True, evaluate_every: int = 1,
+    capture: bool = False, progress: bool = True, evaluate_every: int = 1,
 ) -> Result:  # fmt: skip
     """Train a recipe on long-tailed data and report the figures of the last epoch.
 
@@ -61,14 +62,16 @@ def fit(
         resume: go on from `checkpoint`, which must exist and come from the same recipe, data, seed and kind of device.
         start_from: the checkpoint of a finished run of the recipe's first stages, on the same data, with the same seed
             and kind of device: they are not trained again, and the result is the same to the bit.
+        capture: take the step by a `CapturedStep`: the same arithmetic, on a GPU without the time between kernels.
         progress: show a progress bar, in a terminal or a notebook.
         evaluate_every: epochs between looks at the test error; the last epoch always gets one.
 
     Raises:
         ValueError: an unknown recipe, device or precision; a foreground slot in the first stage; a stage that changes
-            or trains the classifier alone, and a model without a part of that name; `resume` without
-            `checkpoint`; a checkpoint that is damaged or of another run; one to start from that is not finished, or
-            whose last stage this recipe goes on with at the same schedule.
+            or trains the classifier alone, and a model without a part of that name; a first stage that trains
+            it alone, or with batch_norm="eval", and no model given; a mix slot at a layer that the model does not
+            have; `resume` without `checkpoint`; a checkpoint that is damaged or of another run; one to start from that
+            is not finished, or whose last stage this recipe goes on with at the same schedule.
         FileNotFoundError, FileExistsError: `resume` or `start_from` without a checkpoint file; a checkpoint file
             without `resume`.
         FloatingPointError: the training loss is no longer finite; on the CPU the losses of ltlab say so first, as a
@@ -85,7 +88,7 @@ def fit(
         raise FileExistsError(f"checkpoint {path} exists: pass resume=True to go on from it, or remove it first")
     device = find_device(device)
     with _own_randomness(seed, device):
-        run = _Run(recipe.resolve(recipes.protocol_for(data.name)), data, model, seed, device, precision)
+        run = _Run(recipe.resolve(recipes.protocol_for(data.name)), data, model, seed, device, precision, capture)
         if resume:
             run.load_state(checkpoints.load(path, device, run.refusal))
         elif start_from is not None:
@@ -125,10 +128,15 @@ class _Run:
 
     def __init__(
         self, recipe: Recipe, data: LongTailedData, model: nn.Module | None, seed: int,
-        device: torch.device, precision: str,
+        device: torch.device, precision: str, capture: bool,
     ) -> None:  # fmt: skip
         if recipe.stages[0].foreground:
             raise ValueError("stage 1 has a foreground slot, which needs the model of a stage before it")
+        if model is None and (recipe.stages[0].trains != "all" or recipe.stages[0].batch_norm == "eval"):
+            raise ValueError(
+                "stage 1 trains the classifier alone, or with batch-norm statistics that nothing has measured yet: "
+                "give it a trained network, model=..., or a stage before it"
+            )
         for number, stage in enumerate(recipe.stages, start=1):
             if model is not None and not hasattr(model, "classifier") and (stage.classifier or stage.trains != "all"):
                 raise ValueError(
@@ -147,6 +155,9 @@ class _Run:
                 self.protocol.model, len(data.class_names), data.train.images, classifier=recipe.classifier
             )
         self.model = model.to(device, memory_format=torch.channels_last)
+        for stage in recipe.stages:
+            if hasattr(stage.mix, "check"):
+                stage.mix.check(model)
         self.data = data.to(device)
         self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)
         self.generator = torch.Generator(device).manual_seed(seed)
@@ -158,7 +169,9 @@ class _Run:
         ]
         self.frozen = {id(p) for p in self.model.parameters() if not p.requires_grad}  # by the user, for good
         self.stage, self.epoch = 0, 0  # what comes next
+        self.capture = capture
         self.optimizer = self.new_optimizer(recipe.stages[0])
+        self.step = self.take = None  # of the current stage, made in its first epoch here
         self.history: list[dict[str, float]] = []
         self.seconds = 0.0
 
@@ -213,8 +226,12 @@ class _Run:
             return stage.schedule(offset + self.epoch + share, span)
 
         slots.set_epoch(self.epoch)
-        loss = train_epoch(self.model, self.data.train, slots, self.protocol, self.optimizer,
-                           learning_rate, self.generator, self.autocast)  # fmt: skip
+        if self.step is None or self.step.slots is not slots:
+            self.step = TrainingStep(
+                self.model, self.data.train, slots, self.protocol, self.optimizer, self.generator, self.autocast
+            )
+            self.take = CapturedStep(self.step, self.generator) if self.capture else None
+        loss = train_epoch(self.step, learning_rate, self.take)
         number, rate = len(self.history) + 1, learning_rate(0)
         if not math.isfinite(loss):
             raise FloatingPointError(
@@ -238,9 +255,10 @@ class _Run:
         for parameter in self.model.parameters():
             parameter.requires_grad_(id(parameter) in trained)
         return torch.optim.SGD(
-            [p for p in self.model.parameters() if p.requires_grad], lr=0.0, momentum=self.protocol.momentum,
+            [p for p in self.model.parameters() if p.requires_grad], momentum=self.protocol.momentum,
             nesterov=self.protocol.momentum > 0,
             weight_decay=self.protocol.weight_decay if stage.weight_decay is None else stage.weight_decay,
+            **({"lr": torch.zeros((), device=self.device), "fused": True} if self.capture else {"lr": 0.0}),
         )  # fmt: skip
 
     def predict(self) -> Tensor:
@@ -300,7 +318,8 @@ class _Run:
         except RuntimeError as error:
             raise ValueError(f"the checkpoint's network is not this run's: {error}") from error
         self.optimizer = self.new_optimizer(begun[-1])
-        self.optimizer.load_state_dict(state["optimizer"])
+        settings = self.optimizer.state_dict()["param_groups"]  # are the recipe's; the rest is the checkpoint's
+        self.optimizer.load_state_dict(state["optimizer"] | {"param_groups": settings})
         if self.stage < len(self.slots):
             self.slots[self.stage].masks = state["masks"]
         self.generator.set_state(state["generator"].cpu())

@@ -1,7 +1,8 @@
-"""One epoch of training, and one look at the test set."""
+"""The training step, one epoch of it, and one look at the test set."""
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -14,37 +15,73 @@ from ..recipes import Protocol, Stage
 from ..samplers import ShuffledSampler
 
 
-def train_epoch(
-    model: nn.Module, split: Split, slots: "Slots", protocol: Protocol, optimizer: torch.optim.Optimizer,
-    learning_rate: Callable[[float], float], generator: torch.Generator, autocast: torch.autocast,
-) -> float:  # fmt: skip
-    """Train for one epoch of a stage and return its mean training loss.
+@dataclass
+class TrainingStep:
+    """The training step of one stage: the four slots in their order, then backward and the optimiser.
 
-    `learning_rate` maps the share of the epoch that has passed, in [0, 1), to the learning rate of the next step.
+    Nothing in it waits for an accelerator, so that it can be recorded there once and replayed, see `CapturedStep`.
     """
-    slots.set_mode(model)
-    batches = slots.batches(protocol.batch_size)
-    total, count = torch.zeros((), device=split.labels.device), 0
-    for step, indices in enumerate(batches):  # SAMPLER: which image next
-        images, targets = split.images[indices], split.labels[indices]  # uint8 (n, 3, H, W), int64 (n,)
+
+    model: nn.Module
+    split: Split
+    slots: "Slots"
+    protocol: Protocol
+    optimizer: torch.optim.Optimizer
+    generator: torch.Generator
+    autocast: torch.autocast
+
+    def __call__(self, indices: Tensor) -> Tensor:
+        """Train on the images at `indices`, (n,) int64; returns their loss."""
+        loss = self.loss(indices)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach()
+
+    def loss(self, indices: Tensor) -> Tensor:
+        """The loss of the images at `indices`, a number with its graph."""
+        slots, generator = self.slots, self.generator
+        images, targets = self.split.images[indices], self.split.labels[indices]  # uint8 (n, 3, H, W), int64 (n,)
         if slots.foreground:  # FOREGROUND: move the object
             images = slots.foreground(images, slots.masks[indices], generator=generator)
-        images = to_float(augment(images, protocol.crop_padding, protocol.flip, generator))
-        with autocast:
+        images = to_float(augment(images, self.protocol.crop_padding, self.protocol.flip, generator))
+        with self.autocast:
             if slots.mix:  # MIX: between images
                 logits, targets = slots.mix(
-                    model, images, targets, class_counts=slots.class_counts, generator=generator
+                    self.model, images, targets, class_counts=slots.class_counts, generator=generator
                 )
             else:
-                logits = model(images)  # (n, C)
-        loss = slots.loss(logits.float(), targets)  # LOSS: what a mistake costs
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step / len(batches))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        total, count = total + loss.detach() * len(indices), count + len(indices)
+                logits = self.model(images)  # (n, C)
+        return slots.loss(logits.float(), targets)  # LOSS: what a mistake costs
+
+
+def train_epoch(
+    step: TrainingStep, learning_rate: Callable[[float], float], take: Callable[[Tensor], Tensor] | None = None
+) -> float:
+    """Train for one epoch of a stage and return its mean training loss.
+
+    Args:
+        step: of the stage.
+        learning_rate: maps the share of the epoch that has passed, in [0, 1), to the learning rate of the next step.
+        take: what takes the step instead, such as a `CapturedStep` of it.
+    """
+    take = take or step
+    step.slots.set_mode(step.model)
+    batches = step.slots.batches(step.protocol.batch_size)  # SAMPLER: which image next
+    total, count = torch.zeros((), device=step.split.labels.device), 0
+    for number, indices in enumerate(batches):
+        set_learning_rate(step.optimizer, learning_rate(number / len(batches)))
+        total, count = total + take(indices) * len(indices), count + len(indices)
     return float(total) / count
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
+    """Give all parameters this learning rate; one that is a tensor keeps its place in memory."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(value)
+        else:
+            group["lr"] = value
 
 
 class Slots:

@@ -1,0 +1,164 @@
+"""The captured step: the same losses as the step that it records, and nothing in it that waits for an accelerator."""
+
+import copy
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+    unset_fake_temporarily,
+)
+
+from ltlab import data as datasets
+from ltlab import models
+from ltlab.cam import ForegroundTransform, WholeImageTransform
+from ltlab.data import LongTailedData, Split
+from ltlab.losses import ClassBalancedLoss
+from ltlab.mixup import InputMixup, ManifoldMixup, Remix
+from ltlab.recipes import RECIPES, SHAPES, Stage, describe
+from ltlab.samplers import PowerSampler
+from ltlab.train import CapturedStep, TrainingStep, fit, train_epoch
+from ltlab.train import checkpoint as checkpoints
+from ltlab.train.step import Slots
+
+BALANCED = partial(PowerSampler, q=0.0)
+STAGES = {
+    "plain": Stage(epochs=1),
+    "loss": Stage(epochs=1, loss=partial(ClassBalancedLoss, beta=0.9999)),
+    "mixup": Stage(epochs=1, mix=InputMixup(alpha=1.0)),
+    "remix": Stage(epochs=1, mix=Remix(alpha=1.0)),
+    "all four": Stage(
+        epochs=1, sampler=BALANCED, foreground=ForegroundTransform(fill=True),
+        mix=ManifoldMixup(alpha=1.0, layer="pool"), loss=partial(ClassBalancedLoss, beta=0.9999),
+    ),
+    "classifier alone": Stage(epochs=1, sampler=BALANCED, trains="classifier", batch_norm="eval"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data() -> LongTailedData:
+    return datasets.load("shapes-lt", imbalance=10, max_count=160, test_count=20)
+
+
+def step_on(data: LongTailedData, stage: Stage, captured: bool) -> tuple[TrainingStep, Callable]:
+    """A stage's step on equal weights and draws, and what takes it."""
+    torch.manual_seed(0)
+    model = models.build("small_net", 10, data.train.images)
+    slots = Slots(stage, 0, data.train, data.class_counts, seed=0)
+    if stage.foreground:
+        slots.masks = stage.foreground.prepare(model, data.train.images, data.train.labels)
+    part = model.classifier if stage.trains == "classifier" else model
+    rate = {"lr": torch.zeros(()), "fused": True} if captured else {"lr": 0.0}
+    optimizer = torch.optim.SGD(part.parameters(), momentum=0.9, nesterov=True, weight_decay=5e-4, **rate)
+    generator = torch.Generator().manual_seed(0)
+    step = TrainingStep(model, data.train, slots, SHAPES, optimizer, generator, torch.autocast("cpu", enabled=False))
+    return step, CapturedStep(step, generator) if captured else step
+
+
+def losses_of(step: TrainingStep, take: Callable, rate: float) -> list[float]:
+    """The loss of every step of an epoch whose learning rate falls from `rate` with every step."""
+    losses = []
+
+    def noted(indices):
+        losses.append(take(indices).clone())
+        return losses[-1]
+
+    train_epoch(step, lambda share: rate * (1 - share), noted)
+    return torch.stack(losses).tolist()
+
+
+@pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
+def test_captured_and_eager_steps_have_the_same_losses(data, stage):
+    """The last batch is smaller than the others; the learning rate changes with every step, and is heeded."""
+    eager, captured = (losses_of(*step_on(data, stage, captured), rate=0.05) for captured in (False, True))
+    assert len(captured) >= 20 and captured == pytest.approx(eager, rel=1e-4)
+    assert captured != pytest.approx(losses_of(*step_on(data, stage, True), rate=0.04), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["bag_of_tricks", "drw_ldam"])
+def test_a_captured_run_is_the_eager_run(data, name, tmp_path, monkeypatch):
+    """Whole recipes, stage by stage; and a checkpoint of the one goes on as the other."""
+    recipe = RECIPES[name].resolve(SHAPES).with_epochs(6)
+    eager = fit(recipe, data, progress=False)
+    captured = fit(recipe, data, capture=True, progress=False)
+    assert captured.history["train_loss"].tolist() == pytest.approx(eager.history["train_loss"].tolist(), rel=0.01)
+
+    save = checkpoints.save
+
+    def saves_and_stops(path, state):
+        save(path, state)
+        if len(state["history"]) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoints, "save", saves_and_stops)
+    with pytest.raises(KeyboardInterrupt):
+        fit(recipe, data, checkpoint=tmp_path / "run.pt", progress=False)
+    monkeypatch.undo()
+    resumed = fit(recipe, data, capture=True, checkpoint=tmp_path / "run.pt", resume=True, progress=False)
+    assert resumed.history["train_loss"].tolist() == pytest.approx(eager.history["train_loss"].tolist(), rel=0.01)
+
+
+# --- nothing waits ---------------------------------------------------------------------------------------------------
+
+
+class OnTheDevice(torch.Generator):
+    """A generator that says it lives on an accelerator."""
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cuda:0")
+
+
+def distinct_stages() -> dict[str, Stage]:
+    """The stages of all recipes that differ in a slot."""
+    stages = {}
+    for recipe in RECIPES.values():
+        for stage in recipe.stages:
+            if stage.epochs != 0:
+                key = " | ".join(describe(getattr(stage, slot)) for slot in ("foreground", "mix", "loss"))
+                stages.setdefault(key, stage)
+    return stages | {"filled": STAGES["all four"], "whole": Stage(foreground=WholeImageTransform())}
+
+
+def on_the_device(loss: torch.nn.Module | Callable) -> torch.nn.Module:
+    """A stage's loss with stand-ins for its settings; made of true counts, which it checks, outside the fake mode."""
+    with unset_fake_temporarily(), torch.device("cpu"):
+        made = copy.deepcopy(loss) if isinstance(loss, torch.nn.Module) else loss(torch.arange(1, 11))
+        shapes = {name: (value.shape, value.dtype) for name, value in made.named_buffers()}
+    for name, (shape, dtype) in shapes.items():
+        setattr(made, name, torch.empty(shape, dtype=dtype))
+    return made
+
+
+def loss_on_stand_ins(stage: Stage) -> torch.Tensor:
+    """Of a step on stand-ins for an accelerator's tensors, which have no values: reading one is an error."""
+    with FakeTensorMode(), torch.device("cuda:0"):
+        images = torch.zeros(40, 3, 32, 32, dtype=torch.uint8)
+        split = Split(images, torch.zeros(40, dtype=torch.int64))
+        model = models.small_net(10)
+        slots = object.__new__(Slots)
+        slots.foreground, slots.mix, slots.class_counts = stage.foreground, stage.mix, torch.ones(10)
+        slots.masks = torch.zeros(40, 128, dtype=torch.uint8)
+        slots.loss = on_the_device(stage.loss)
+        step = TrainingStep(model, split, slots, SHAPES, None, OnTheDevice(), torch.autocast("cpu", enabled=False))
+        return step.loss(torch.zeros(16, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("stage", distinct_stages().values(), ids=distinct_stages())
+def test_no_slot_waits_for_the_accelerator(stage):
+    loss = loss_on_stand_ins(stage)
+    assert loss.device.type == "cuda" and loss.shape == ()
+
+
+@pytest.mark.parametrize("wait", [lambda images: images.mean().item(), lambda images: images[images > 0.5]])
+def test_a_slot_that_waits_is_found(wait):
+    def mix(model, images, targets, **_):
+        wait(images)
+        return model(images), targets
+
+    with pytest.raises((DataDependentOutputException, DynamicOutputShapeException)):
+        loss_on_stand_ins(Stage(mix=mix))
