@@ -2,6 +2,7 @@
 
 import ast
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -47,6 +48,7 @@ def train(
     output: Annotated[
         Path | None, typer.Option(help="folder of the run; runs/DATA/RECIPE/seedN is the default")
     ] = None,
+    capture: Annotated[bool, typer.Option("--capture", help="take the step as a CUDA graph")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="go on from the run's checkpoint")] = False,
     start_from: Annotated[
         Path | None, typer.Option(help="checkpoint of a finished run of the recipe's first stages; goes on from it")
@@ -59,14 +61,14 @@ def train(
     from .train import fit
 
     chosen = recipes.get(recipe)
-    loaded = _load(data, imbalance, kind, seed, root, option)
+    loaded = _load(data, imbalance, kind, root, option, seed)
     chosen = chosen.resolve(recipes.protocol_for(loaded.name))
     if epochs is not None:
         chosen = chosen.with_epochs(epochs)
     name = _run_name(data, imbalance, kind, option)
     folder = output or Path("runs") / name / f"{recipe}-{chosen.epochs}" / f"seed{seed}"
     typer.echo(f"{loaded}\n{chosen}\n")
-    result = fit(chosen, loaded, seed=seed, device=device, precision=precision,
+    result = fit(chosen, loaded, seed=seed, device=device, precision=precision, capture=capture,
                  checkpoint=folder / "checkpoint.pt", resume=resume, start_from=start_from)  # fmt: skip
     row = result_row(result, loaded, seed)
     (folder / "result.csv").unlink(missing_ok=True)
@@ -83,7 +85,8 @@ def train(
 def compare(
     recipe: Annotated[list[str] | None, typer.Argument(help="names of recipes; `ltlab recipes` lists them")] = None,
     family: Annotated[
-        str | None, typer.Option(help="the recipes of a family: re-weighting, re-sampling, mixup, two-stage, cam")
+        str | None,
+        typer.Option(help="a family's recipes: re-weighting, re-sampling, mixup, two-stage, cam, combinations; or all"),
     ] = None,
     data: DataName = "shapes-lt",
     seeds: Annotated[int, typer.Option(help="how many; each draws the subset and the training")] = 3,
@@ -94,16 +97,21 @@ def compare(
     root: Root = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16")] = "auto",
+    capture: Annotated[bool, typer.Option("--capture", help="take the step as a CUDA graph")] = False,
+    processes: Annotated[
+        int, typer.Option(help="runs side by side, each with its share of the CPU's threads; small nets gain")
+    ] = 1,
     output: Annotated[Path | None, typer.Option(help="folder; runs/compare-DATA-IMBALANCE is the default")] = None,
 ) -> None:
     """Train recipes with several seeds and print one table; run again, it goes on where it stopped."""
     from . import plots, recipes, results
 
-    names = [*(recipe or []), *(member.name for member in (recipes.family(family) if family else ()))]
+    members = recipes.RECIPES.values() if family == "all" else recipes.family(family) if family else ()
+    names = [*(recipe or []), *(member.name for member in members)]
     folder = output or Path("runs") / f"compare-{_run_name(data, imbalance, kind, option)}"
     rows = results.compare(
-        dict.fromkeys(names), lambda seed: _load(data, imbalance, kind, seed, root, option), seeds,
-        folder=folder, epochs=epochs, device=device, precision=precision,
+        dict.fromkeys(names), partial(_load, data, imbalance, kind, root, option), seeds, folder=folder,
+        epochs=epochs, device=device, precision=precision, capture=capture, processes=processes,
     )  # fmt: skip
     table = results.table(rows)
     table.round(4).to_csv(folder / "table.csv")
@@ -151,7 +159,7 @@ def show_data(
         for known, about in DATA_SETS.items():
             typer.echo(f"{known:14} {about}")
         return
-    loaded = _load(name, imbalance, kind, seed, root, option)
+    loaded = _load(name, imbalance, kind, root, option, seed)
     weight = sum(s.images.nbytes + s.labels.nbytes + (0 if s.masks is None else s.masks.nbytes)
                  for s in (loaded.train, loaded.test))  # fmt: skip
     typer.echo(f"{loaded}\n{weight / 2**20:.1f} MiB in memory, fingerprint {loaded.fingerprint}\n")
@@ -171,7 +179,7 @@ def _run_name(data: str, imbalance: str, kind: str, option: list[str]) -> str:
     return "-".join([Path(data).stem, imbalance, *([] if kind == "exp" else [kind]), *option])
 
 
-def _load(name: str, imbalance: str, kind: str, seed: int, root: Path | None, option: list[str]):
+def _load(name: str, imbalance: str, kind: str, root: Path | None, option: list[str], seed: int):
     from .data import load
 
     options = {}

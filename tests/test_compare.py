@@ -101,6 +101,23 @@ def test_stopped_in_the_second_run_and_gone_on_gives_the_rows_of_an_uninterrupte
     assert [p.name for p in tmp_path.iterdir()] == ["runs.csv"]
 
 
+@pytest.mark.slow
+def test_processes_side_by_side_give_the_rows_of_one(whole, tmp_path):
+    """Interrupted first, so that one run goes on from its checkpoint; threads differ, so sums may in the last bit."""
+    _, rows = whole
+    interrupted(3, NAMES, tiny, 2, folder=tmp_path)
+    assert len(results.read_rows(tmp_path / "runs.csv")) == 1
+    theirs = compare(NAMES, tiny, 2, folder=tmp_path, processes=2)
+    pd.testing.assert_frame_equal(theirs[["recipe", "seed", "fingerprint"]], rows[["recipe", "seed", "fingerprint"]])
+    assert theirs["top1_error"].tolist() == pytest.approx(rows["top1_error"].tolist(), abs=0.05)
+    assert [path.name for path in tmp_path.iterdir()] == ["runs.csv"]
+
+
+def test_processes_need_data_that_a_process_can_load(tmp_path):
+    with pytest.raises(ValueError, match="processes=2 needs a data_of_seed that can be pickled"):
+        compare(NAMES, lambda seed: tiny(seed), 2, folder=tmp_path, processes=2)
+
+
 def test_what_is_there_is_not_trained_again(whole, monkeypatch):
     folder, rows = whole
     monkeypatch.setattr(comparison, "fit", never)

@@ -1,8 +1,13 @@
 """Recipes times seeds: every run is trained once, its row kept, and an interrupted comparison goes on."""
 
 import os
+import pickle
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from functools import lru_cache, partial
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Self
 
 import pandas as pd
 import torch
@@ -21,7 +26,7 @@ RUN = ["recipe", "seed", "fingerprint"]  # the columns that tell a run from ever
 def compare(
     recipes: Iterable[Recipe | str], data_of_seed: Callable[[int], LongTailedData], seeds: int = 3, *,
     folder: str | os.PathLike, epochs: int | None = None, device: str | torch.device = "auto",
-    precision: str = "auto", progress: bool = True,
+    precision: str = "auto", capture: bool = False, processes: int = 1, progress: bool = True,
 ) -> pd.DataFrame:  # fmt: skip
     """Train every recipe with the seeds 0 ... seeds - 1 and return one row per run, see `result_row`.
 
@@ -36,18 +41,22 @@ def compare(
         seeds: how many, at least 1; the standard deviation needs 2, a fair comparison 3 or more.
         folder: of runs.csv and the checkpoints of unfinished runs.
         epochs: shortens or stretches every recipe to this many; None keeps each recipe's own.
-        device, precision: as for `fit`.
-        progress: show a bar of the runs and one of the current run's epochs.
+        device, precision, capture: as for `fit`.
+        processes: how many runs go side by side, each in a process with its share of the CPU's threads. Small nets
+            gain: two processes of one thread do more than one of two. `data_of_seed` must then be a function that can
+            be pickled, which a lambda cannot.
+        progress: show a bar of the runs and, with one process, one of the current run's epochs.
 
     The test set is looked at once, after a run's last epoch.
 
     Raises:
-        ValueError: no recipe, an unknown one, or one name twice; `seeds` below 1; an unknown device or precision;
-            fewer epochs than a recipe has stages; a runs.csv with other columns; a checkpoint that is damaged or of
-            another device or precision.
+        ValueError: no recipe, an unknown one, or one name twice; `seeds` or `processes` below 1; a `data_of_seed`
+            that cannot be pickled, with several processes; an unknown device or precision; fewer epochs than a recipe
+            has stages; a runs.csv with other columns; a checkpoint that is damaged or of another device or precision.
         FloatingPointError: a run's training loss is no longer finite; recipe and seed are named.
     """
     check_whole_number("seeds", seeds, least=1)
+    check_whole_number("processes", processes, least=1)
     recipes = [recipe_named(recipe) if isinstance(recipe, str) else recipe for recipe in recipes]
     names = [recipe.name for recipe in recipes]
     if not names or len(set(names)) < len(names):
@@ -55,19 +64,31 @@ def compare(
     device, folder = find_device(device), Path(folder)
     path = folder / "runs.csv"
     done = set(read_rows(path)[RUN].itertuples(index=False, name=None))
-    asked = []
-    with tqdm(total=len(recipes) * seeds, desc="compare", unit="run", disable=not progress, leave=False) as bar:
+    train = partial(_train, device=device, precision=precision, capture=capture, progress=progress and processes == 1)
+    asked, running = [], {}
+    with (
+        _Workers(processes, data_of_seed) as workers,
+        tqdm(total=len(recipes) * seeds, desc="compare", unit="run", disable=not progress, leave=False) as bar,
+    ):
         for seed in range(seeds):
             data = data_of_seed(seed)
             for recipe in [_resolve(recipe, data, epochs) for recipe in recipes]:
                 run = (recipe.name, seed, fingerprint(recipe, data))
                 checkpoint = folder / f"{recipe.name}-seed{seed}-{run[-1]}.pt"
-                if run not in done:
-                    append_row(path, _train(recipe, data, seed, checkpoint, device, precision, progress))
-                for file in (checkpoint, checkpoint.with_suffix(".csv")):
-                    file.unlink(missing_ok=True)
                 asked.append(run)
-                bar.update()
+                if run in done:
+                    _clear(checkpoint)
+                    bar.update()
+                elif processes > 1:
+                    running[workers.submit(train, recipe, seed, checkpoint)] = checkpoint
+                else:
+                    append_row(path, train(recipe, data, seed, checkpoint))
+                    _clear(checkpoint)
+                    bar.update()
+        for finished in as_completed(running):
+            append_row(path, finished.result())
+            _clear(running[finished])
+            bar.update()
     rows = read_rows(path).drop_duplicates(RUN)
     return pd.DataFrame(asked, columns=RUN).merge(rows, on=RUN)[rows.columns]
 
@@ -77,19 +98,62 @@ def _resolve(recipe: Recipe, data: LongTailedData, epochs: int | None) -> Recipe
     return recipe if epochs is None else recipe.with_epochs(epochs)
 
 
+def _clear(checkpoint: Path) -> None:
+    """Remove the checkpoint of a run whose row is written, and its history."""
+    for file in (checkpoint, checkpoint.with_suffix(".csv")):
+        file.unlink(missing_ok=True)
+
+
 def _train(
-    recipe: Recipe,
-    data: LongTailedData,
-    seed: int,
-    checkpoint: Path,
-    device: torch.device,
-    precision: str,
-    progress: bool,
-) -> dict[str, object]:
+    recipe: Recipe, data: LongTailedData, seed: int, checkpoint: Path, *,
+    device: torch.device, precision: str, capture: bool, progress: bool,
+) -> dict[str, object]:  # fmt: skip
     """The row of a run that starts, or goes on from its checkpoint."""
     try:
-        result = fit(recipe, data, seed=seed, device=device, precision=precision, progress=progress,
+        result = fit(recipe, data, seed=seed, device=device, precision=precision, capture=capture, progress=progress,
                      checkpoint=checkpoint, resume=checkpoint.exists(), evaluate_every=recipe.epochs)  # fmt: skip
     except FloatingPointError as error:
         raise FloatingPointError(f"recipe {recipe.name!r}, seed {seed}: {error}") from error
     return result_row(result, data, seed)
+
+
+class _Workers:
+    """Processes that train runs; none for one process, which trains in this one."""
+
+    def __init__(self, processes: int, data_of_seed: Callable[[int], LongTailedData]) -> None:
+        self.pool = None
+        if processes > 1:
+            try:
+                pickle.dumps(data_of_seed)
+            except (pickle.PicklingError, AttributeError, TypeError) as error:
+                raise ValueError(
+                    f"processes={processes} needs a data_of_seed that can be pickled, {data_of_seed!r} cannot: define "
+                    "a function at the top of a module"
+                ) from error
+            threads = max(1, (os.cpu_count() or 1) // processes)
+            self.pool = ProcessPoolExecutor(
+                processes, mp_context=get_context("spawn"), initializer=_begin_worker, initargs=(data_of_seed, threads)
+            )
+
+    def submit(self, train: Callable, recipe: Recipe, seed: int, checkpoint: Path) -> Future:
+        return self.pool.submit(_train_in_worker, train, recipe, seed, checkpoint)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.pool is not None:
+            self.pool.shutdown(cancel_futures=True)  # runs that have begun end, and leave their checkpoint
+
+
+_data_of_seed: Callable[[int], LongTailedData]  # in a worker: with the last seed's data kept
+
+
+def _begin_worker(data_of_seed: Callable[[int], LongTailedData], threads: int) -> None:
+    global _data_of_seed
+    _data_of_seed = lru_cache(maxsize=1)(data_of_seed)
+    torch.set_num_threads(threads)
+
+
+def _train_in_worker(train: Callable, recipe: Recipe, seed: int, checkpoint: Path) -> dict[str, object]:
+    return train(recipe, _data_of_seed(seed), seed, checkpoint)
