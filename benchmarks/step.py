@@ -54,18 +54,22 @@ def optimizer_of(model: torch.nn.Module, protocol: Protocol) -> torch.optim.SGD:
     )
 
 
-def conventional(data: LongTailedData, protocol: Protocol):
+def conventional(data: LongTailedData, protocol: Protocol, device: torch.device | str = "cpu", workers: int = 2):
     """A function that trains one epoch in the conventional way."""
     mean, std = models.channel_statistics(data.train.images)
-    model = models.build(protocol.model, len(data.class_names))  # its own normalisation is off
+    model = models.build(protocol.model, len(data.class_names)).to(device)  # its own normalisation is off
     model.normalise = torch.nn.Identity()
     optimizer = optimizer_of(model, protocol)
     pictures = Pictures(data.train, protocol, mean, std)
-    loader = DataLoader(pictures, protocol.batch_size, shuffle=True, num_workers=2, persistent_workers=True)
+    loader = DataLoader(
+        pictures, protocol.batch_size, shuffle=True, num_workers=workers, persistent_workers=True,
+        pin_memory=torch.device(device).type == "cuda",
+    )  # fmt: skip
 
     def epoch() -> None:
         model.train()
         for images, labels in loader:
+            images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
             loss = F.cross_entropy(model(images), labels)
             optimizer.zero_grad()
             loss.backward()

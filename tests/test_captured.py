@@ -1,8 +1,12 @@
 """The captured step: the same losses as the step that it records, and nothing in it that waits for an accelerator."""
 
 import copy
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -162,3 +166,29 @@ def test_a_slot_that_waits_is_found(wait):
 
     with pytest.raises((DataDependentOutputException, DynamicOutputShapeException)):
         loss_on_stand_ins(Stage(mix=mix))
+
+
+# --- on an accelerator, and the benchmark ----------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", ["ce", "bag_of_tricks", "drw_ldam", "crt"])
+def test_a_recorded_step_learns_what_the_eager_one_learns(name):
+    data = datasets.load("shapes-lt")
+    recipe = RECIPES[name].resolve(SHAPES).with_epochs(20)
+    errors = [
+        fit(recipe, data, device="cuda", precision="float32", capture=capture, progress=False).metrics["top1_error"]
+        for capture in (False, True)
+    ]
+    assert errors[1] == pytest.approx(errors[0], abs=0.08) and errors[1] < 0.75
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_the_step_runs_without_a_gpu():
+    script = Path(__file__).parents[1] / "benchmarks" / "gpu_step.py"
+    said = subprocess.run(
+        [sys.executable, str(script), "--device", "cpu", "--quick"], capture_output=True, text=True, check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert said.returncode == 0, said.stderr
+    assert all(way in said.stdout for way in ("conventional, float32", "captured, bfloat16", "bag of tricks, captured"))

@@ -64,7 +64,7 @@ def compare(
     device, folder = find_device(device), Path(folder)
     path = folder / "runs.csv"
     done = set(read_rows(path)[RUN].itertuples(index=False, name=None))
-    train = partial(_train, device=device, precision=precision, capture=capture, progress=progress and processes == 1)
+    train = partial(measure, device=device, precision=precision, capture=capture, progress=progress and processes == 1)
     asked, running = [], {}
     with (
         _Workers(processes, data_of_seed) as workers,
@@ -77,17 +77,17 @@ def compare(
                 checkpoint = folder / f"{recipe.name}-seed{seed}-{run[-1]}.pt"
                 asked.append(run)
                 if run in done:
-                    _clear(checkpoint)
+                    clear(checkpoint)
                     bar.update()
                 elif processes > 1:
                     running[workers.submit(train, recipe, seed, checkpoint)] = checkpoint
                 else:
                     append_row(path, train(recipe, data, seed, checkpoint))
-                    _clear(checkpoint)
+                    clear(checkpoint)
                     bar.update()
         for finished in as_completed(running):
             append_row(path, finished.result())
-            _clear(running[finished])
+            clear(running[finished])
             bar.update()
     rows = read_rows(path).drop_duplicates(RUN)
     return pd.DataFrame(asked, columns=RUN).merge(rows, on=RUN)[rows.columns]
@@ -98,17 +98,22 @@ def _resolve(recipe: Recipe, data: LongTailedData, epochs: int | None) -> Recipe
     return recipe if epochs is None else recipe.with_epochs(epochs)
 
 
-def _clear(checkpoint: Path) -> None:
+def clear(checkpoint: Path) -> None:
     """Remove the checkpoint of a run whose row is written, and its history."""
     for file in (checkpoint, checkpoint.with_suffix(".csv")):
         file.unlink(missing_ok=True)
 
 
-def _train(
-    recipe: Recipe, data: LongTailedData, seed: int, checkpoint: Path, *,
-    device: torch.device, precision: str, capture: bool, progress: bool,
+def measure(
+    recipe: Recipe, data: LongTailedData, seed: int, checkpoint: Path, *, device: torch.device | str = "auto",
+    precision: str = "auto", capture: bool = False, progress: bool = True,
 ) -> dict[str, object]:  # fmt: skip
-    """The row of a run that starts, or goes on from its checkpoint."""
+    """The row of one run, which starts, or goes on from its checkpoint; the test set is looked at once, at its end.
+
+    Raises:
+        ValueError: as `fit`.
+        FloatingPointError: the training loss is no longer finite; recipe and seed are named.
+    """
     try:
         result = fit(recipe, data, seed=seed, device=device, precision=precision, capture=capture, progress=progress,
                      checkpoint=checkpoint, resume=checkpoint.exists(), evaluate_every=recipe.epochs)  # fmt: skip

@@ -1,0 +1,84 @@
+"""The reproduction of the paper's settings, in its tiny version: rows, budget, going on."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ltlab import results
+from ltlab.data import load
+
+SCRIPT = Path(__file__).parents[1] / "benchmarks" / "reproduce.py"
+
+
+def reproduce(*arguments: object) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *map(str, arguments)], capture_output=True, text=True, check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def arrays(tmp_path_factory) -> Path:
+    """An .npz in the form of a subset of CIFAR-10-LT-100, its images random and few."""
+    path = tmp_path_factory.mktemp("arrays") / "tiny.npz"
+    rng = np.random.default_rng(0)
+    counts = [100, 60, 36, 21, 13, 8, 5, 3, 2, 1]
+    y_train, y_test = np.repeat(np.arange(10), counts), np.arange(200) % 10
+    images = {f"x_{part}": rng.integers(0, 256, (len(y), 32, 32, 3), dtype=np.uint8)
+              for part, y in (("train", y_train), ("test", y_test))}  # fmt: skip
+    np.savez(path, y_train=y_train, y_test=y_test, classes=np.array([f"class {c}" for c in range(10)]), **images)
+    return path
+
+
+def test_without_a_cuda_device_it_says_so():
+    said = reproduce()
+    assert said.returncode == 2 and "no device 'cuda' here" in said.stdout and "--device cpu --quick" in said.stdout
+
+
+@pytest.mark.slow
+def test_the_tiny_version_runs_every_recipe_and_goes_on_where_its_budget_ended(arrays, tmp_path):
+    quick = ("--device", "cpu", "--quick", "--arrays", arrays, "--seeds", 1, "--runs", tmp_path)
+    first = reproduce(*quick, "--budget-minutes", 0)
+    assert first.returncode == 0 and "ce " in first.stdout and "next comes cs_ce, seed 0" in first.stdout
+    (path,) = tmp_path.rglob("cifar10-lt-100.csv")
+    assert path.is_relative_to(tmp_path / "quick")
+    (row,) = results.read_rows(path).to_dict("records")
+    rest = reproduce(*quick)
+    rows = results.read_rows(path)
+    assert rest.returncode == 0 and "nothing is left to run" in rest.stdout, rest.stderr
+    assert rows["recipe"].tolist()[:3] == ["ce", "cs_ce", "cb_ce"] and {"cam_drs", "bag_of_tricks"} <= set(
+        rows["recipe"]
+    )
+    assert rows["recipe"].is_unique and rows.iloc[0].top1_error == row["top1_error"]
+    assert "to published" in rest.stdout and list(tmp_path.glob("*.pt")) == []
+    assert "ce " not in reproduce(*quick).stdout.split("error (%)")[0]  # nothing is trained again
+
+
+def test_another_imbalance_than_the_arrays_have_is_refused(arrays):
+    said = reproduce("--device", "cpu", "--quick", "--arrays", arrays, "--imbalance", 50)
+    assert said.returncode != 0 and "100 to 1 images per class, not imbalance 50" in said.stderr
+
+
+@pytest.mark.cifar
+def test_arrays_of_the_subset_are_the_subset(cifar_root, tmp_path):
+    """The rows of a machine that has only an .npz of the images are those of the official files."""
+    sys.path.insert(0, str(SCRIPT.parent))
+    try:
+        from reproduce import load_subset
+    finally:
+        sys.path.pop(0)
+    official = load("cifar10-lt", imbalance=100, seed=0, root=cifar_root)
+    path = tmp_path / "subset.npz"
+    np.savez(
+        path,
+        x_train=official.train.images.permute(0, 2, 3, 1).numpy(), y_train=official.train.labels.numpy(),
+        x_test=official.test.images.permute(0, 2, 3, 1).numpy(), y_test=official.test.labels.numpy(),
+        classes=np.array(official.class_names),
+    )  # fmt: skip
+    theirs = load_subset("cifar10-lt", 100.0, path)
+    assert theirs.fingerprint == official.fingerprint and theirs.name == official.name
+    assert theirs.options["imbalance"] == official.options["imbalance"]
