@@ -1,4 +1,4 @@
-"""The command line: ltlab lab | train | compare | recipes | data."""
+"""The command line: ltlab lab | train | compare | search | recipes | data."""
 
 import ast
 import sys
@@ -121,18 +121,55 @@ def compare(
     typer.echo(f"written to {folder}")
 
 
+@app.command()
+def search(
+    data: DataName = "shapes-lt",
+    seeds: Annotated[int, typer.Option(help="how many; each draws the subset, what is held out and the training")] = 3,
+    epochs: Annotated[int | None, typer.Option(help="of every candidate; the data's own number when left out")] = None,
+    budget_minutes: Annotated[float, typer.Option(help="of this call; called again, the search goes on")] = 30.0,
+    validation: Annotated[
+        float, typer.Option(help="share of every class's training images that is held out to choose by")
+    ] = 0.2,
+    imbalance: Imbalance = "100",
+    kind: Annotated[str, typer.Option(help="profile of the class counts: exp or step")] = "exp",
+    option: Options = [],  # noqa: B006
+    root: Root = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16")] = "auto",
+    capture: Annotated[bool, typer.Option("--capture", help="take the step as a CUDA graph")] = False,
+    output: Annotated[Path | None, typer.Option(help="folder; runs/search-DATA-IMBALANCE is the default")] = None,
+) -> None:
+    """Search for a recipe: the best trick of each family, then pairs, then more; print it as Python code.
+
+    It chooses by held-out training images and looks at the test set once, at the end.
+    """
+    from . import results
+
+    folder = output or Path("runs") / f"search-{_run_name(data, imbalance, kind, option)}"
+    found = results.search(
+        partial(_load, data, imbalance, kind, root, option), seeds, folder=folder, budget_minutes=budget_minutes,
+        epochs=epochs, validation=validation, device=device, precision=precision, capture=capture,
+    )  # fmt: skip
+    typer.echo(f"{data}, imbalance {imbalance}\n\n{found}")
+    if found.finished:
+        typer.echo(f"\n{found.code}")
+    typer.echo(f"the runs are in {folder}")
+
+
 @app.command("recipes")
 def list_recipes(
     name: Annotated[str | None, typer.Argument(help="one recipe; all of them when left out")] = None,
     data: Annotated[
         str | None, typer.Option("--data", help="fill in what the recipe leaves open for these data")
     ] = None,
+    code: Annotated[bool, typer.Option("--code", help="as Python code to paste")] = False,
 ) -> None:
     """List the recipes: which trick is on when."""
-    from . import recipes
+    from . import recipes, results
 
     for recipe in [recipes.get(name)] if name else recipes.RECIPES.values():
-        typer.echo(f"{recipe.resolve(recipes.protocol_for(data)) if data else recipe}\n")
+        shown = recipe.resolve(recipes.protocol_for(data)) if data else recipe
+        typer.echo(f"{results.to_code(shown) if code else shown}\n")
 
 
 @app.command("data")

@@ -357,6 +357,59 @@ def test_published_figures_of_one_setting():
     assert results.published("imagenet-lt", 256)["top1_error_percent"].tolist() == [56.71, 63.74, 56.87]
 
 
+# --- gains -----------------------------------------------------------------------------------------------------------
+
+
+def test_gains_are_paired_with_plain_training_of_the_same_length():
+    short = made_rows({"ce": [0.30, 0.40], "cs_ce": [0.28, 0.35]})
+    longer = made_rows({"ce_long": [0.20, 0.25], "remix": [0.21, 0.20], "bag_of_tricks": [0.10]}, epochs=400)
+    gains = results.gains(pd.concat([short, longer]))
+    assert gains["control"].to_dict() == {"cs_ce": "ce", "remix": "ce_long", "bag_of_tricks": "ce_long"}
+    assert gains["gain"].tolist() == pytest.approx([3.5, 2.0, 10.0])
+    assert gains.loc["cs_ce", "gain_std"] == pytest.approx(statistics.stdev([2.0, 5.0]))
+    assert gains["seeds"].tolist() == [2, 2, 1] and math.isnan(gains.loc["bag_of_tricks", "gain_std"])
+
+
+def test_without_plain_training_there_is_no_gain():
+    with pytest.raises(ValueError, match="'cs_ce' of 200 epochs has no control: add rows of ce, ce_long"):
+        results.gains(made_rows({"cs_ce": [0.3]}))
+    rows = made_rows({"ce": [0.3, 0.3], "cs_ce": [0.3, 0.3]})
+    with pytest.raises(ValueError, match="'cs_ce' and its control 'ce' have no seed in common"):
+        results.gains(rows[(rows["recipe"] == "ce") == (rows["seed"] == 0)])
+
+
+def test_the_figures_of_gains_and_trade_offs_hold_the_tables_numbers():
+    table = pd.DataFrame(
+        {"gain": [1.0, -2.0, 3.0], "gain_std": [0.5, math.nan, 1.0], "family": ["cam", "mixup", "cam"]},
+        index=["a", "b", "c"],
+    )
+    ax = plots.gains(table)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["c", "a", "b"]
+    drawn = {c.get_label(): c.lines[0].get_xdata().tolist() for c in ax.containers}
+    assert drawn == {"mixup": [-2.0], "cam": [3.0, 1.0]}
+    ax = plots.trade_off(table, "gain", "gain_std", xlabel="x", ylabel="y", named=["c"])
+    assert [text.get_text() for text in ax.texts] == ["c"] and len(ax.collections) == 2
+    assert plots.family_colours(["cam", "own"]) == {"cam": plots.FAMILY_COLOURS["cam"], "own": "0.4"}
+    plt.close("all")
+    with pytest.raises(ValueError, match=r"lacks \['family'\]"):
+        plots.gains(table.drop(columns="family"))
+    with pytest.raises(ValueError, match=r"named=\['d'\] are not in the table: choose from a, b, c"):
+        plots.trade_off(table, "gain", "gain_std", xlabel="x", ylabel="y", named=["d"])
+
+
+def test_two_places_side_by_side():
+    ours = results.table(made_rows({"ce": [0.30, 0.20], "focal": [0.4, 0.4], "lws": [0.1, 0.1]}))
+    theirs = pd.DataFrame({"error": [28.05, 27.0], "error_std": math.nan}, index=["ce", "lws"])
+    left, right = plots.beside(ours, theirs, titles=("here", "there"))
+    assert left.containers[0].lines[0].get_xdata().tolist() == pytest.approx([25, 40, 10])
+    rings = right.collections[-1].get_offsets().filled(math.nan)
+    assert rings[[0, 2], 0].tolist() == [28.05, 27.0] and math.isnan(rings[1, 0])
+    assert [label.get_text() for label in left.get_yticklabels()] == ["ce", "focal", "lws"]
+    plt.close("all")
+    with pytest.raises(ValueError, match="baseline='ce' is not in the table"):
+        plots.beside(ours, theirs.drop(index="ce"), titles=("here", "there"))
+
+
 # --- the figure ------------------------------------------------------------------------------------------------------
 
 

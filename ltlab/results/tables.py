@@ -10,6 +10,7 @@ ERRORS = {  # column of a summary: how a row gives it, as a fraction
     "medium_error": lambda rows: 1 - rows["medium_accuracy"],
     "few_error": lambda rows: 1 - rows["few_accuracy"],
 }
+CONTROLS = ("ce", "ce_long", "ce_long_finetune")  # plain training, for longer and longer
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
@@ -66,6 +67,41 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
         others = others.iloc[:0]
     others = others.drop_duplicates("recipe").set_index("recipe")[["top1_error_percent", "method", "source"]]
     return figures.join(others.set_axis(["published", "published_as", "source"], axis=1))
+
+
+def gains(rows: pd.DataFrame) -> pd.DataFrame:
+    """What each recipe gains over plain training for as many epochs: paired differences of the error, by seed.
+
+        gain_i = e_i(control) - e_i(recipe),   mean = sum_i gain_i / n,   std = sqrt(sum_i (gain_i - mean)^2 / (n - 1))
+
+    The control is plain training for as many epochs or, where the rows have none of that length, the longest of
+    `CONTROLS` with fewer.
+
+    Args:
+        rows: as for `summary`, with those of a control.
+
+    Returns:
+        Indexed by recipe, without the controls: epochs; control, its name; gain and gain_std in percentage points,
+        positive where the recipe is better; seeds, the number n that both were run with.
+
+    Limit cases: one seed has the standard deviation NaN.
+
+    Raises:
+        ValueError: as `summary`; a recipe that is shorter than every control, or has no seed in common with its own.
+    """
+    figures = summary(rows)
+    controls = figures.loc[[name for name in CONTROLS if name in figures.index], "epochs"].sort_values()
+    errors = 100 * rows.pivot(index="seed", columns="recipe", values="top1_error")
+    lines = []
+    for recipe, epochs in figures["epochs"].drop(controls.index).items():
+        if (fitting := controls[controls <= epochs]).empty:
+            raise ValueError(f"recipe {recipe!r} of {epochs} epochs has no control: add rows of {', '.join(CONTROLS)}")
+        control = fitting.index[-1]
+        gain = (errors[control] - errors[recipe]).dropna()
+        if gain.empty:
+            raise ValueError(f"recipe {recipe!r} and its control {control!r} have no seed in common")
+        lines.append((recipe, epochs, control, gain.mean(), gain.std(ddof=1), len(gain)))
+    return pd.DataFrame(lines, columns=["recipe", "epochs", "control", "gain", "gain_std", "seeds"]).set_index("recipe")
 
 
 def formatted(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,99 @@
+"""The README's figures and its table of results, from the measured rows in data/results and the published ones.
+
+uv run python docs/figures.py            # draws docs/figures/*.png and rewrites the table in README.md
+"""
+
+import sys
+from pathlib import Path
+
+import matplotlib
+import pandas as pd
+
+from ltlab import plots, results
+from ltlab.recipes import FAMILIES, RECIPES
+
+ROOT = Path(__file__).parents[1]
+FIGURES = ROOT / "docs" / "figures"
+BEGIN, END = "<!-- results: uv run python docs/figures.py -->", "<!-- end of results -->"
+TRICKS = (  # one or two of every kind: the order of the course
+    "ce", "cs_ce", "cb_ce", "focal", "balanced_softmax", "ldam", "square_root", "class_balanced", "progressive",
+    "input_mixup", "manifold_mixup", "remix", "drw_cs_ce", "drw_ldam", "drs_class_balanced", "crt", "lws", "tau_norm",
+    "logit_adjusted_post_hoc", "cam_drs", "transform_drs", "input_mixup_balanced_softmax", "input_mixup_class_balanced",
+    "input_mixup_cam_drs", "bag_of_tricks", "bag_of_tricks_without_mixup", "bag_of_tricks_without_cam",
+)  # fmt: skip
+
+
+def measured() -> pd.DataFrame:
+    """The rows of the shown recipes and of their controls, on shapes-lt."""
+    return results.measured([*results.CONTROLS[1:], *TRICKS])
+
+
+def with_family(table: pd.DataFrame) -> pd.DataFrame:
+    """A table by recipe, with the family of every recipe."""
+    family_of = {recipe.name: family for family, members in FAMILIES.items() for recipe in members}
+    return table.assign(family=[family_of[name] for name in table.index])
+
+
+def ours() -> pd.DataFrame:
+    return results.table(measured()).loc[list(TRICKS)]
+
+
+def theirs() -> pd.DataFrame:
+    """The published errors on CIFAR-10-LT with imbalance 100, of the source nearest to ltlab's subsets."""
+    figures = results.published("cifar10-lt", 100).dropna(subset="recipe").drop_duplicates("recipe")
+    figures = figures[figures["recipe"].isin(TRICKS)].set_index("recipe")
+    return figures.rename(columns={"top1_error_percent": "error"}).assign(error_std=float("nan"))
+
+
+def on_cifar() -> pd.DataFrame | None:
+    """Our own rows in the paper's settings, once there are any."""
+    try:
+        rows = results.measured(RECIPES.values(), file="cifar10-lt-100")
+    except FileNotFoundError:
+        return None
+    return results.summary(rows)
+
+
+def table() -> str:
+    """The README's table: measured beside published, in Markdown."""
+    published, cifar = theirs(), on_cifar()
+    head = ["recipe", "shapes-lt, error (%)", "many / medium / few", "CIFAR-10-LT-100, published (%)"]
+    lines = []
+    for recipe, line in ours().iterrows():
+        groups = " / ".join(f"{line[f'{group}_error']:.0f}" for group in ("many", "medium", "few"))
+        other = f"{published.loc[recipe, 'error']:.2f}" if recipe in published.index else "–"
+        cells = [f"`{recipe}`", f"{line['error']:.1f} ± {line['error_std']:.1f}", groups, other]
+        if cifar is not None:
+            mine = cifar.loc[recipe] if recipe in cifar.index else None
+            cells.append("–" if mine is None else f"{mine['error']:.2f} ± {mine['error_std']:.2f} ({mine['seeds']})")
+        lines.append(cells)
+    if cifar is not None:
+        head.append("CIFAR-10-LT-100, ltlab (%) (seeds)")
+    rows = [head, ["---"] * len(head), *lines]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+
+
+def draw(folder: Path) -> None:
+    """The two figures, as PNG files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    gain = with_family(results.gains(measured()))
+    plots.gains(gain).figure.savefig(folder / "gain_per_trick.png", dpi=110)
+    seeds = ours()["seeds"].min()
+    titles = (f"shapes-lt, measured, {seeds} seeds each", "CIFAR-10-LT-100, published, single runs")
+    plots.beside(ours(), theirs(), titles=titles)[0].figure.savefig(folder / "beside_published.png", dpi=110)
+
+
+def rewrite(readme: Path) -> None:
+    """Put the table between the README's two marks."""
+    text = readme.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, mark, after = rest.partition(END)
+    if not mark:
+        sys.exit(f"{readme} lacks the marks {BEGIN} and {END}")
+    readme.write_text(f"{before}{BEGIN}\n\n{table()}\n\n{END}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    matplotlib.use("agg")
+    draw(FIGURES)
+    rewrite(ROOT / "README.md")
