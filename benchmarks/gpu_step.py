@@ -63,9 +63,9 @@ def ours(
     optimizer = torch.optim.SGD(model.parameters(), momentum=0.9, nesterov=True, weight_decay=2e-4, **rate)
     generator = torch.Generator(device).manual_seed(0)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)
-    step = TrainingStep(model, data.train, slots, CIFAR, optimizer, generator, autocast)
+    step = TrainingStep(model, slots, CIFAR, optimizer, generator, autocast)
     take = CapturedStep(step, generator) if captured else None
-    return lambda: train_epoch(step, lambda share: 0.05, take)
+    return lambda: train_epoch(step, data.train, lambda share: 0.05, take)
 
 
 def seconds_per_epoch(ways: dict[str, Callable[[], float]], turns: int, device: torch.device) -> dict[str, float]:

@@ -85,8 +85,8 @@ def ours(data: LongTailedData, protocol: Protocol):
     optimizer, generator = optimizer_of(model, protocol), torch.Generator().manual_seed(0)
     slots = Slots(Stage(epochs=1), 0, data.train, data.class_counts, seed=0)
     autocast = torch.autocast("cpu", enabled=False)
-    step = TrainingStep(model, data.train, slots, protocol, optimizer, generator, autocast)
-    return lambda: train_epoch(step, lambda share: 0.05)
+    step = TrainingStep(model, slots, protocol, optimizer, generator, autocast)
+    return lambda: train_epoch(step, data.train, lambda share: 0.05)
 
 
 def images_per_second(data: LongTailedData, protocol: Protocol, seconds: float) -> dict[str, float]:

@@ -9,6 +9,7 @@ so that `model.features(images)` is the last map, `model.classifier.weight` is (
 name of the place where manifold mixup may mix. A model of your own works wherever these two attributes exist.
 """
 
+import inspect
 from collections.abc import Callable
 
 import torch
@@ -17,6 +18,9 @@ from torch import Tensor, nn
 
 from .classifiers import CosineClassifier
 from .names import look_up
+
+# of images in [0, 1], as all of the field uses them
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Normalise(nn.Module):
@@ -137,21 +141,86 @@ def resnet32(num_classes: int, mean: Tensor | None = None, std: Tensor | None = 
     return model
 
 
-MODELS: dict[str, Callable[..., Net]] = {"small_net": small_net, "resnet32": resnet32}
+def resnet10(num_classes: int, mean: Tensor | None = None, std: Tensor | None = None) -> Net:
+    """ResNet-10 for large images, the paper's network on ImageNet-LT: one basic block in each of four layers.
+
+    224 x 224 images end in a 7 x 7 map of 512 channels; 4.9 M parameters before the classifier. mean, std: (3,)
+    statistics of the images in [0, 1]; None: those of ImageNet.
+    """
+    # here, because importing torchvision takes as long as importing torch
+    from torchvision.models.resnet import BasicBlock, ResNet
+
+    return _large_net(ResNet(BasicBlock, [1, 1, 1, 1]), num_classes, mean, std)
+
+
+def resnet50(
+    num_classes: int, mean: Tensor | None = None, std: Tensor | None = None, *, weights: str | None = None
+) -> Net:
+    """ResNet-50 (He et al., CVPR 2016) as torchvision builds it.
+
+    224 x 224 images end in a 7 x 7 map of 2,048 channels; 23.5 M parameters before the classifier.
+
+    Args:
+        num_classes: C; the classifier is always a new one.
+        mean, std: (3,) statistics of the images in [0, 1]; None: those of ImageNet, which pretrained weights expect.
+        weights: None draws new ones; the name of torchvision's, such as "IMAGENET1K_V2", downloads them once.
+
+    Raises:
+        ValueError: torchvision has no weights of that name.
+    """
+    from torchvision.models import ResNet50_Weights
+    from torchvision.models import resnet50 as torchvision_resnet50
+
+    if weights is not None:
+        look_up("weights of resnet50", weights, ResNet50_Weights.__members__)
+    return _large_net(torchvision_resnet50(weights=weights), num_classes, mean, std)
+
+
+def _large_net(net: nn.Module, num_classes: int, mean: Tensor | None, std: Tensor | None) -> Net:
+    """torchvision's ResNet with a new classifier, as a `Net`."""
+    layers = {
+        "stem": nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool),
+        "layer1": net.layer1, "layer2": net.layer2, "layer3": net.layer3, "layer4": net.layer4,
+    }  # fmt: skip
+    mean = torch.tensor(IMAGENET_MEAN) if mean is None else mean
+    std = torch.tensor(IMAGENET_STD) if std is None else std
+    return Net(layers, net.fc.in_features, num_classes, mean, std)
+
+
+MODELS: dict[str, Callable[..., Net]] = {
+    "small_net": small_net, "resnet32": resnet32, "resnet10": resnet10, "resnet50": resnet50,
+}  # fmt: skip
 CLASSIFIERS: dict[str, Callable[[int, int], nn.Module]] = {"linear": nn.Linear, "cosine": CosineClassifier}
 
 
-def build(name: str, num_classes: int, images: Tensor | None = None, *, classifier: str = "linear") -> Net:
+def build(
+    name: str, num_classes: int, images: Tensor | None = None, *, classifier: str = "linear", weights: str | None = None
+) -> Net:
     """Build a model by name, normalising by the channel statistics of the training `images` (uint8 (N, 3, H, W)).
 
+    Without images, with images that lie on disk and with pretrained weights the model's default stays: ImageNet's
+    statistics for resnet10 and resnet50, [0, 1] as it is for the others.
+
+    Args:
+        classifier: "linear" or "cosine".
+        weights: the name of pretrained weights, see `resnet50`; None draws new ones.
+
     Raises:
-        ValueError: an unknown model or classifier; the nearest known one is named.
+        ValueError: an unknown model, classifier or name of weights, the nearest known one is named; or weights for a
+            model that has none.
     """
-    mean, std = channel_statistics(images) if images is not None else (None, None)
-    model = look_up("model", name, MODELS)(num_classes, mean, std)
-    make = look_up("classifier", classifier, CLASSIFIERS)
+    make = look_up("model", name, MODELS)
+    make_classifier = look_up("classifier", classifier, CLASSIFIERS)
+    if weights is not None:
+        if "weights" not in inspect.signature(make).parameters:
+            raise ValueError(f"weights={weights!r}: there are none of {name}; weights=None draws new ones")
+        model = make(num_classes, weights=weights)
+    elif isinstance(images, Tensor):
+        model = make(num_classes, *channel_statistics(images))
+    else:
+        model = make(num_classes)
     if classifier != "linear":
-        model.classifier = make(model.classifier.in_features, num_classes)
+        model.classifier = make_classifier(model.classifier.in_features, num_classes)
     return model
 
 

@@ -59,28 +59,28 @@ def step_on(data: LongTailedData, stage: Stage, captured: bool) -> tuple[Trainin
     rate = {"lr": torch.zeros(()), "fused": True} if captured else {"lr": 0.0}
     optimizer = torch.optim.SGD(part.parameters(), momentum=0.9, nesterov=True, weight_decay=5e-4, **rate)
     generator = torch.Generator().manual_seed(0)
-    step = TrainingStep(model, data.train, slots, SHAPES, optimizer, generator, torch.autocast("cpu", enabled=False))
+    step = TrainingStep(model, slots, SHAPES, optimizer, generator, torch.autocast("cpu", enabled=False))
     return step, CapturedStep(step, generator) if captured else step
 
 
-def losses_of(step: TrainingStep, take: Callable, rate: float) -> list[float]:
+def losses_of(step: TrainingStep, take: Callable, split: Split, rate: float) -> list[float]:
     """The loss of every step of an epoch whose learning rate falls from `rate` with every step."""
     losses = []
 
-    def noted(indices):
-        losses.append(take(indices).clone())
+    def noted(*batch):
+        losses.append(take(*batch).clone())
         return losses[-1]
 
-    train_epoch(step, lambda share: rate * (1 - share), noted)
+    train_epoch(step, split, lambda share: rate * (1 - share), noted)
     return torch.stack(losses).tolist()
 
 
 @pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
 def test_captured_and_eager_steps_have_the_same_losses(data, stage):
     """The last batch is smaller than the others; the learning rate changes with every step, and is heeded."""
-    eager, captured = (losses_of(*step_on(data, stage, captured), rate=0.05) for captured in (False, True))
+    eager, captured = (losses_of(*step_on(data, stage, captured), data.train, 0.05) for captured in (False, True))
     assert len(captured) >= 20 and captured == pytest.approx(eager, rel=1e-4)
-    assert captured != pytest.approx(losses_of(*step_on(data, stage, True), rate=0.04), rel=1e-4)
+    assert captured != pytest.approx(losses_of(*step_on(data, stage, True), data.train, 0.04), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", ["bag_of_tricks", "drw_ldam"])
@@ -141,15 +141,14 @@ def on_the_device(loss: torch.nn.Module | Callable) -> torch.nn.Module:
 def loss_on_stand_ins(stage: Stage) -> torch.Tensor:
     """Of a step on stand-ins for an accelerator's tensors, which have no values: reading one is an error."""
     with FakeTensorMode(), torch.device("cuda:0"):
-        images = torch.zeros(40, 3, 32, 32, dtype=torch.uint8)
-        split = Split(images, torch.zeros(40, dtype=torch.int64))
         model = models.small_net(10)
         slots = object.__new__(Slots)
         slots.foreground, slots.mix, slots.class_counts = stage.foreground, stage.mix, torch.ones(10)
         slots.masks = torch.zeros(40, 128, dtype=torch.uint8)
         slots.loss = on_the_device(stage.loss)
-        step = TrainingStep(model, split, slots, SHAPES, None, OnTheDevice(), torch.autocast("cpu", enabled=False))
-        return step.loss(torch.zeros(16, dtype=torch.int64))
+        step = TrainingStep(model, slots, SHAPES, None, OnTheDevice(), torch.autocast("cpu", enabled=False))
+        chosen = torch.zeros(16, dtype=torch.int64)
+        return step.loss(chosen, torch.zeros(16, 3, 32, 32, dtype=torch.uint8), chosen)
 
 
 @pytest.mark.parametrize("stage", distinct_stages().values(), ids=distinct_stages())

@@ -3,6 +3,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torchvision.models import WeightsEnum, resnet50
+from torchvision.models.resnet import BasicBlock, ResNet
+from torchvision.transforms.v2.functional import normalize
 
 from ltlab import models
 
@@ -12,14 +15,18 @@ def images() -> torch.Tensor:
     return torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
+LAST_MAPS = {"small_net": (64, 8), "resnet32": (64, 8), "resnet10": (512, 1), "resnet50": (2048, 1)}
+
+
 @pytest.mark.parametrize("name", models.MODELS)
 def test_classifier_of_pooled_features_is_the_model(name, images):
     model = models.build(name, 7, images).eval()
     features = model.features(images)
-    assert features.shape == (4, 64, 8, 8)
+    width, side = LAST_MAPS[name]
+    assert features.shape == (4, width, side, side)
     by_hand = F.linear(features.mean((2, 3)), model.classifier.weight, model.classifier.bias)
     torch.testing.assert_close(model(images), by_hand)
-    assert model.classifier.weight.shape == (7, 64)
+    assert model.classifier.weight.shape == (7, width)
 
 
 @pytest.mark.parametrize("name", models.MODELS)
@@ -29,7 +36,8 @@ def test_named_parts_run_in_order(name, images):
     for part in ("normalise", *model.feature_layers, "pool", "classifier"):
         x = getattr(model, part)(x)
     torch.testing.assert_close(x, model(images))
-    assert {"stem", "layer1", "layer2", "layer3"} == set(model.feature_layers)
+    layers = ("stem", "layer1", "layer2", "layer3") + (("layer4",) if name in ("resnet10", "resnet50") else ())
+    assert model.feature_layers == layers
 
 
 def test_resnet32_has_the_parameters_of_the_paper():
@@ -38,6 +46,79 @@ def test_resnet32_has_the_parameters_of_the_paper():
     norms = 2 * (11 * 16 + 10 * 32 + 10 * 64)
     classifier = 64 * 10 + 10
     assert sum(p.numel() for p in models.resnet32(10).parameters()) == convolutions + norms + classifier == 464_154
+
+
+TORCHVISION = {"resnet10": lambda: ResNet(BasicBlock, [1, 1, 1, 1], 7), "resnet50": lambda: resnet50(num_classes=7)}
+
+
+def torchvision_state(model, oracle):
+    """The model's state under torchvision's names: its stem is conv1 and bn1, its classifier fc."""
+    names = {"stem.0.": "conv1.", "stem.1.": "bn1.", "classifier.": "fc."}
+    state = {}
+    for key, value in model.state_dict().items():
+        for ours, theirs in names.items():
+            key = key.replace(ours, theirs) if key.startswith(ours) else key
+        state[key] = value
+    return {key: state[key] for key in oracle.state_dict()}  # all but normalise
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+@pytest.mark.parametrize("training", [False, True])
+def test_large_nets_are_torchvisions_bit_for_bit(name, training, images):
+    model, oracle = models.build(name, 7), TORCHVISION[name]()
+    oracle.load_state_dict(torchvision_state(model, oracle))
+    large = F.interpolate(images.float() / 255, size=(64, 48))
+    logits = model.train(training)(large)
+    assert torch.equal(logits, oracle.train(training)(normalize(large, models.IMAGENET_MEAN, models.IMAGENET_STD)))
+    assert model.eval().features(large).shape[2:] == (2, 2)
+
+
+@pytest.mark.parametrize(("name", "millions"), [("resnet10", 4.9), ("resnet50", 23.5)])
+def test_parameters_of_large_nets(name, millions):
+    model = models.build(name, 7)
+    count = sum(p.numel() for p in model.parameters()) - sum(p.numel() for p in model.classifier.parameters())
+    assert round(count / 1e6, 1) == millions
+
+
+def test_large_nets_normalise_by_a_tensor_of_images_else_as_imagenet(images):
+    on_disk = object()
+    torch.testing.assert_close(
+        models.build("resnet10", 3, on_disk).normalise.mean.flatten(), torch.tensor(models.IMAGENET_MEAN)
+    )
+    mean, std = models.channel_statistics(images)
+    normalise = models.build("resnet10", 3, images).normalise
+    torch.testing.assert_close(normalise.mean.flatten(), mean.float())
+    torch.testing.assert_close(normalise.std.flatten(), std.float())
+    assert models.build("small_net", 3, on_disk).normalise.std.flatten().tolist() == [1, 1, 1]
+
+
+def test_pretrained_weights_by_name(images, monkeypatch):
+    """With a stand-in for the download: the features are the published ones, the classifier is new."""
+    published = resnet50().state_dict()
+    monkeypatch.setattr(WeightsEnum, "get_state_dict", lambda self, *args, **kwargs: published)
+    model = models.build("resnet50", 7, images, weights="IMAGENET1K_V2")
+    assert torch.equal(model.stem[0].weight, published["conv1.weight"])
+    assert torch.equal(model.layer4[2].conv3.weight, published["layer4.2.conv3.weight"])
+    assert model.classifier.weight.shape == (7, 2048)
+    torch.testing.assert_close(model.normalise.mean.flatten(), torch.tensor(models.IMAGENET_MEAN))
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "message"),
+    [
+        ("resnet10", "IMAGENET1K_V1", "weights='IMAGENET1K_V1': there are none of resnet10"),
+        ("small_net", "DEFAULT", "there are none of small_net"),
+        ("resnet50", "IMAGENET1K_V3", "unknown weights of resnet50 'IMAGENET1K_V3'; did you mean 'IMAGENET1K_V"),
+    ],
+)  # fmt: skip
+def test_unknown_weights(name, weights, message):
+    with pytest.raises(ValueError, match=message):
+        models.build(name, 10, weights=weights)
+
+
+def test_nothing_is_downloaded_by_default(monkeypatch):
+    monkeypatch.delattr(WeightsEnum, "get_state_dict")
+    models.build("resnet50", 3)
 
 
 def test_cosine_classifier_against_cosine_similarity(images):

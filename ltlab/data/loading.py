@@ -7,18 +7,24 @@ from pathlib import Path
 from typing import Any
 
 from ..names import look_up
+from .lists import BENCHMARK_LISTS, benchmark_set, streamed_folder_set
 from .sets import LongTailedData
 from .shapes import shapes_lt
+
+DEFAULT_IMBALANCE = 100
 
 DATA_SETS = {
     "shapes-lt": "ten shapes on textured backgrounds with true masks, drawn by code in about a second",
     "cifar10-lt": "CIFAR-10 with the long tail of Cao et al., downloaded once (170 MB)",
     "cifar100-lt": "CIFAR-100 with the long tail of Cao et al., downloaded once (169 MB)",
+    "imagenet-lt": "ImageNet with the long tail of Liu et al., streamed from your copy of ILSVRC-2012",
+    "places-lt": "Places-365 with the long tail of Liu et al., streamed from your copy",
+    "inat18": "iNaturalist 2018, whose tail is natural, streamed from your copy",
 }
 
 
 def load(
-    name: str | Path, *, imbalance: float | None = 100, kind: str = "exp", seed: int = 0,
+    name: str | Path, *, imbalance: float | None = DEFAULT_IMBALANCE, kind: str = "exp", seed: int = 0,
     root: str | Path | None = None, **options: Any,
 ) -> LongTailedData:  # fmt: skip
     """Load a long-tailed data set by its name or its path.
@@ -26,16 +32,24 @@ def load(
         name                           what                                          options
         "shapes-lt"                    ten shapes drawn by code, `shapes_lt`         context, pose_variety, noise, ...
         "cifar10-lt", "cifar100-lt"    CIFAR, downloaded once, `cifar_lt`
+        "imagenet-lt", "places-lt",    from your disk, `benchmark_set`               lists, size, workers, on_error
+        "inat18"
         a path ending in .npz          arrays of your own, `npz_set`
         a folder                       images of your own, `folder_set`              size
+        a folder, stream=True          the same, not held in memory,                 size, workers, on_error
+                                       `streamed_folder_set`
 
-    A name comes before a folder of that name in the working directory; write ./name or pass a Path to mean the folder.
+    Images of your own that lists name: `list_set`. A name of the table comes before a folder of that name in the
+    working directory; write ./name or pass a Path to mean the folder.
 
     Args:
         imbalance, kind: the profile of the training images, see `long_tail_counts`. imbalance=1 makes it flat;
             None keeps all images of CIFAR or of your own set, whose natural counts may be a long tail already.
+            The lists of the large benchmarks are their long tail: there the default and None mean the same, that
+            all their images are kept, and nothing else is taken.
         seed: draws or chooses the training images; the test images do not depend on it.
-        root: where the CIFAR files lie or go, see `download_folder`; the other sets make no use of it.
+        root: where the CIFAR files lie or go, see `download_folder`; for a large benchmark the folder that the paths
+            of its lists start from. The other sets make no use of it.
         options: those of the set.
 
     Raises:
@@ -43,29 +57,45 @@ def load(
         FileNotFoundError: a path that is not there.
         ConnectionError: CIFAR could not be downloaded.
     """
-    make = _maker(name)
+    make = _maker(name, options.pop("stream", False))
     takes = {p.name: p for p in inspect.signature(make).parameters.values() if p.kind is p.KEYWORD_ONLY}
     for option in options:
         look_up(f"{name} option", option, takes)
     if "root" in takes:
         options["root"] = root
-    return make(imbalance=imbalance, kind=kind, seed=seed, **options)
+    profile = {"imbalance": imbalance, "kind": kind, "seed": seed}
+    if "imbalance" in takes:
+        return make(**profile, **options)
+    if imbalance not in (DEFAULT_IMBALANCE, None):
+        raise ValueError(
+            f"imbalance={imbalance!r}: the lists of {name} are its long tail; leave imbalance out, or use "
+            "ltlab.data.list_set with lists of your own"
+        )
+    return make(**options)
 
 
-def _maker(name: str | Path) -> Callable[..., LongTailedData]:
+def _maker(name: str | Path, stream: bool) -> Callable[..., LongTailedData]:
     """The function that makes the set. Only CIFAR and files import torchvision, which takes as long as torch itself."""
     path = Path(name).expanduser()
-    if name not in DATA_SETS and path.suffix == ".npz":
+    of_your_own = name not in DATA_SETS
+    is_npz = of_your_own and path.suffix == ".npz"
+    if stream and (is_npz or not of_your_own):
+        raise ValueError(f"stream={stream!r} is for a folder of images, {str(name)!r} is none: leave stream out")
+    if is_npz:
         from .files import npz_set
 
         return partial(npz_set, path)
-    if name not in DATA_SETS and (isinstance(name, Path) or path.is_dir()):
+    if of_your_own and (isinstance(name, Path) or path.is_dir()):
+        if stream:
+            return partial(streamed_folder_set, path)
         from .files import folder_set
 
         return partial(folder_set, path)
     look_up("data set, file ending in .npz or folder", name, DATA_SETS)
     if name == "shapes-lt":
         return shapes_lt
+    if name in BENCHMARK_LISTS:
+        return partial(benchmark_set, name)
     from .cifar import cifar_lt
 
     return partial(cifar_lt, name)

@@ -1,14 +1,21 @@
-"""What every data set looks like once loaded: two splits of uint8 images, whole, on one device."""
+"""What every data set looks like once loaded: two splits of uint8 images, whole and on one device.
+
+Sets that do not fit into memory have splits of the same interface that read from disk, see `streaming`.
+"""
 
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from .streaming import StreamedSplit
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +57,20 @@ class Split:
         masks = None if self.masks is None else self.masks[indices]
         return dataclasses.replace(self, images=self.images[indices], labels=self.labels[indices], masks=masks)
 
+    def batches(self, indices: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """For every batch of indices, (n,) int64: the indices, their images (n, 3, H, W) uint8, their labels (n,)."""
+        for chosen in indices:
+            yield chosen, self.images[chosen], self.labels[chosen]
+
+    def add_to(self, digest: "hashlib._Hash") -> None:
+        """Add the content, to the last pixel, to a fingerprint."""
+        for tensor in (self.images, self.labels, self.masks):
+            if tensor is None:
+                digest.update(b"none")
+            else:
+                digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+                digest.update(tensor.flatten().cpu().numpy())
+
     def to(self, device: torch.device | str) -> Self:
         """The same split on `device`."""
         masks = None if self.masks is None else self.masks.to(device)
@@ -80,8 +101,8 @@ class LongTailedData:
     """
 
     name: str
-    train: Split
-    test: Split
+    train: "Split | StreamedSplit"
+    test: "Split | StreamedSplit"
     class_names: tuple[str, ...]
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -114,15 +135,13 @@ class LongTailedData:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits of the sha256 of both splits and the class names: equal exactly for equal content."""
+        """16 hex digits of the sha256 of both splits and the class names: equal exactly for equal content.
+
+        Of a streamed split, paths, labels and size count, not the pixels, see `StreamedSplit.add_to`.
+        """
         digest = hashlib.sha256(json.dumps(self.class_names).encode())
         for split in (self.train, self.test):
-            for tensor in (split.images, split.labels, split.masks):
-                if tensor is None:
-                    digest.update(b"none")
-                else:
-                    digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-                    digest.update(tensor.flatten().cpu().numpy())
+            split.add_to(digest)
         return digest.hexdigest()[:16]
 
     def __repr__(self) -> str:

@@ -5,6 +5,7 @@ it the step's several hundred kernels. A CUDA graph hands them over in one call.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,59 +18,69 @@ class CapturedStep:
 
         step = TrainingStep(...)             # readable, one kernel after another
         take = CapturedStep(step, generator)
-        train_epoch(step, learning_rate, take)
+        train_epoch(step, split, learning_rate, take)
 
-    The first `WARM_UP` steps of every batch size are real ones, taken as they are written. What a recording reads must
-    stay where it is in memory: images, model, optimiser state, masks; a new stage needs a new `CapturedStep`, and the
-    optimiser a learning rate that is a tensor, and `fused=True`, else the rate of the recording stays for good. The
-    generator goes on from replay to replay.
+    The first `WARM_UP` steps of every batch size are real ones, taken as they are written. A batch is copied to where
+    the recording reads it. What else it reads must stay where it is: model, optimiser state, masks; a new stage needs
+    a new `CapturedStep`, and the optimiser a learning rate that is a tensor, and `fused=True`, else the rate of the
+    recording stays for good. The generator goes on from replay to replay.
 
-    On the CPU there is nothing to record: every step is taken as it is written, from the same buffer.
+    On the CPU there is nothing to record: every step is taken as it is written, from the same buffers.
 
     Args:
-        step: called with indices (n,) int64 on the generator's device, returns the loss; nothing in it may wait for
-            the device.
+        step: called with the tensors of a batch, on the generator's device and each with a row per image; returns the
+            loss. Nothing in it may wait for the device.
         generator: of the step's draws.
 
     Source: NVIDIA, "CUDA C++ Programming Guide", CUDA graphs; torch.cuda.CUDAGraph.
     """
 
-    def __init__(self, step: Callable[[Tensor], Tensor], generator: torch.Generator) -> None:
+    def __init__(self, step: Callable[..., Tensor], generator: torch.Generator) -> None:
         self.step, self.generator, self.device = step, generator, generator.device
-        self.indices: dict[int, Tensor] = {}  # batch size -> the buffer that its recording reads
-        self.taken: dict[int, int] = {}
-        self.recorded: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
+        self.sizes: dict[int, _Recording] = {}
         self.pool = None  # of memory, shared by the recordings, of which one runs at a time
 
-    def __call__(self, indices: Tensor) -> Tensor:
-        """Train on the images at `indices`; the loss is overwritten by the next call."""
-        n = len(indices)
-        buffer = self.indices.setdefault(n, torch.empty_like(indices)).copy_(indices)
-        self.taken[n] = self.taken.get(n, 0) + 1
+    def __call__(self, *batch: Tensor) -> Tensor:
+        """Train on a batch; the loss is overwritten by the next call."""
+        n = len(batch[0])
+        if n not in self.sizes:
+            self.sizes[n] = _Recording(tuple(map(torch.empty_like, batch)))
+        recording = self.sizes[n]
+        for buffer, values in zip(recording.batch, batch, strict=True):
+            buffer.copy_(values)
+        recording.taken += 1
         if self.device.type != "cuda":
-            return self.step(buffer)
-        if self.taken[n] <= WARM_UP:
-            return self._on_a_side_stream(buffer)
-        if n not in self.recorded:
-            self.recorded[n] = self._record(buffer)
-        graph, loss = self.recorded[n]
-        graph.replay()
-        return loss
+            return self.step(*recording.batch)
+        if recording.taken <= WARM_UP:
+            return self._on_a_side_stream(recording)
+        if recording.graph is None:
+            self._record(recording)
+        recording.graph.replay()
+        return recording.loss
 
-    def _on_a_side_stream(self, indices: Tensor) -> Tensor:
+    def _on_a_side_stream(self, recording: "_Recording") -> Tensor:
         """One real step; off the default stream, to which autograd's accumulators would stay bound."""
         side, main = torch.cuda.Stream(self.device), torch.cuda.current_stream(self.device)
         side.wait_stream(main)
         with torch.cuda.stream(side):
-            loss = self.step(indices)
+            loss = self.step(*recording.batch)
         main.wait_stream(side)
         return loss
 
-    def _record(self, indices: Tensor) -> tuple[torch.cuda.CUDAGraph, Tensor]:
+    def _record(self, recording: "_Recording") -> None:
         """Record a step without taking it."""
-        graph = torch.cuda.CUDAGraph()
-        graph.register_generator_state(self.generator)
-        with torch.cuda.graph(graph, pool=self.pool):
-            loss = self.step(indices)
-        self.pool = graph.pool()
-        return graph, loss
+        recording.graph = torch.cuda.CUDAGraph()
+        recording.graph.register_generator_state(self.generator)
+        with torch.cuda.graph(recording.graph, pool=self.pool):
+            recording.loss = self.step(*recording.batch)
+        self.pool = recording.graph.pool()
+
+
+@dataclass
+class _Recording:
+    """A step of one batch size: the buffers that it reads, how often it was taken, and what was recorded."""
+
+    batch: tuple[Tensor, ...]
+    taken: int = 0
+    graph: torch.cuda.CUDAGraph | None = None
+    loss: Tensor | None = None

@@ -227,11 +227,9 @@ class _Run:
 
         slots.set_epoch(self.epoch)
         if self.step is None or self.step.slots is not slots:
-            self.step = TrainingStep(
-                self.model, self.data.train, slots, self.protocol, self.optimizer, self.generator, self.autocast
-            )
+            self.step = TrainingStep(self.model, slots, self.protocol, self.optimizer, self.generator, self.autocast)
             self.take = CapturedStep(self.step, self.generator) if self.capture else None
-        loss = train_epoch(self.step, learning_rate, self.take)
+        loss = train_epoch(self.step, self.data.train, learning_rate, self.take)
         number, rate = len(self.history) + 1, learning_rate(0)
         if not math.isfinite(loss):
             raise FloatingPointError(

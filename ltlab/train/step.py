@@ -23,25 +23,23 @@ class TrainingStep:
     """
 
     model: nn.Module
-    split: Split
     slots: "Slots"
     protocol: Protocol
     optimizer: torch.optim.Optimizer
     generator: torch.Generator
     autocast: torch.autocast
 
-    def __call__(self, indices: Tensor) -> Tensor:
-        """Train on the images at `indices`, (n,) int64; returns their loss."""
-        loss = self.loss(indices)
+    def __call__(self, indices: Tensor, images: Tensor, targets: Tensor) -> Tensor:
+        """Train on a batch and return its loss: indices (n,), images uint8 (n, 3, H, W), targets int64 (n,)."""
+        loss = self.loss(indices, images, targets)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
         return loss.detach()
 
-    def loss(self, indices: Tensor) -> Tensor:
-        """The loss of the images at `indices`, a number with its graph."""
+    def loss(self, indices: Tensor, images: Tensor, targets: Tensor) -> Tensor:
+        """The loss of a batch, a number with its graph."""
         slots, generator = self.slots, self.generator
-        images, targets = self.split.images[indices], self.split.labels[indices]  # uint8 (n, 3, H, W), int64 (n,)
         if slots.foreground:  # FOREGROUND: move the object
             images = slots.foreground(images, slots.masks[indices], generator=generator)
         images = to_float(augment(images, self.protocol.crop_padding, self.protocol.flip, generator))
@@ -56,22 +54,24 @@ class TrainingStep:
 
 
 def train_epoch(
-    step: TrainingStep, learning_rate: Callable[[float], float], take: Callable[[Tensor], Tensor] | None = None
+    step: TrainingStep, split: Split, learning_rate: Callable[[float], float], take: Callable[..., Tensor] | None = None
 ) -> float:
     """Train for one epoch of a stage and return its mean training loss.
 
     Args:
         step: of the stage.
+        split: the training images.
         learning_rate: maps the share of the epoch that has passed, in [0, 1), to the learning rate of the next step.
         take: what takes the step instead, such as a `CapturedStep` of it.
     """
     take = take or step
     step.slots.set_mode(step.model)
     batches = step.slots.batches(step.protocol.batch_size)  # SAMPLER: which image next
-    total, count = torch.zeros((), device=step.split.labels.device), 0
-    for number, indices in enumerate(batches):
+    total, count = torch.zeros((), device=split.labels.device), 0
+    for number, batch in enumerate(split.batches(batches)):
         set_learning_rate(step.optimizer, learning_rate(number / len(batches)))
-        total, count = total + take(indices) * len(indices), count + len(indices)
+        n = len(batch[0])
+        total, count = total + take(*batch) * n, count + n
     return float(total) / count
 
 

@@ -1,0 +1,364 @@
+"""Lists of large sets: small trees in exactly the published formats, and everything that can be wrong with a list."""
+
+import json
+import os
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_data import cao_subset
+
+from ltlab.data import LongTailedData, benchmark_class_counts, list_set, lists, load
+from ltlab.data.lists import read_list
+
+
+def write_image(path, size=(12, 10), seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(256, size=(*size[::-1], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def write_tree(root, entries):
+    """The images of "path label" entries, each with pixels of its own."""
+    for seed, (path, _) in enumerate(entries):
+        write_image(root / path, seed=seed)
+
+
+def write_lines(path, entries):
+    path.write_text("".join(f"{file} {label}\n" for file, label in entries))
+    return path
+
+
+TRAIN = [(f"train/n0{c}/n0{c}_{i}.JPEG", c) for c, count in enumerate((5, 3, 1)) for i in range(count)]
+TEST = [(f"val/n0{c}/ILSVRC2012_val_{c}{i}.JPEG", c) for c in range(3) for i in range(2)]
+INAT_TRAIN = [(f"train_val2018/Aves/{c}/{'0' * 31}{i}{c}.jpg", c) for i in range(3) for c in (1, 0)]
+INAT_VAL = [(f"train_val2018/Aves/{c}/{'f' * 31}{c}.jpg", c) for c in (1, 0)]
+
+
+def competition(entries, names=("Aves a", "Aves b")):
+    """As train2018.json, where images and annotations need not have one order."""
+    return {
+        "info": {"year": 2018},
+        "images": [{"id": 40 + i, "file_name": file, "width": 12, "height": 10} for i, (file, _) in enumerate(entries)],
+        "annotations": [
+            {"id": 7 + i, "image_id": 40 + i, "category_id": label} for i, (_, label) in reversed([*enumerate(entries)])
+        ],
+        "categories": [{"id": c, "name": name, "supercategory": "Aves"} for c, name in enumerate(names)],
+    }
+
+
+def annotations(entries, num_classes):
+    """As the paper's code has it."""
+    return {
+        "annotations": [
+            {"image_id": i, "fpath": file, "im_height": 10, "im_width": 12, "category_id": label}
+            for i, (file, label) in enumerate(entries)
+        ],
+        "num_classes": num_classes,
+    }
+
+
+def write_json(path, content):
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.fixture
+def imagenet(tmp_path):
+    root = tmp_path / "ILSVRC2012"
+    write_tree(root, TRAIN + TEST)
+    write_lines(root / "ImageNet_LT_train.txt", TRAIN)
+    write_lines(root / "ImageNet_LT_test.txt", TEST)
+    write_lines(root / "ImageNet_LT_val.txt", [("train/n00/n00_9.JPEG", 0)])  # not read: the test list is there
+    return root
+
+
+@pytest.fixture
+def inat(tmp_path):
+    root = tmp_path / "inat"
+    write_tree(root, INAT_TRAIN + INAT_VAL)
+    return root
+
+
+def same(a: LongTailedData, b: LongTailedData) -> bool:
+    return all(
+        x.images.reader.paths.tolist() == y.images.reader.paths.tolist() and torch.equal(x.labels, y.labels)
+        for x, y in ((a.train, b.train), (a.test, b.test))
+    )
+
+
+# --- the formats -----------------------------------------------------------------------------------------------------
+
+
+def test_imagenet_lt(imagenet):
+    data = load("imagenet-lt", root=imagenet, size=8, workers=0)
+    assert data.name == "imagenet-lt" and data.class_names == ("n00", "n01", "n02")
+    assert data.class_counts.tolist() == [5, 3, 1] and data.test.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert data.train.images.shape == (9, 3, 8, 8) and data.test.images.shape == (6, 3, 8, 8)
+    assert data.options == {"lists": ["ImageNet_LT_train.txt", "ImageNet_LT_test.txt"], "size": 8}
+    assert [os.fsdecode(p) for p in data.train.images.reader.paths] == [file for file, _ in TRAIN]
+    assert torch.equal(data.train.labels, torch.tensor([label for _, label in TRAIN]))
+    json.dumps(data.options)
+
+
+def test_lists_elsewhere_as_a_folder_or_as_a_pair(imagenet, tmp_path):
+    here = load("imagenet-lt", root=imagenet)
+    there = tmp_path / "lists"
+    there.mkdir()
+    for file in imagenet.glob("*.txt"):
+        file.rename(there / file.name)
+    assert same(load("imagenet-lt", root=imagenet, lists=there), here)
+    pair = (there / "ImageNet_LT_train.txt", there / "ImageNet_LT_test.txt")
+    assert same(load("imagenet-lt", root=imagenet, lists=pair), here)
+    with pytest.raises(FileNotFoundError, match=r"has none of ImageNet_LT_train\.txt, .*: pass lists="):
+        load("imagenet-lt", root=imagenet)
+
+
+def test_without_a_test_list_the_validation_list_is_tested_on(imagenet):
+    (imagenet / "ImageNet_LT_test.txt").rename(imagenet / "ImageNet_LT_val.txt")
+    data = load("imagenet-lt", root=imagenet)
+    assert len(data.test) == 6 and data.options["lists"][1] == "ImageNet_LT_val.txt"
+
+
+def test_places_lt(tmp_path):
+    train = [(f"train/airfield/0000{i}.jpg", 0) for i in range(2)] + [("train/arch/00001.jpg", 1)]
+    test = [(f"val/{place}/Places365_val_0000{c}.jpg", c) for c, place in enumerate(("airfield", "arch"))]
+    write_tree(tmp_path, train + test)
+    write_lines(tmp_path / "Places_LT_train.txt", train)
+    write_lines(tmp_path / "Places_LT_test.txt", test)
+    data = load("places-lt", root=tmp_path)
+    assert data.class_names == ("airfield", "arch") and data.class_counts.tolist() == [2, 1]
+
+
+def test_inat18_is_the_same_from_all_three_formats(inat, tmp_path):
+    both = INAT_TRAIN, INAT_VAL
+    lines = [
+        write_lines(tmp_path / f"iNaturalist18_{part}.txt", e) for part, e in zip(("train", "val"), both, strict=True)
+    ]
+    in_lines = load("inat18", root=inat, lists=tmp_path)
+    for file in lines:
+        file.unlink()
+    for part, entries in zip(("train", "val"), both, strict=True):
+        write_json(tmp_path / f"{part}2018.json", competition(entries))
+    in_competition = load("inat18", root=inat, lists=tmp_path)
+    for part, entries in zip(("train", "val"), both, strict=True):
+        (tmp_path / f"{part}2018.json").unlink()
+        write_json(tmp_path / f"iNaturalist18_{part}.json", annotations(entries, 2))
+    in_annotations = load("inat18", root=inat, lists=tmp_path)
+
+    assert same(in_lines, in_competition) and same(in_lines, in_annotations)
+    assert in_lines.class_names == in_annotations.class_names == ("0", "1")  # the folders' names
+    assert in_competition.class_names == ("Aves a", "Aves b")
+    assert in_lines.class_counts.tolist() == [3, 3]
+
+
+def test_the_whole_benchmark_has_its_published_class_names(tmp_path, monkeypatch):
+    """With all classes present, whatever the format: 365 places, an image each."""
+    monkeypatch.setattr(lists, "check_files", lambda images, root: None)
+    write_lines(tmp_path / "Places_LT_train.txt", [(f"a/{c}.jpg", c) for c in range(365)])
+    write_lines(tmp_path / "Places_LT_test.txt", [(f"b/{c}.jpg", c) for c in range(365)])
+    names = load("places-lt", root=tmp_path).class_names
+    assert names[:2] == ("airfield", "airplane_cabin") and len(names) == 365
+
+
+def test_categories_with_gaps_between_their_ids(inat):
+    content = competition([(file, (10, 3)[label]) for file, label in INAT_TRAIN])
+    content["categories"] = [{"id": 10, "name": "ten"}, {"id": 3, "name": "three"}]
+    images = read_list(write_json(inat / "train2018.json", content))
+    assert images.class_names == ("three", "ten")
+    assert images.labels.tolist() == [1 - label for _, label in INAT_TRAIN]
+
+
+def test_paths_with_spaces_tabs_windows_line_ends_and_foreign_bytes(tmp_path):
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbfa dir/b c.jpg 0\r\nd.jpg\t1\r\n\xff\xfe.png   2")
+    images = read_list(tmp_path / "list.txt")
+    assert images.paths.tolist() == [b"a dir/b c.jpg", b"d.jpg", b"\xff\xfe.png"]
+    assert images.labels.tolist() == [0, 1, 2]
+
+
+def test_absolute_paths_are_taken_as_they_are(tmp_path):
+    entries = [(str(tmp_path / file), label) for file, label in (*TRAIN, *TEST)]
+    write_tree(Path("/"), entries)
+    train = write_json(tmp_path / "train.json", annotations(entries[: len(TRAIN)], 3))
+    test = write_json(tmp_path / "test.json", annotations(entries[len(TRAIN) :], 3))
+    data = list_set(train, test, "/nowhere", workers=0, size=6)
+    assert data.train.images[0].shape == (3, 6, 6) and data.name == "train"
+
+
+def test_list_set_thins_out_as_long_tail_subset_does(imagenet):
+    flat = [(f"train/n0{c}/n0{c}_{i}.JPEG", c) for c in range(3) for i in range(9)]
+    write_tree(imagenet, flat)
+    train = write_lines(imagenet / "flat.txt", flat)
+    data = list_set(
+        train, imagenet / "ImageNet_LT_test.txt", imagenet, name="mine", class_names="abc", imbalance=9, seed=2
+    )
+    labels = np.array([label for _, label in flat])
+    chosen = cao_subset(labels, [9, 3, 1], seed=2)
+    assert data.class_counts.tolist() == [9, 3, 1] and data.class_names == ("a", "b", "c") and data.name == "mine"
+    assert data.train.images.reader.paths.tolist() == [os.fsencode(flat[i][0]) for i in chosen]
+    assert data.options["imbalance"] == 9 and data.options["seed"] == 2
+    untouched = list_set(train, imagenet / "ImageNet_LT_test.txt", imagenet)
+    assert untouched.class_counts.tolist() == [9, 9, 9]
+    assert untouched.fingerprint != data.fingerprint
+
+
+# --- bad input -------------------------------------------------------------------------------------------------------
+
+
+def test_missing_files_are_counted_and_the_first_named(imagenet):
+    for i in (1, 2, 3, 4):
+        (imagenet / f"train/n00/n00_{i}.JPEG").unlink()
+    message = (
+        r"4 of the 9 images of .*ImageNet_LT_train\.txt are not under .*: train/n00/n00_1\.JPEG, .*_3\.JPEG, \.\.\."
+    )
+    with pytest.raises(FileNotFoundError, match=message):
+        load("imagenet-lt", root=imagenet)
+    with pytest.raises(FileNotFoundError, match=r"9 of the 9 images .* root= must be the folder"):
+        load("imagenet-lt", root=imagenet / "train", lists=imagenet)
+
+
+def test_a_missing_test_image_is_found_too(imagenet):
+    (imagenet / TEST[-1][0]).unlink()
+    with pytest.raises(FileNotFoundError, match=r"1 of the 6 images of .*ImageNet_LT_test\.txt are not under"):
+        load("imagenet-lt", root=imagenet)
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        ("a/1.jpg 0\na/2.jpg\n", r"line 2: 'a/2\.jpg' is not a path, a space and a class index from 0"),
+        ("a/1.jpg 0\n\na/2.jpg 1\n", "line 2: ''"),
+        ("a/1.jpg 0\na/2.jpg one\n", r"line 2: 'a/2\.jpg one'"),
+        ("a/1.jpg -1\n", r"line 1: 'a/1\.jpg -1'"),
+        ("a/1.jpg 0.0\n", r"line 1: 'a/1\.jpg 0\.0'"),
+        ("", "names no image"),
+        ("a/1.jpg 0\na/2.jpg 0\na/1.jpg 0\n", r"a/1\.jpg stands twice, as line 1 and line 3"),
+        ("a/1.jpg 0\na/2.jpg 2\n", "has no image of class 1; 1 of the classes 0 to 2 have none"),
+        ("a/1.jpg 1\na/2.jpg 2\n", "has no image of class 0"),
+        (f"a/1.jpg 0\na/2.jpg {10**30}\n", "line 2: label 1000000000000000000000000000000 is out of range"),
+        ("a/1.jpg 0\na/2.jpg 2000000000\n", "has no image of class 1; 1,999,999,999 of the classes"),
+    ],
+)  # fmt: skip
+def test_lines_refused(tmp_path, train, message):
+    (tmp_path / "train.txt").write_text(train)
+    write_lines(tmp_path / "test.txt", [("b/1.jpg", 0)])
+    with pytest.raises(ValueError, match=message) as error:
+        list_set(tmp_path / "train.txt", tmp_path / "test.txt", tmp_path)
+    assert "train.txt" in str(error.value)
+
+
+def test_labels_out_of_range(imagenet):
+    test = write_lines(imagenet / "other.txt", [*TEST, ("val/x.JPEG", 3), ("val/y.JPEG", 4)])
+    message = r"other\.txt, line 7: label 3 is out of range, as 2 labels are; 3 classes have labels 0 to 2"
+    with pytest.raises(ValueError, match=message):
+        list_set(imagenet / "ImageNet_LT_train.txt", test, imagenet)
+    with pytest.raises(ValueError, match=r"ImageNet_LT_train\.txt, line 9: label 2 is out of range.* 2 classes"):
+        list_set(imagenet / "ImageNet_LT_train.txt", test, imagenet, class_names=("a", "b"))
+    for label in (-1, 3):
+        train = write_json(imagenet / "train.json", annotations([*TRAIN, ("train/z.JPEG", label)], 3))
+        with pytest.raises(ValueError, match=f"annotation 10: label {label} is out of range"):
+            list_set(train, imagenet / "ImageNet_LT_test.txt", imagenet)
+
+
+def test_a_class_without_a_test_image(imagenet):
+    test = write_lines(imagenet / "other.txt", TEST[:4])
+    with pytest.raises(ValueError, match=r"other\.txt has no image of class 2"):
+        list_set(imagenet / "ImageNet_LT_train.txt", test, imagenet)
+
+
+def test_an_image_in_both_lists(imagenet):
+    test = write_lines(imagenet / "other.txt", [*TEST, TRAIN[4], TRAIN[0]])
+    with pytest.raises(ValueError, match=r"train/n00/n00_0\.JPEG is in both .* as 2 images are"):
+        list_set(imagenet / "ImageNet_LT_train.txt", test, imagenet)
+
+
+BROKEN = {
+    "cut off": (lambda c: None, "is not JSON, or it is cut off"),
+    "no category of that id": (lambda c: c["categories"].pop(), "category_id 1 is not among the 1 categories"),
+    "no annotation": (lambda c: c["annotations"].pop(0), "image id 45 has a file and no annotation; 1 ids in all"),
+    "no image": (lambda c: c["images"].pop(), "image id 45 has an annotation and no file"),
+    "two annotations": (
+        lambda c: c["annotations"].append(c["annotations"][0]), "1 of the annotations have the image id of another one",
+    ),
+    "an id twice": (lambda c: c["images"].append(c["images"][0]), "1 of the images have the image id of another one"),
+    "a path twice": (
+        lambda c: c["images"][3].update(file_name=c["images"][1]["file_name"]), "stands twice, as image 2 and image 4",
+    ),
+    "no categories": (lambda c: c.pop("categories"), "has no 'categories' where the format needs it"),
+    "no file name": (lambda c: c["images"][0].pop("file_name"), "has no 'file_name' where the format needs it"),
+    "another format": (lambda c: c.update(images=3), "is JSON of another format"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_competition_refused(inat, case):
+    damage, message = BROKEN[case]
+    content = competition(INAT_TRAIN)
+    damage(content)
+    path = write_json(inat / "train2018.json", content)
+    if case == "cut off":
+        path.write_text(path.read_text()[:200])
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
+        read_list(path)
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (annotations([("a.jpg", "0")], 1), "'0' stands where a whole number must"),
+        (annotations([("a.jpg", 0)], None), "None stands where a whole number must"),
+        (annotations([], 1), "names no image"),
+        ({"annotations": []}, "has no 'num_classes'"),
+        ({"num_classes": 3}, "has no 'annotations'"),
+        ([1, 2], "is JSON of another format|has no"),
+    ],
+)  # fmt: skip
+def test_annotations_refused(tmp_path, content, message):
+    with pytest.raises(ValueError, match=message):
+        read_list(write_json(tmp_path / "train.json", content))
+
+
+def test_competition_lists_of_different_categories(inat):
+    train = write_json(inat / "train2018.json", competition(INAT_TRAIN))
+    val = write_json(inat / "val2018.json", competition(INAT_VAL, names=("Aves a", "Aves c")))
+    with pytest.raises(ValueError, match="have different categories"):
+        list_set(train, val, inat)
+
+
+def test_benchmarks_refuse_what_they_cannot_do(imagenet):
+    with pytest.raises(ValueError, match=r"imbalance=10: the lists of imagenet-lt are its long tail"):
+        load("imagenet-lt", root=imagenet, imbalance=10)
+    with pytest.raises(ValueError, match="unknown imagenet-lt option 'context'"):
+        load("imagenet-lt", root=imagenet, context=1.0)
+    with pytest.raises(FileNotFoundError, match="there is no list"):
+        load("imagenet-lt", root=imagenet, lists=("a.txt", "b.txt"))
+    assert load("imagenet-lt", root=imagenet, imbalance=None).class_counts.tolist() == [5, 3, 1]
+
+
+def test_without_a_root_a_benchmark_is_looked_for_among_the_downloads(imagenet, monkeypatch):
+    imagenet.rename(imagenet.parent / "imagenet-lt")
+    monkeypatch.setenv("LTLAB_DATA", str(imagenet.parent))
+    assert load("imagenet-lt").class_counts.tolist() == [5, 3, 1]
+
+
+# --- speed -----------------------------------------------------------------------------------------------------------
+
+
+def test_inat18_lines_are_indexed_in_three_seconds(tmp_path):
+    """All 437,513 lines with paths as long as the real ones: read, checked for doubles, labels and classes."""
+    labels = np.repeat(np.arange(8142), benchmark_class_counts("inat18").numpy())
+    np.random.default_rng(0).shuffle(labels)
+    names = (f"train_val2018/Actinopterygii/{c}/{i:032x}.jpg {c}\n" for i, c in enumerate(labels.tolist()))
+    (tmp_path / "iNaturalist18_train.txt").write_text("".join(names))
+    start = time.process_time()  # the seconds of this process, whatever else the machine does
+    images = read_list(tmp_path / "iNaturalist18_train.txt")
+    lists.check_labels(images, 8142)
+    seconds = time.process_time() - start
+    assert len(images.paths) == 437_513 and np.array_equal(images.labels, labels)
+    assert images.paths.nbytes < 40e6
+    assert seconds <= 3

@@ -1,0 +1,349 @@
+"""Streamed splits: the batches of a split in memory, whatever the number of workers; damaged images by name."""
+
+import io
+import logging
+import multiprocessing
+import pickle
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+from torchvision.transforms import v2
+
+from ltlab.data import LongTailedData, Split, StreamedSplit, load
+from ltlab.data.streaming import ImageFiles, _as_it_is, read_image
+
+SIZE = 12
+COUNTS = (5, 3, 1)
+LABELS = np.repeat(np.arange(3), COUNTS)
+
+
+def pixels(seed, size=(20, 16)):
+    return Image.fromarray(np.random.default_rng(seed).integers(256, size=(*size[::-1], 3), dtype=np.uint8))
+
+
+@pytest.fixture
+def root(tmp_path):
+    for i, label in enumerate(LABELS):
+        (tmp_path / str(label)).mkdir(exist_ok=True)
+        pixels(i, size=(20 + i, 16)).save(tmp_path / str(label) / f"{i}.png")
+    return tmp_path
+
+
+def streamed(root, workers=0, **options):
+    paths = np.array([f"{label}/{i}.png".encode() for i, label in enumerate(LABELS)])
+    return StreamedSplit(ImageFiles(root, paths, LABELS, SIZE, workers, **options))
+
+
+def in_memory(root):
+    """The same split, decoded by PIL and resized by torchvision."""
+    transform = v2.Compose([v2.PILToTensor(), v2.Resize(SIZE), v2.CenterCrop(SIZE)])
+    images = [transform(Image.open(root / str(label) / f"{i}.png")) for i, label in enumerate(LABELS)]
+    return Split(torch.stack(images), torch.from_numpy(LABELS))
+
+
+# --- one interface ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_are_those_of_a_split_in_memory(root, workers):
+    split, oracle = streamed(root, workers), in_memory(root)
+    orders = [torch.randint(9, (20,), generator=torch.Generator().manual_seed(epoch)).split(6) for epoch in range(3)]
+    for batches in orders:  # the workers stay for the next epoch
+        for one, other in zip(split.batches(batches), oracle.batches(batches), strict=True):
+            assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(one, other, strict=True))
+    assert list(split.batches([])) == []
+
+
+def test_images_look_like_a_tensor(root):
+    split, oracle = streamed(root, workers=2), in_memory(root)
+    images = split.images
+    assert (images.shape, images.dtype, images.ndim, images.device) == (
+        oracle.images.shape, torch.uint8, 4, torch.device("cpu"),
+    )  # fmt: skip
+    assert len(images) == len(split) == 9 and split.masks is None
+    assert torch.equal(torch.cat(list(images.split(4))), oracle.images)
+    assert [len(batch) for batch in images.split(4)] == [4, 4, 1]
+    for indices in (3, slice(2, 7), slice(None, None, 4), [8, 0, 0], torch.tensor([1, -1]), torch.arange(9) > 6, []):
+        assert torch.equal(images[indices], oracle.images[indices])
+    with pytest.raises(IndexError):
+        images[9]
+
+
+def test_take_and_to(root):
+    split, oracle = streamed(root), in_memory(root)
+    chosen = torch.tensor([8, 0, 5])
+    assert torch.equal(split.take(chosen).images[:], oracle.take(chosen).images)
+    assert torch.equal(split.take(chosen).labels, oracle.take(chosen).labels)
+    there = split.to("meta")
+    assert there.labels.device == there.images.device == torch.device("meta")
+    assert split.labels.device == torch.device("cpu") and split.labels.dtype == torch.int64
+
+
+def test_data_hold_streamed_splits(root):
+    data = LongTailedData("mine", streamed(root), streamed(root), ("a", "b", "c"))
+    assert "9 training and 9 test images of 12 x 12 pixels, 3 classes with 5 to 1 images" in repr(data)
+    assert data.class_counts.tolist() == list(COUNTS)
+    assert data.to("cpu").fingerprint == data.fingerprint
+    narrower = StreamedSplit(data.train.images.take(torch.arange(9)))
+    assert LongTailedData("other", narrower, data.test, ("a", "b", "c")).fingerprint == data.fingerprint
+
+
+def test_fingerprint_follows_paths_labels_and_size_but_not_pixels(root):
+    def fingerprint(split, names=("a", "b", "c")):
+        return LongTailedData("mine", split, split, names).fingerprint
+
+    base = streamed(root).images.reader
+    others = [
+        (base.paths[::-1].copy(), LABELS[::-1].copy(), SIZE), (base.paths, np.roll(LABELS, 1), SIZE),
+        (base.paths, LABELS, SIZE + 1),
+    ]  # fmt: skip
+    prints = {fingerprint(StreamedSplit(ImageFiles(root, *other))) for other in others}
+    prints |= {fingerprint(streamed(root)), fingerprint(streamed(root), ("a", "b", "d"))}
+    assert len(prints) == 5
+    before = fingerprint(streamed(root))
+    pixels(99).save(root / "0" / "0.png")
+    assert fingerprint(streamed(root / ".." / root.name, workers=1)) == before
+
+
+def test_global_generators_are_left_alone(root):
+    state = torch.get_rng_state()
+    split = streamed(root, workers=1)
+    for _ in range(2):
+        list(split.batches(torch.arange(9).split(4)))
+    list(split.images.split(5))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_passes_may_overlap(root, workers):
+    split, oracle = streamed(root, workers), in_memory(root).images
+    older = split.images.split(3)
+    first = next(older)
+    assert torch.equal(torch.cat(list(split.images.split(4))), oracle)
+    assert torch.equal(torch.cat([first, *older]), oracle)
+
+
+def test_workers_stay_for_the_next_pass(root):
+    split = streamed(root, workers=1)
+
+    def children():
+        return {process.pid for process in multiprocessing.active_children()}
+
+    before = children()
+    list(split.images.split(4))
+    workers = children() - before
+    list(split.batches([torch.tensor([1])]))
+    assert len(workers) == 1 and children() - before == workers
+    del split
+    assert not children() - before
+
+
+def test_a_pass_that_was_broken_off_does_not_disturb_the_next(root):
+    split = streamed(root, workers=2)
+    next(iter(split.images.split(1)))
+    assert torch.equal(torch.cat(list(split.images.split(2))), in_memory(root).images)
+
+
+def test_workers_end_with_a_failed_pass(root):
+    """Also while somebody holds the error, as a notebook does."""
+    (root / "0" / "0.png").write_bytes(b"")
+    before = multiprocessing.active_children()
+    with pytest.raises(ValueError, match="cannot be read") as error:
+        list(streamed(root, workers=2).images.split(2))
+    assert error.traceback and multiprocessing.active_children() == before
+
+
+@pytest.mark.slow
+def test_workers_may_be_spawned(root):
+    """Where processes cannot be forked, they get the reader pickled."""
+    reader = streamed(root).images.reader
+    assert np.array_equal(pickle.loads(pickle.dumps(reader)).paths, reader.paths)
+    loader = DataLoader(
+        reader, batch_sampler=[[0, 4], [8]], num_workers=1, collate_fn=_as_it_is,
+        multiprocessing_context=multiprocessing.get_context("spawn"),
+    )  # fmt: skip
+    oracle = in_memory(root).images
+    for indices, (read, images, damaged) in zip([[0, 4], [8]], loader, strict=True):
+        assert read.tolist() == indices and torch.equal(images, oracle[indices]) and not damaged
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_batches_arrive_on_a_gpu(root):
+    split, oracle = streamed(root, workers=2).to("cuda"), in_memory(root)
+    batches = torch.randint(9, (20,), device="cuda").split(6)
+    for one, other in zip(split.batches(batches), oracle.to("cuda").batches(batches), strict=True):
+        assert all(a.is_cuda and torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"workers": -1}, "workers=-1 must be a whole number of at least 0"),
+        ({"workers": 1.5}, "workers=1.5"),
+        ({"on_error": "skipp"}, "unknown on_error 'skipp'; did you mean 'skip'"),
+    ],
+)  # fmt: skip
+def test_options_refused(root, options, message):
+    with pytest.raises(ValueError, match=message):
+        streamed(root, **options)
+    with pytest.raises(ValueError, match="size=0"):
+        ImageFiles(root, np.array([b"a"]), np.array([0]), 0)
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def saved(path, image, **options):
+    image.save(path, **options)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("mode", "extension"),
+    [
+        ("RGB", "jpg"), ("L", "jpg"), ("CMYK", "jpg"), ("RGB", "png"), ("L", "png"), ("P", "png"), ("1", "png"),
+        ("RGBA", "png"), ("LA", "png"), ("RGB", "webp"), ("RGB", "bmp"), ("RGB", "tiff"), ("P", "gif"),
+    ],
+)  # fmt: skip
+def test_every_mode_and_format_becomes_rgb(tmp_path, mode, extension):
+    path = saved(tmp_path / f"image.{extension}", pixels(0).convert(mode))
+    expected = np.array(Image.open(path).convert("RGB")).transpose(2, 0, 1)
+    assert np.array_equal(read_image(path, 16)[:, :, 2:14], expected[:, :, 4:16])  # the shorter side is 16 already
+
+
+def test_sixteen_bits_become_eight(tmp_path):
+    grey = np.random.default_rng(0).integers(65536, size=(16, 16), dtype=np.uint16)
+    image = read_image(saved(tmp_path / "deep.png", Image.fromarray(grey)), 16)
+    assert image.dtype == torch.uint8 and np.array_equal(image, np.stack([(grey >> 8).astype(np.uint8)] * 3))
+
+
+def test_an_animation_shows_its_first_picture(tmp_path):
+    first, second = pixels(0).convert("P"), pixels(1).convert("P")
+    path = saved(tmp_path / "moving.gif", first, save_all=True, append_images=[second])
+    assert np.array_equal(read_image(path, 16), np.array(first.convert("RGB")).transpose(2, 0, 1)[:, :, 2:18])
+
+
+def test_exif_orientation_is_left_alone(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    plain, turned = saved(tmp_path / "a.jpg", pixels(0)), saved(tmp_path / "b.jpg", pixels(0), exif=exif)
+    assert torch.equal(read_image(plain, 16), read_image(turned, 16))
+
+
+@pytest.mark.parametrize("size", [(40, 30), (30, 40), (9, 13), (16, 16), (17, 16), (5, 60)])
+def test_resize_and_crop_are_torchvisions(tmp_path, size):
+    path = saved(tmp_path / "image.png", pixels(0, size))
+    oracle = v2.Compose([v2.PILToTensor(), v2.Resize(16, antialias=True), v2.CenterCrop(16)])
+    assert torch.equal(read_image(path, 16), oracle(Image.open(path)))
+
+
+# --- damaged images --------------------------------------------------------------------------------------------------
+
+
+def jpeg():
+    buffer = io.BytesIO()
+    pixels(0, (64, 64)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+DAMAGE = {
+    "empty": lambda path: path.write_bytes(b""),
+    "truncated": lambda path: path.write_bytes(jpeg()[:-400]),
+    "no image": lambda path: path.write_text("<html>404</html>"),
+    "gone": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("case", DAMAGE)
+def test_a_damaged_image_stops_the_run_with_its_path(root, case, workers):
+    DAMAGE[case](root / "1" / "6.png")
+    split = streamed(root, workers)
+    with pytest.raises(
+        ValueError, match=re.escape(str(root / "1" / "6.png")) + r" cannot be read.*on_error='skip'"
+    ) as e:
+        list(split.batches(torch.arange(9).split(2)))
+    assert "Traceback" not in str(e.value)
+    with pytest.raises(ValueError, match=r"6\.png cannot be read"):
+        split.images[5:8]
+    assert [read.tolist() for read, *_ in split.batches([torch.tensor([0, 5])])] == [[0, 5]]  # the others still can
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("case", DAMAGE)
+def test_a_skipped_image_is_named_counted_and_replaced_within_its_class(root, case, workers, caplog):
+    DAMAGE[case](root / "1" / "6.png")
+    DAMAGE[case](root / "0" / "4.png")
+    split, oracle = streamed(root, workers, on_error="skip"), in_memory_without_damage(root)
+    order = torch.tensor([6, 0, 6, 4, 8, 7, 6])
+    with caplog.at_level(logging.WARNING, logger="ltlab.data"):
+        for _ in range(2):
+            batches = list(split.to("cpu").batches(order.split(3)))
+            read, images, targets = (torch.cat(parts) for parts in zip(*batches, strict=True))
+            assert read.tolist() == [7, 0, 7, 0, 8, 7, 7]  # the next of the class, in turn
+            assert torch.equal(targets, split.labels[order]) and torch.equal(images, oracle[read])
+    assert split.skipped == 2  # also counted for the split that was moved
+    named = [record.getMessage() for record in caplog.records]
+    assert len(named) == 2 and all(any(file in text for text in named) for file in ("1/6.png", "0/4.png"))
+    assert torch.equal(split.images[6], oracle[7])
+
+
+def in_memory_without_damage(root):
+    images = torch.zeros(9, 3, SIZE, SIZE, dtype=torch.uint8)
+    for i, label in enumerate(LABELS):
+        if i not in (4, 6):
+            images[i] = read_image(str(root / str(label) / f"{i}.png"), SIZE)
+    return images
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_class_without_a_readable_image_cannot_be_skipped(root, workers):
+    for i in (5, 6, 7):
+        (root / "1" / f"{i}.png").write_bytes(b"")
+    split = streamed(root, workers, on_error="skip")
+    with pytest.raises(ValueError, match=r"1/6\.png cannot be read.*, and no other image of its class can be read"):
+        list(split.batches([torch.tensor([0, 6])]))
+
+
+# --- folders ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def birds(tmp_path):
+    for part, counts in (("train", {"owl": 3, "kiwi": 9}), ("test", {"owl": 1, "kiwi": 2})):
+        for seed, (name, count) in enumerate(counts.items()):
+            (tmp_path / "birds" / part / name).mkdir(parents=True)
+            for i in range(count):
+                pixels(100 * seed + i).save(tmp_path / "birds" / part / name / f"{i}.png")
+    return tmp_path / "birds"
+
+
+@pytest.mark.parametrize("imbalance", [None, 4.0])
+def test_a_streamed_folder_is_the_folder(birds, imbalance):
+    streamed = load(birds, stream=True, imbalance=imbalance, seed=3, size=8, workers=0)
+    whole = load(birds, imbalance=imbalance, seed=3, size=8)
+    assert isinstance(streamed.train, StreamedSplit) and streamed.class_names == whole.class_names
+    assert streamed.name == whole.name and streamed.options == whole.options
+    for one, other in ((streamed.train, whole.train), (streamed.test, whole.test)):
+        assert torch.equal(one.labels, other.labels)
+        # one resizes tensors, the other PIL images: not the same to the last bit
+        assert (one.images[:].int() - other.images.int()).abs().max() <= 1
+
+
+def test_streamed_folders_refused(birds):
+    with pytest.raises(ValueError, match=r"class 1 .'owl'. has 3 images, the long tail needs 4"):
+        load(birds, stream=True, imbalance=2)
+    (birds / "test" / "emu").mkdir()
+    pixels(0).save(birds / "test" / "emu" / "0.png")
+    with pytest.raises(ValueError, match=r"class 'emu' is in .*test but not in .*train"):
+        load(birds, stream=True)
+    with pytest.raises(FileNotFoundError, match="train is missing"):
+        load(birds / "train", stream=True)
+    with pytest.raises(ValueError, match=r"stream=True is for a folder of images, 'shapes-lt' is none"):
+        load("shapes-lt", stream=True)
+    with pytest.raises(ValueError, match=r"'x\.npz' is none"):
+        load("x.npz", stream=True)
