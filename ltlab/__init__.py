@@ -6,7 +6,7 @@ The rooms are imported when they are first used, so `import ltlab` costs next to
     samplers   which image next            recipes    which trick is on when
     cam        moving the object           train      the training step, once
     mixup      between images              metrics, results: what to believe
-    losses     what a mistake costs        plots, widgets, cli
+    losses     what a mistake costs        plots, widgets, course, cli
 """
 
 from importlib import import_module
@@ -14,7 +14,7 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _ROOMS = (
-    "cam", "classifiers", "cli", "data", "losses", "metrics", "mixup", "models", "plots", "recipes", "results",
+    "cam", "classifiers", "cli", "course", "data", "losses", "metrics", "mixup", "models", "plots", "recipes", "results",
     "samplers", "train", "widgets",
 )  # fmt: skip
 

@@ -5,7 +5,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+FOLDER = Path(__file__).parents[1] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+SOLUTIONS = sorted((FOLDER / "solutions").glob("*.ipynb"))
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -25,10 +27,12 @@ def test_small_and_short(notebook):
         assert len(cell.source.splitlines()) <= 15, cell.source
 
 
-def test_committed_executed_without_errors_and_without_widget_state(notebook):
-    assert "widgets" not in notebook[1].metadata
-    for number, cell in enumerate(code(notebook[1]), start=1):
-        assert cell.execution_count == number, "execute it with: uv run python notebooks/execute.py"
+@pytest.mark.parametrize("path", NOTEBOOKS + SOLUTIONS, ids=lambda path: str(path.relative_to(FOLDER)))
+def test_committed_executed_without_errors_and_without_widget_state(path):
+    notebook = nbformat.read(path, as_version=4)
+    assert "widgets" not in notebook.metadata
+    for number, cell in enumerate(code(notebook), start=1):
+        assert cell.execution_count == number, "execute it with: uv run python notebooks/execute.py (or exercises.py)"
         for output in cell.outputs:
             assert output.output_type != "error" and WIDGET not in output.get("data", {})
             assert output.get("name") != "stderr", output.text
@@ -40,8 +44,29 @@ def test_the_parts_of_a_lesson_in_their_order(notebook):
               ("Predict", "Derive", "Play", "Check", "Train", "Summary", "Exercises")]  # fmt: skip
     assert -1 not in places
     assert places[0] == min(places) and places[-2:] == sorted(places)[-2:]
-    for word in ("After this you can", "Time:", "Paper:", "<details>", "colab"):
+    for word in ("After this you can", "Time:", "Paper:", "colab"):
         assert word in text
+
+
+@pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.stem)
+def test_lessons_end_with_exercises_that_check_themselves_and_a_quiz(path):
+    notebook = nbformat.read(FOLDER / path.name, as_version=4)
+    *_, first, second, third, last = notebook.cells
+    for cell in (first, second, third):
+        (output,) = cell.outputs
+        assert output.data["text/plain"].startswith("✗ "), "an exercise is committed unsolved"
+    assert f"solutions/{path.name}" in notebook.cells[-5].source
+    assert last.source == f'quiz("{path.stem[:2]}")'
+    assert "<details>" in last.outputs[0].data["text/html"], "the answers are there to read, but folded"
+
+
+@pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.stem)
+def test_solutions_are_executed_and_accepted(path):
+    solved = [cell for cell in code(nbformat.read(path, as_version=4)) if "exercise" in cell.metadata.get("tags", [])]
+    assert len(solved) >= 3
+    for cell in solved:
+        assert "nbval-check-output" in cell.metadata["tags"], "else a rejected solution would go unnoticed"
+        assert cell.outputs[0].data["text/plain"].startswith("✓ ")
 
 
 def test_explorers_show_a_picture_where_no_kernel_runs(notebook):

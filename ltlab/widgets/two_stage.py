@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate, groupby
+from types import SimpleNamespace
 from typing import Any
 
 import ipywidgets
@@ -9,7 +11,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from torch import Tensor
@@ -54,31 +55,14 @@ def timeline_explorer(protocol: Protocol = CIFAR, recipes: Sequence[Recipe | str
 
     figure = blank_figure(1000, 430)
     above, below = figure.add_axes((0.105, 0.47, 0.88, 0.45)), figure.add_axes((0.105, 0.115, 0.88, 0.31))
-    above.set(ylim=(len(ROWS) - 0.5, -0.5), yticks=range(len(ROWS)), yticklabels=ROWS)
-    above.tick_params(labelsize=plots.FONT_SIZE, length=0, labelbottom=False)
-    above.spines[:].set_visible(False)
-    rates = np.concatenate([learning_rates(recipe)[1][::SAMPLES] for recipe in resolved])
-    below.set(yscale="log", ylim=(0.5 * rates.min(), 2 * rates.max()))
-    below.set_xlabel("epoch", fontsize=plots.FONT_SIZE)
     below.set_ylabel("learning rate", fontsize=plots.FONT_SIZE)
-    below.tick_params(labelsize=plots.FONT_SIZE)
-    below.spines[["top", "right"]].set_visible(False)
-    (line,) = below.plot([], [], color=plots.GROUP_COLOURS["many"], linewidth=2)
-    stages = [_DrawnStage(figure, above, below) for _ in range(max(len(recipe.stages) for recipe in resolved))]
+    timeline = Timeline(above, below, resolved)
 
     def update(recipe: str, start: float) -> str:
         own = by_name[recipe]
         controls["start"].disabled = not can_move(own)
         shown = own if controls["start"].disabled else with_second_stage_at(own, _epoch(own, start))
-        if above.get_xlim() != (0, shown.epochs):
-            for ax in (above, below):
-                ax.set_xlim(0, shown.epochs)
-        line.set_data(*learning_rates(shown))
-        begin = 0
-        for number, drawn in enumerate(stages):
-            stage = shown.stages[number] if number < len(shown.stages) else None
-            drawn.show(number, stage, begin, shown.epochs)
-            begin += stage.epochs if stage else 0
+        timeline.show(shown, shown.epochs)
         return f"{recipe} on {shown.protocol.name}, {shown.epochs} epochs: {_in_words(shown)}"
 
     controls = {
@@ -93,9 +77,8 @@ def timeline_explorer(protocol: Protocol = CIFAR, recipes: Sequence[Recipe | str
         controls["start"].value = _own_start(by_name[change["new"]])
 
     controls["recipe"].observe(take_own_start, names="value")  # before the explorer's own observer draws
-    moving = [line, *(artist for drawn in stages for artist in drawn.bars + drawn.lines)]
-    moving += [text for drawn in stages for text in drawn.texts]  # over all bars
-    return Explorer(controls, figure, update, moving=moving, label="Slots of a recipe and its learning rate by epoch")
+    label = "Slots of a recipe and its learning rate by epoch"
+    return Explorer(controls, figure, update, moving=timeline.moving, label=label)
 
 
 def can_move(recipe: Recipe) -> bool:
@@ -113,7 +96,8 @@ def with_second_stage_at(recipe: Recipe, epoch: int) -> Recipe:
     """
     if not 1 <= epoch <= _latest_start(recipe):
         raise ValueError(f"epoch={epoch}: stage 2 of {recipe.name!r} starts after epoch 1 to {_latest_start(recipe)}")
-    later = Recipe(*recipe.stages[1:], name=recipe.name).with_epochs(recipe.epochs - epoch)
+    later = Recipe(*recipe.stages[1:], name=recipe.name, classifier=recipe.classifier)
+    later = later.with_epochs(recipe.epochs - epoch)
     lengths = [epoch, *(stage.epochs for stage in later.stages)]
     stages = [replace(stage, epochs=n) for stage, n in zip(recipe.stages, lengths, strict=True)]
     return Recipe(*stages, name=recipe.name, protocol=recipe.protocol, classifier=recipe.classifier)
@@ -145,51 +129,85 @@ def _latest_start(recipe: Recipe) -> int:
     return recipe.epochs - sum(stage.epochs > 0 for stage in recipe.stages[1:])
 
 
-class _DrawnStage:
-    """The artists of one stage: a bar and a text per row, the line of its start and what becomes of the classifier."""
+class Timeline:
+    """The slots of a recipe over its epochs, a row each, and its learning rate below them.
 
-    def __init__(self, figure: Figure, above: Axes, below: Axes) -> None:
-        self.figure, self.axes = figure, above
-        self.bars = [above.add_patch(Rectangle((0, y - 0.4), 0, 0.8, edgecolor="white")) for y in range(len(ROWS))]
-        self.lines = [ax.axvline(0, color="0.3", linewidth=1.5, linestyle=":") for ax in (above, below)]
+    Text stands at the beginning of its bar, and once where neighbouring stages have the same. A trick's text that is
+    too long for the bar stands beside it, on the side with more room.
+
+    Args:
+        above, below: axes for the slots and for the learning rate.
+        recipes: every resolved recipe that will be shown; they set the range of the learning rate.
+        rows: which of `ROWS`.
+    """
+
+    def __init__(self, above: Axes, below: Axes, recipes: Sequence[Recipe], rows: Sequence[str] = ROWS) -> None:
+        self.axes, self.rows = (above, below), rows
+        above.set(ylim=(len(rows) - 0.5, -0.5), yticks=range(len(rows)), yticklabels=rows)
+        above.tick_params(labelsize=plots.FONT_SIZE, length=0, labelbottom=False)
+        above.spines[:].set_visible(False)
+        rates = np.concatenate([learning_rates(recipe)[1][::SAMPLES] for recipe in recipes])
+        below.set(yscale="log", ylim=(0.5 * rates.min(), 2 * rates.max()))
+        below.set_xlabel("epoch", fontsize=plots.FONT_SIZE)
+        below.tick_params(labelsize=plots.FONT_SIZE)
+        below.spines[["top", "right"]].set_visible(False)
+        (self.rate,) = below.plot([], [], color=plots.GROUP_COLOURS["many"], linewidth=2)
         style = {"fontsize": plots.FONT_SIZE, "va": "center_baseline"}
-        self.texts = [above.text(0, y, "", **style) for y in range(len(ROWS))]
-        self.texts.append(above.text(0, -0.75, "", color="0.3", **style))
+        self.stages = [
+            SimpleNamespace(
+                bars=[above.add_patch(Rectangle((0, y - 0.4), 0, 0.8, edgecolor="white")) for y in range(len(rows))],
+                lines=[above.axvline(0, color="0.3"), below.axvline(0, color="0.3", linestyle=":")],
+                texts=[above.text(0, y, "", **style) for y in range(len(rows))],
+                title=above.text(0, -0.85, "", color="0.3", **style),
+            )
+            for _ in range(max(len(recipe.stages) for recipe in recipes))
+        ]
+        self.moving = [self.rate, *(line for drawn in self.stages for line in drawn.lines)]
+        self.moving += [bar for drawn in self.stages for bar in drawn.bars]
+        self.moving += [text for drawn in self.stages for text in (*drawn.texts, drawn.title)]  # over all bars
 
-    def show(self, number: int, stage: Stage | None, begin: int, total: int) -> None:
-        """Draw the stage of this number (from 0) that begins after `begin` of `total` epochs; None for none."""
-        for artist in (*self.bars, *self.lines, *self.texts):
-            artist.set_visible(stage is not None)
-        if stage is None:
-            return
-        for row, (name, bar) in enumerate(zip(ROWS, self.bars, strict=True)):
-            text, is_trick = _in_row(stage, name)
-            bar.set(x=begin, width=stage.epochs, facecolor=ON if is_trick else PLAIN, visible=stage.epochs > 0)
-            self.texts[row].set_text(text)
-            self._place(self.texts[row], begin, stage.epochs, total, is_trick)
-        for line in self.lines:
-            line.set(xdata=[begin, begin], visible=number > 0)
-        title = self.texts[-1]
-        title.set_text(f"stage {number + 1}" + (f": {describe(stage.classifier)}" if stage.classifier else ""))
-        fits = begin + self._width(title, total) < total
-        title.set(x=begin, ha="left" if fits else "right")
+    def show(self, recipe: Recipe, total: int) -> None:
+        """Draw a resolved recipe on an axis of `total` epochs: the recipe's own, or more."""
+        if self.axes[0].get_xlim() != (0, total):
+            for ax in self.axes:
+                ax.set_xlim(0, total)
+        self.rate.set_data(*learning_rates(recipe))
+        for artist in self.moving[1:]:
+            artist.set_visible(False)
+        ends = list(accumulate((stage.epochs for stage in recipe.stages), initial=0))
+        for number, (stage, drawn) in enumerate(zip(recipe.stages, self.stages, strict=False)):
+            for line in drawn.lines:
+                line.set(xdata=[ends[number]] * 2, visible=number > 0)
+            change = f": {describe(stage.classifier)}" if stage.classifier else ""
+            drawn.title.set(text=f"stage {number + 1}{change}", x=ends[number], visible=True)
+            fits = ends[number] + self._width(drawn.title, total) < total
+            drawn.title.set_ha("left" if fits else "right")
+        for row, name in enumerate(self.rows):
+            slots = [_in_row(stage, name) for stage in recipe.stages]
+            for (text, is_trick), run in groupby(range(len(slots)), key=slots.__getitem__):
+                run = list(run)
+                for n in run:
+                    epochs, colour = ends[n + 1] - ends[n], ON if is_trick else PLAIN
+                    self.stages[n].bars[row].set(x=ends[n], width=epochs, facecolor=colour, visible=epochs > 0)
+                begin, end = ends[run[0]], ends[run[-1] + 1]
+                if begin < end:
+                    self.stages[run[0]].texts[row].set_text(text)
+                    self._place(self.stages[run[0]].texts[row], begin, end, total, is_trick)
 
-    def _place(self, text: Text, begin: int, epochs: int, total: int, is_trick: bool) -> None:
-        """A text in the middle of its bar; of one too long, a trick's beside it, on the side with more room."""
+    def _place(self, text: Text, begin: int, end: int, total: int, is_trick: bool) -> None:
         gap = 0.005 * total
-        if self._width(text, total) + 2 * gap < epochs:
-            text.set(x=begin + epochs / 2, ha="center")
-        elif not (is_trick and epochs):
-            text.set_visible(False)
-        elif begin > total - begin - epochs:
-            text.set(x=begin - gap, ha="right")
+        text.set_visible(True)  # else it has no width
+        fits = self._width(text, total) + 2 * gap < end - begin
+        if fits or begin <= total - end:
+            text.set(x=begin + gap if fits else end + gap, ha="left")
         else:
-            text.set(x=begin + epochs + gap, ha="left")
+            text.set(x=begin - gap, ha="right")
+        text.set_visible(fits or is_trick)
 
     def _width(self, text: Text, total: int) -> float:
         """Of a text, in epochs."""
-        pixels = text.get_window_extent(self.figure.canvas.get_renderer()).width
-        return total * pixels / self.axes.bbox.width
+        above = self.axes[0]
+        return total * text.get_window_extent(above.figure.canvas.get_renderer()).width / above.bbox.width
 
 
 def _in_row(stage: Stage, row: str) -> tuple[str, bool]:

@@ -1,0 +1,14 @@
+"""The course's exercises and questions: answers that are held against ltlab, and told apart in one line.
+
+answers       what a check says, and how a result is held against another
+exercises     every exercise by name, `check`
+quizzes       the questions at the end of each notebook, `quiz`; their text lies in `questions/`
+start_here, long_tail, reweighting, resampling, mixing, two_stage, foreground
+              the exercises of notebooks 00 to 06: what is right, and which mistakes are known
+"""
+
+from .answers import Matches, NotYet, Verdict, difference
+from .exercises import CHECKS, check
+from .quizzes import QUIZZES, questions, quiz
+
+__all__ = ["CHECKS", "QUIZZES", "Matches", "NotYet", "Verdict", "check", "difference", "questions", "quiz"]

@@ -1,0 +1,91 @@
+"""The exercises of notebook 04."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..mixup import InputMixup, draw_lambda, mix
+from .answers import Matches, NotYet, Unsolved, kind
+
+
+def half_unmixed(answer: Any) -> str:
+    """`InputMixup` with the alpha that leaves about half of all batches nearly unmixed."""
+    if not isinstance(answer, InputMixup):
+        raise NotYet(f"this wants a mixup.InputMixup, it got {kind(answer)}")
+    lam = draw_lambda(answer.alpha, torch.Generator().manual_seed(0), (100_000,))
+    share = ((lam - 0.5).abs() > 0.4).double().mean().item()
+    if not 0.45 <= share <= 0.55:
+        way = "larger" if share > 0.5 else "smaller"
+        raise NotYet(f"at alpha = {answer.alpha:g}, {share:.0%} of all batches are nearly unmixed; take a {way} alpha")
+    return f"at alpha = {answer.alpha:g}, {share:.0%} of all batches are nearly unmixed"
+
+
+IMAGES = 16
+
+
+def per_image_mixup(answer: Any) -> str:
+    """A mix with a share of its own for every image.
+
+    Image i is white in its pixel i and black elsewhere, its label is i, and the model gives the pixels out: so the
+    logits of a mixture are the shares of the images in it, and the soft targets have to be the same.
+    """
+    if not isinstance(answer, type):
+        raise NotYet(f"this wants the class itself, it got {kind(answer)}")
+    images, labels = torch.eye(IMAGES).reshape(IMAGES, 1, 4, 4), torch.arange(IMAGES)
+
+    def mixed(seed: int) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        given = answer()(nn.Flatten(), images.clone(), labels.clone(), class_counts=None, generator=generator)
+        if given is None or given is ...:
+            raise Unsolved
+        if not (isinstance(given, tuple) and len(given) == 2):
+            raise NotYet(f"a mix returns logits and soft targets, this one returns {kind(given)}")
+        return given
+
+    logits, targets = mixed(0)
+    if targets.shape != (IMAGES, IMAGES):
+        raise NotYet(f"soft targets are (N, C) = ({IMAGES}, {IMAGES}), these are {tuple(targets.shape)}")
+    own = logits.diagonal()
+    if torch.equal(logits, torch.eye(IMAGES)):
+        raise NotYet("nothing is mixed: the model is shown the images as they were")
+    if not torch.allclose(logits.sum(1), torch.ones(IMAGES)):
+        raise NotYet("the two shares of an image do not add up to 1: the picture is too dark or too bright")
+    if not torch.allclose(logits, targets.to(logits.dtype), atol=1e-5):
+        raise NotYet("pictures and labels are mixed by different shares or with different partners: draw both once")
+    mixtures = own[own < 1]  # an image that is its own partner stays whole
+    if len(mixtures) > 1 and torch.allclose(mixtures, mixtures[0].expand_as(mixtures)):
+        raise NotYet(f"all images have the same share, {mixtures[0]:.3g}: draw_lambda takes a size, here (N,)")
+    if not torch.equal(mixed(0)[0], logits):
+        raise NotYet("the same generator gives another mixture each time: hand it to draw_lambda and to draw_partner")
+    return "a share for each image, the same in picture and label, and repeatable by its generator"
+
+
+def _dark(images: Tensor, partner: Tensor, lam: float) -> Tensor:
+    darkened = lam * images
+    return darkened + (1 - lam) * darkened[partner]
+
+
+blended = Matches(
+    oracle=mix,
+    cases={
+        "two images of one pixel, 1 and 0, each the other's partner, lam 0.6": (
+            torch.tensor([[1.0], [0.0]]), torch.tensor([1, 0]), 0.6),
+        "lam 1, where the batch stays as it was": (torch.eye(3), torch.tensor([1, 2, 0]), 1.0),
+        "eight random images": (
+            torch.rand(8, 3, 4, 4, generator=torch.Generator().manual_seed(0)), torch.arange(8).flip(0), 0.3),
+    },
+    mistakes={
+        "The partner is too dark: when is it read?": _dark,
+        "The shares are the wrong way round: lam is the share of the image itself": (
+            lambda images, partner, lam: mix(images, partner, 1 - lam)
+        ),
+        "Both have the share lam; the partner's is 1 - lam": (
+            lambda images, partner, lam: lam * images + lam * images[partner]
+        ),
+        "Nothing is mixed": lambda images, partner, lam: images,
+    },
+    right="lam of the image and 1 - lam of its partner as it was, as in mixup.mix",
+)  # fmt: skip
+
+EXERCISES = {"tweak": half_unmixed, "implement": per_image_mixup, "bug": blended}

@@ -1,0 +1,395 @@
+"""Build your own bag: an option for every slot, the recipe that they make, and what was measured nearest to it."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from functools import cache
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.textpath import TextPath
+from matplotlib.transforms import Affine2D
+
+from .. import plots
+from ..recipes import RECIPES, SHAPES, Protocol, Recipe, Stage, describe, get
+from .explorer import Explorer, blank_figure, choice
+from .two_stage import ON, PLAIN, Timeline
+
+# --- from choices to a recipe ----------------------------------------------------------------------------------------
+
+START, DEFERRED = "from the start", "deferred (last fifth)"
+NOTHING, FINETUNING = "nothing", "fine-tuning without mixup"
+SLOTS: dict[str, dict[str, str]] = {  # option: a recipe that has it in this slot; the first option is plain training
+    "loss": {
+        "CE": "ce", "CS_CE": "cs_ce", "CB_CE": "cb_ce", "focal": "focal", "balanced softmax": "balanced_softmax",
+        "LDAM": "ldam",
+    },
+    "sampler": {
+        "none": "ce", "square-root": "square_root", "class-balanced": "class_balanced", "progressive": "progressive",
+        "bilateral": "bilateral",
+    },
+    "foreground": {"none": "ce", "CAM": "cam_drs", "CAM, hole filled": "cam_drs_fill", "whole image": "transform_drs"},
+    "mix": {
+        "none": "ce", "none, 2x epochs": "ce_long", "input": "input_mixup", "manifold": "manifold_mixup",
+        "Remix": "remix",
+    },
+}  # fmt: skip
+OPTIONS = {
+    **{slot: tuple(options) for slot, options in SLOTS.items()},
+    "when": (START, DEFERRED), "afterwards": (NOTHING, FINETUNING),
+}  # fmt: skip
+
+
+def bag_recipe(
+    loss: str = "CE", sampler: str = "none", foreground: str = "none", mix: str = "none", when: str = START,
+    afterwards: str = NOTHING,
+) -> Recipe:  # fmt: skip
+    """The recipe of these choices, each one of `OPTIONS`.
+
+    `when` is for loss, sampler and foreground; a mix is there from the first epoch on, for twice the epochs. Deferred
+    LDAM is LDAM-DRW: its margins from the start, its weights in the last fifth. Foreground and fine-tuning give the
+    last fifth a schedule of its own, as in the code of the paper's authors. Fine-tuning keeps loss and sampler.
+
+    Limit cases: the defaults are the recipe ce; sampler "class-balanced", foreground "CAM", mix "input", `DEFERRED`
+    and `FINETUNING` are bag_of_tricks.
+
+    Raises:
+        ValueError: an unknown option, or choices that make no sense together, with the reason.
+    """
+    chosen = {"loss": loss, "sampler": sampler, "foreground": foreground, "mix": mix}
+    for name, option in (chosen | {"when": when, "afterwards": afterwards}).items():
+        if option not in OPTIONS[name]:
+            raise ValueError(f"{name}={option!r}: choose one of {', '.join(OPTIONS[name])}")
+    if foreground != "none" and when == START:
+        raise ValueError(f"a foreground needs the model of a stage before its own; choose {DEFERRED!r}")
+    if mix == "none" and afterwards == FINETUNING:
+        raise ValueError(f"{FINETUNING} follows mixup; choose a mix, or its control 'none, 2x epochs'")
+
+    slots = {slot: getattr(get(SLOTS[slot][option]).stages[-1], slot) for slot, option in chosen.items()}
+    length = get(SLOTS["mix"][mix]).stages[0].share
+    if when == START or (loss, sampler, foreground) == ("CE", "none", "none"):
+        stages = [Stage(share=length, **slots)]
+    else:
+        early = Stage().loss
+        if loss == "LDAM":
+            early, slots["loss"] = (stage.loss for stage in get("drw_ldam").stages)
+        own_schedule = foreground != "none" or afterwards == FINETUNING
+        first, second = ("first", "second") if own_schedule else ("base", "base")
+        stages = [
+            Stage(share=0.8 * length, schedule=first, mix=slots["mix"], loss=early),
+            Stage(share=0.2 * length, schedule=second, **slots),
+        ]
+    if afterwards == FINETUNING:
+        stages.append(Stage(share=0.1, schedule="finetune", sampler=slots["sampler"], loss=slots["loss"]))
+    return Recipe(*stages, name="my_bag", classifier=get(SLOTS["loss"][loss]).classifier)
+
+
+def parts(loss: str, sampler: str, foreground: str, mix: str, when: str, afterwards: str) -> dict[str, str]:
+    """What choices put into each slot, and when, how long they train, and whether they fine-tune.
+
+    Of choices that `bag_recipe` takes, those have equal parts that make the same recipe.
+    """
+    slots = {"loss": loss, "sampler": sampler, "foreground": foreground}
+    if when == DEFERRED:
+        plain = {slot: OPTIONS[slot][0] for slot in slots}
+        slots |= {slot: f"{option}, deferred" for slot, option in slots.items() if option != plain[slot]}
+    epochs = f"{get(SLOTS['mix'][mix]).stages[0].share:g}x"
+    mix = mix.removesuffix(", 2x epochs")
+    return slots | {"mix": mix, "epochs": epochs, "finetune": "no" if afterwards == NOTHING else "yes"}
+
+
+def differing(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
+    """The parts that differ."""
+    return [part for part in one if one[part] != other[part]]
+
+
+def all_bags(protocol: Protocol, recipes: Iterable[Recipe]) -> dict[str, tuple[Recipe, dict[str, str]]]:
+    """Of the recipes that choices can make, by name: the recipe and its `parts`."""
+    made = {}
+    for options in product(*OPTIONS.values()):
+        choices = dict(zip(OPTIONS, options, strict=True))
+        try:
+            recipe = bag_recipe(**choices)
+        except ValueError:
+            continue  # these choices make no sense together
+        made[_key(recipe.resolve(protocol))] = parts(**choices)
+    keys = {recipe: _key(recipe.resolve(protocol)) for recipe in recipes if recipe.protocol in (None, protocol)}
+    return {recipe.name: (recipe, made[key]) for recipe, key in keys.items() if key in made}
+
+
+def _key(recipe: Recipe) -> tuple[str, ...]:
+    """What makes recipes of one protocol train alike, as `Recipe.identity`, which takes fifty times as long."""
+    return recipe.classifier, *(describe(getattr(stage, f.name)) for stage in recipe.stages for f in fields(stage))
+
+
+# --- what was measured of it -----------------------------------------------------------------------------------------
+
+NEIGHBOURS = 6
+FULL, PALE, PALER = plots.GROUP_COLOURS["many"], "#7db4d6", "0.6"  # no part differs, one does, several do
+SIZE, BASELINE = 11, 0.18  # points, of the table's texts, and how far they begin below a line's middle, in lines
+NEEDED = {
+    "measured": {"error", "error_std", "seeds"},
+    "published": {"recipe", "top1_error_percent", "source", "dataset", "imbalance"},
+}
+BUTTONS = {"loss": 135, "sampler": 115, "foreground": 135, "mix": 130, "when": 160, "afterwards": 200}  # CSS pixels
+PANELS, WIDTHS = (0.472, 0.81), (0.225, 0.135)  # of the figure's width: where the two axes begin, how wide they are
+COLUMNS = (0.012, 0.312, 0.706, 0.952)  # and where the texts begin: name, difference, measured, published
+TIMELINE = ("sampler", "foreground", "mix", "loss")
+
+
+class BagExplorer(Explorer):
+    """An explorer whose controls make a recipe, see `bag_explorer`."""
+
+    bags: Mapping[str, tuple[Recipe, dict[str, str]]] = {}
+
+    @property
+    def recipe(self) -> Recipe:
+        """The chosen recipe, under its own name where it has one, else "my_bag".
+
+        Raises:
+            ValueError: the choices make no sense together, with the reason.
+        """
+        return _chosen(self.values, self.bags)
+
+
+def bag_explorer(
+    measured: pd.DataFrame, published: pd.DataFrame, protocol: Protocol = SHAPES,
+    recipes: Iterable[Recipe] | None = None,
+) -> BagExplorer:  # fmt: skip
+    """Choose what stands in every slot, and when: the recipe's timeline, and the errors of the recipes nearest to it.
+
+        distance = number of parts that differ; 0: the chosen recipe itself
+        parts: loss, sampler, foreground, each with its time; mix; epochs; finetune
+
+    Controls: an option for each slot; whether loss, sampler and foreground come from the start or deferred; what
+    comes afterwards, see `bag_recipe`. Choices that make no sense together leave the figure as it is, and the summary
+    says the reason.
+
+    Below the timeline: the chosen recipe, then the nearest others, of equally near ones those with the lowest
+    measured error. Full circles: measured, mean ± std over seeds. Open ones: published, on another data set and
+    therefore on an axis of their own. Dashed: plain training, the recipe ce, where the tables have it.
+
+    Args:
+        measured: indexed by recipe, with the columns error and error_std, in percent, and seeds, as `results.table`
+            returns it; measured on the protocol's data.
+        published: a row per figure with the columns recipe, top1_error_percent, source, dataset and imbalance, as
+            `results.published` returns it. Errors from several sources do not compare, so the one with most of these
+            recipes is shown; pass the rows of another to see that. No rows: nothing is published.
+        protocol: fills in epochs and learning rates, as in training.
+        recipes: what the tables' names stand for; all of ltlab if None. Rows of other names, and of recipes that no
+            choices make, are left out.
+
+    Returns:
+        An explorer whose attribute `recipe` is the chosen one, to be trained.
+
+    Raises:
+        ValueError: a column is missing, a recipe is measured twice, `published` mixes data sets or imbalances, or
+            none of the recipes is measured.
+    """
+    _check(measured, published)
+    bags = all_bags(protocol, RECIPES.values() if recipes is None else recipes)
+    figures, where, source = _figures(measured, published, bags)
+
+    figure = blank_figure(1000, 480)
+    above, below = figure.add_axes((0.125, 0.725, 0.865, 0.21)), figure.add_axes((0.125, 0.61, 0.865, 0.1))
+    below.set_ylabel("learning\nrate", fontsize=plots.FONT_SIZE, rotation=0, ha="right", va="center")
+    longest = get("bag_of_tricks").resolve(protocol)  # and of most stages; with ce it has all schedules
+    timeline = Timeline(above, below, [get("ce").resolve(protocol), longest], TIMELINE)
+    below.xaxis.set_label_coords(-0.045, -0.15)  # beside the numbers: no room below them
+    table = _Table(figure, figures, f"measured on {protocol.name}", where, source)
+    drawn = ""
+
+    def update(**choices: str) -> str:
+        nonlocal drawn
+        try:
+            recipe = _chosen(choices, bags)
+        except ValueError as reason:
+            return f"no recipe: {reason}. The figure still shows {drawn}."
+        recipe = recipe.resolve(protocol)
+        chosen, drawn = parts(**choices), recipe.name
+        near = nearest(chosen, {name: bags[name][1] for name in figures if name != drawn}, figures)
+        timeline.show(recipe, longest.epochs)
+        table.show(drawn, near)
+        lengths = " + ".join(str(stage.epochs) for stage in recipe.stages)
+        words = "; ".join(f"{part} {option}" for part, option in chosen.items() if part != "epochs")
+        known = _in_words(drawn, near, figures, f"{where} ({source})")
+        return f"{drawn} on {protocol.name}, {lengths} epochs: {words}. {known}"
+
+    controls = {name: choice(name, options, width=BUTTONS[name]) for name, options in OPTIONS.items()}
+    label = "Timeline of the chosen recipe, and the errors of the recipes nearest to it"
+    explorer = BagExplorer(controls, figure, update, moving=[*timeline.moving, *table.moving], label=label)
+    explorer.bags = bags
+    return explorer
+
+
+class Errors(NamedTuple):
+    """Of a recipe, in percent, NaN where there is none: measured, over so many seeds, and published."""
+
+    error: float
+    error_std: float
+    seeds: float
+    published: float
+
+
+MISSING = Errors(*[math.nan] * 4)
+
+
+def nearest(
+    chosen: Mapping[str, str], others: Mapping[str, Mapping[str, str]], figures: Mapping[str, Errors]
+) -> list[tuple[str, list[str]]]:
+    """The other recipes, the nearest first: of each its name and the parts that differ.
+
+    Of equally near ones the lower measured error comes first, then the lower published one; without one last.
+    """
+
+    def rank(found: tuple[str, list[str]]) -> tuple:
+        name, different = found
+        errors = (figures[name].error, figures[name].published)
+        return len(different), *(math.inf if math.isnan(error) else error for error in errors), name
+
+    return sorted(((name, differing(chosen, theirs)) for name, theirs in others.items()), key=rank)
+
+
+def _chosen(choices: Mapping[str, str], bags: Mapping[str, tuple[Recipe, dict[str, str]]]) -> Recipe:
+    """The recipe of these choices, and under its name if it has one."""
+    made, chosen = bag_recipe(**choices), parts(**choices)
+    return next((recipe for recipe, theirs in bags.values() if theirs == chosen), made)
+
+
+def _check(measured: pd.DataFrame, published: pd.DataFrame) -> None:
+    for name, table in (("measured", measured), ("published", published)):
+        if missing := NEEDED[name] - set(table.columns):
+            raise ValueError(f"{name} lacks the columns {', '.join(sorted(missing))}: pass what ltlab.results returns")
+    if measured.index.has_duplicates:
+        twice = measured.index[measured.index.duplicated()][0]
+        raise ValueError(f"measured has {twice!r} twice: pass one line per recipe, as results.table returns")
+    if len(published[["dataset", "imbalance"]].drop_duplicates()) > 1:
+        raise ValueError("published mixes data sets or imbalances: pass the rows of one, as results.published returns")
+
+
+def _figures(
+    measured: pd.DataFrame, published: pd.DataFrame, bags: Iterable[str]
+) -> tuple[dict[str, Errors], str, str]:
+    """The bags' errors by name; and of the published ones, in words, on what they are, and whose."""
+    measured, where, source = measured[measured.index.isin(list(bags))], "nothing published", ""
+    if measured["error"].isna().all():
+        raise ValueError(f"measured has none of {', '.join(bags)}: pass the rows of recipes that choices can make")
+    published = published[published["recipe"].isin(list(bags))]
+    if len(published):
+        source = published.groupby("source", sort=False).size().idxmax()
+        published = published[published["source"] == source].drop_duplicates("recipe")
+        where = f"published, {published['dataset'].iloc[0]}, imbalance {published['imbalance'].iloc[0]:g}"
+    published = published.set_index("recipe")["top1_error_percent"].rename("published")
+    figures = measured[["error", "error_std", "seeds"]].join(published, how="outer").astype(float)
+    return {name: Errors(*row) for name, *row in figures.itertuples(name=None)}, where, source
+
+
+def _in_words(name: str, near: list[tuple[str, list[str]]], figures: Mapping[str, Errors], where: str) -> str:
+    """What was measured and published of a recipe, and of its nearest measured neighbour if it was not measured."""
+
+    def of(name: str) -> str:
+        error, std, seeds, _ = figures[name]
+        return f"{_number(error, std)} % ({seeds:.0f} seed{'s' if seeds > 1 else ''})"
+
+    measured = [other for other in figures if not math.isnan(figures[other].error)]
+    if name in measured:
+        words = f"Measured: {of(name)}"
+    else:
+        other, different = next(found for found in near if found[0] in measured)
+        words = (
+            f"Not measured; the nearest that is, {other}, differs in {' and '.join(different) or 'name'}: {of(other)}"
+        )
+    if "ce" in measured and name != "ce":
+        words += f"; ce: {of('ce')}"
+    if name in figures and not math.isnan(figures[name].published):
+        words += f"; {where}: {figures[name].published:.2f} %"
+    return words + "."
+
+
+def _number(error: float, std: float) -> str:
+    if math.isnan(error):
+        return "–"
+    return f"{error:.1f}" + ("" if math.isnan(std) else f" ± {std:.1f}")
+
+
+class _Table:
+    """A line for the chosen recipe and for each neighbour: name, difference, and errors on two axes."""
+
+    def __init__(self, figure: Figure, figures: Mapping[str, Errors], here: str, there: str, source: str) -> None:
+        self.figures = figures
+        bottom, height = 0.105, 0.4
+        lines = figure.add_axes((0, bottom, 1, height), xlim=(0, 1), ylim=(NEIGHBOURS + 0.5, -0.5))
+        lines.axis("off")
+        titles = {COLUMNS[0]: "nearest recipes", COLUMNS[1]: "differs in", PANELS[0]: here, 0.992: there}
+        for x, title in titles.items():
+            lines.text(x, -0.8, title, color="0.3", fontsize=SIZE, ha="right" if title == there else "left")
+        self.lit = lines.add_patch(Rectangle((0.006, -0.5), 0.988, 1, linewidth=0))
+        to_pixels = Affine2D().scale(figure.dpi / 72)  # of points
+        self.words = PathCollection([], offsets=[], offset_transform=lines.transData, linewidth=0)
+        lines.add_collection(self.words, autolim=False).set_transform(to_pixels)
+
+        left, right = (
+            figure.add_axes((x, bottom, width, height), sharey=lines, facecolor="none")
+            for x, width in zip(PANELS, WIDTHS, strict=True)
+        )
+        error, std, _, published = np.array(list(figures.values())).T
+        ce = figures.get("ce", MISSING)
+        dashed = "" if ce is MISSING else ", dashed: ce"
+        _dress(left, [error - np.nan_to_num(std), error + np.nan_to_num(std)], f"top-1 error (%){dashed}", "left")
+        _dress(right, published, f"top-1 error (%), {source}", "right")
+        style = {"color": "black", "linewidth": 1.2, "linestyle": "--"}
+        baselines = [left.axvline(ce.error, **style), right.axvline(ce.published, **style)]  # NaN draws no line
+        self.spreads = left.add_collection(LineCollection([], linewidth=2))
+        self.dots = left.scatter([], [], s=30)
+        self.rings = right.scatter([], [], s=40, facecolor="white", linewidth=2)
+        self.moving = [self.lit, *baselines, self.spreads, self.dots, self.rings, self.words]
+
+    def show(self, chosen: str, near: list[tuple[str, list[str]]]) -> None:
+        """Draw the chosen recipe and its nearest neighbours, see `nearest`."""
+        names = [chosen, *(name for name, _ in near[:NEIGHBOURS])]
+        differences = ["this bag", *(_briefly(different) for _, different in near[:NEIGHBOURS])]
+        colours = [FULL, *(PALE if len(d) < 2 else PALER for _, d in near[:NEIGHBOURS])]
+        errors = [self.figures.get(name, MISSING) for name in names]
+        measured = [_number(e.error, e.error_std) for e in errors]
+        published = [_number(e.published, math.nan) for e in errors]
+        self.lit.set_facecolor(ON if chosen in self.figures else PLAIN)
+        self.words.set(
+            paths=[_outline(text) for column in (names, differences, measured, published) for text in column],
+            offsets=[(x, y + BASELINE) for x in COLUMNS for y in range(len(names))],
+            facecolor=["0.4" if colour == PALER else "black" for colour in colours] * len(COLUMNS),
+        )
+        self.dots.set(offsets=[(e.error, y) for y, e in enumerate(errors)], color=colours)
+        self.rings.set(offsets=[(e.published, y) for y, e in enumerate(errors)], edgecolor=colours)
+        self.spreads.set(
+            segments=[[(e.error - e.error_std, y), (e.error + e.error_std, y)] for y, e in enumerate(errors)],
+            color=colours,
+        )
+
+
+def _briefly(different: list[str]) -> str:
+    return (", ".join(different) or "name") if len(different) < 3 else f"{len(different)} parts"
+
+
+@cache
+def _outline(text: str) -> TextPath:
+    """A text as a shape, in points: drawn in a twentieth of a `Text`'s time, which 28 of them need in every frame."""
+    return TextPath((0, 0), text, size=SIZE)
+
+
+def _dress(ax: Axes, errors: Any, label: str, loc: str) -> None:
+    """An axis that holds all errors, with a little room on both sides; none where there is no error."""
+    ax.set_visible(not np.isnan(errors).all())
+    if ax.get_visible():
+        low, high = np.nanmin(errors), np.nanmax(errors)
+        room = 1 + 0.04 * (high - low)
+        ax.set_xlim(low - room, high + room)
+    ax.set_xlabel(label, fontsize=SIZE, loc=loc)
+    ax.tick_params(labelsize=SIZE)
+    ax.tick_params(axis="y", left=False, labelleft=False)
+    ax.spines[["left", "right", "top"]].set_visible(False)

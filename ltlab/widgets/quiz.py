@@ -1,0 +1,143 @@
+"""Questions with buttons: press one, and read why it is right or not."""
+
+import html
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from string import ascii_lowercase
+from typing import Any
+
+import ipywidgets
+
+TEXT = "margin: 0; font-size: 15px; line-height: 1.4;"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One answer of a question, and why it is right or wrong."""
+
+    text: str
+    why: str
+    right: bool = False
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question with its answers, one of them right. Text between `backquotes` is code.
+
+    Raises:
+        ValueError: fewer than two answers, or not exactly one right one; the same answer twice; an empty text.
+    """
+
+    text: str
+    choices: tuple[Choice, ...]
+
+    def __post_init__(self) -> None:
+        right, texts = sum(choice.right for choice in self.choices), {choice.text for choice in self.choices}
+        if len(texts) < 2 or len(texts) < len(self.choices) or right != 1:
+            raise ValueError(
+                f"question {self.text!r}: it takes two or more different answers and one right one, got "
+                f"{len(self.choices)} ({len(texts)} different), {right} right"
+            )
+        if not all((self.text, *texts, *(choice.why for choice in self.choices))):
+            raise ValueError(f"question {self.text!r}: the question, every answer and every explanation need a text")
+
+
+class Quiz(ipywidgets.VBox):
+    """Questions, a button for every answer, and under them what is to be said of the answer that was pressed.
+
+        Quiz([Question("At q = 0 an arrow comes …", (Choice("once", "…"), Choice("26 times", "…", right=True)))])
+
+    Tab goes from button to button, Enter and the space bar press one. A pressed button keeps a ✓ or a ✗, so that
+    colour alone tells nothing; the explanation is a status text, which screen readers speak. Every answer may be
+    tried; the last line counts the questions whose first answer was right.
+
+    Args:
+        questions: at least one.
+
+    Raises:
+        ValueError: no question.
+    """
+
+    def __init__(self, questions: Iterable[Question]) -> None:
+        self.questions = tuple(questions)
+        if not self.questions:
+            raise ValueError("questions is empty: a quiz takes at least one Question")
+        self.buttons = [
+            [
+                ipywidgets.Button(
+                    description=letter,
+                    tooltip=f"question {number}, answer {letter}: {choice.text}",
+                    layout={"width": "56px", "min_width": "56px", "margin": "2px 10px 2px 0"},
+                )
+                for letter, choice in zip(ascii_lowercase, question.choices, strict=False)
+            ]
+            for number, question in enumerate(self.questions, start=1)
+        ]
+        self.feedback = [""] * len(self.questions)
+        self._status = [ipywidgets.HTML() for _ in self.questions]
+        self._first: list[bool | None] = [None] * len(self.questions)  # whether the first answer was right
+        self._score = ipywidgets.HTML()
+        blocks = [self._block(number) for number in range(len(self.questions))]
+        super().__init__([*blocks, self._score], layout={"max_width": "860px"})
+        self.add_class("ltlab-quiz")
+        self._count()
+
+    def _block(self, number: int) -> ipywidgets.VBox:
+        question, rows = self.questions[number], []
+        for position, (button, choice) in enumerate(zip(self.buttons[number], question.choices, strict=True)):
+            button.on_click(partial(self._press, number, position))
+            text = ipywidgets.HTML(f'<p style="{TEXT}">{_marked_up(choice.text)}</p>', layout={"flex": "1 1 0%"})
+            rows.append(ipywidgets.HBox([button, text], layout={"align_items": "center"}))
+        head = ipywidgets.HTML(f'<p style="{TEXT} font-weight: bold;">{number + 1}. {_marked_up(question.text)}</p>')
+        return ipywidgets.VBox([head, *rows, self._status[number]], layout={"margin": "0 0 14px 0"})
+
+    def _press(self, number: int, position: int, button: ipywidgets.Button) -> None:
+        choice = self.questions[number].choices[position]
+        button.description = f"{ascii_lowercase[position]} {'✓' if choice.right else '✗'}"
+        button.button_style = "success" if choice.right else "danger"
+        if self._first[number] is None:
+            self._first[number] = choice.right
+        self.feedback[number] = f"{'✓ Right' if choice.right else '✗ Not this one'}. {choice.why}"
+        self._status[
+            number
+        ].value = f'<p role="status" style="{TEXT} margin: 4px 0;">{_marked_up(self.feedback[number])}</p>'
+        self._count()
+
+    def _count(self) -> None:
+        self.score = f"{self._first.count(True)} of {len(self.questions)} right at the first answer"
+        self._score.value = f'<p style="{TEXT}">{self.score}</p>'
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        """The live widget, and for where no widget can live (a saved notebook on a code host) text, answers folded."""
+        live = super()._repr_mimebundle_(**kwargs) or {}
+        return {**live, "text/html": self._as_html(), "text/plain": self._as_text()}
+
+    def _as_html(self) -> str:
+        items = []
+        for question in self.questions:
+            answers = "".join(f"<li>{_marked_up(choice.text)}</li>" for choice in question.choices)
+            whys = "".join(
+                f"<li>{'<b>Right.</b>' if choice.right else 'No.'} {_marked_up(choice.why)}</li>"
+                for choice in question.choices
+            )
+            items.append(
+                f'<li><p>{_marked_up(question.text)}</p><ol type="a">{answers}</ol>'
+                f'<details><summary>Answer</summary><ol type="a">{whys}</ol></details></li>'
+            )
+        return f"<ol>{''.join(items)}</ol>"
+
+    def _as_text(self) -> str:
+        lines, right = [], []
+        for number, question in enumerate(self.questions, start=1):
+            lines.append(f"{number}. {question.text}")
+            for letter, choice in zip(ascii_lowercase, question.choices, strict=False):
+                lines.append(f"   {letter}) {choice.text}")
+                right += [f"{number}{letter}"] if choice.right else []
+        return "\n".join([*lines, f"Right: {', '.join(right)}"])
+
+
+def _marked_up(text: str) -> str:
+    """Text as HTML, what stands between backquotes as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))

@@ -1,0 +1,486 @@
+"""Exercises: the unsolved one and every typical mistake get a hint of one line, the solution is accepted."""
+
+import ast
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ltlab import mixup, recipes, samplers
+from ltlab.course import CHECKS, QUIZZES, Matches, Verdict, check, difference, questions, quiz
+from ltlab.losses import BalancedSoftmaxLoss, ClassBalancedLoss, CostSensitiveLoss, effective_numbers
+from ltlab.recipes import OneCycle, Recipe, Stage
+from ltlab.widgets import Choice, Question, Quiz
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+SOLUTIONS = sorted((NOTEBOOKS / "solutions").glob("*.ipynb"))
+sys.path.insert(0, str(NOTEBOOKS))
+import exercises  # noqa: E402
+
+
+def read(path: Path) -> nbformat.NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+def run(source: str, names: dict) -> object:
+    """Run a cell; the value of its last line, as Jupyter shows it."""
+    tree = ast.parse(source)
+    last = ast.Expression(tree.body.pop().value) if isinstance(tree.body[-1], ast.Expr) else None
+    exec(compile(tree, "cell", "exec"), names)
+    return eval(compile(last, "cell", "eval"), names) if last else None
+
+
+def cells(path: Path) -> list[tuple[str, str, str]]:
+    """The setup of a solution notebook, and of each exercise its solution and the code to start from."""
+    code = [cell for cell in read(path).cells if cell.cell_type == "code" and "%pip" not in cell.source]
+    solved = [cell.source for cell in code if exercises.TAG in cell.metadata.get("tags", [])]
+    (setup,) = (cell.source for cell in code if exercises.TAG not in cell.metadata.get("tags", []))
+    return [(setup, source, exercises.starting_code(source)) for source in solved]
+
+
+EXERCISES = {f"{path.stem[:2]}-{n}": exercise for path in SOLUTIONS for n, exercise in enumerate(cells(path), start=1)}
+
+
+def is_a_hint(verdict: Verdict) -> bool:
+    """One line, wrong, and not a word from the depths."""
+    line = repr(verdict)
+    return not verdict and "\n" not in line and "Traceback" not in line and 20 < len(line) < 450
+
+
+# --- solutions, and what learners start from -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("exercise", EXERCISES)
+def test_the_solution_is_accepted_and_the_unsolved_exercise_gets_a_hint(exercise):
+    setup, solution, start = EXERCISES[exercise]
+    names = {}
+    run(setup, names)
+    unsolved = run(start, dict(names))
+    assert is_a_hint(unsolved)
+    assert "not solved yet" in unsolved.text if exercises.PLACEHOLDER in start else "stops with" not in unsolved.text
+    solved = run(solution, names)
+    assert solved and "\n" not in repr(solved)
+    assert solved.name == unsolved.name and solved.name.startswith(exercise[:2])
+
+
+def test_every_notebook_has_a_tweak_something_to_implement_and_a_bug():
+    asked = {run(solution, run_setup(setup)).name for setup, solution, _ in EXERCISES.values()}
+    assert asked == set(CHECKS)
+    assert asked == {f"{path.stem[:2]}.{kind}" for path in SOLUTIONS for kind in ("tweak", "implement", "bug")}
+
+
+def run_setup(setup: str) -> dict:
+    names = {}
+    run(setup, names)
+    return names
+
+
+@pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.stem)
+def test_notebooks_hold_what_the_command_writes(path):
+    lesson, again = read(NOTEBOOKS / path.name), read(NOTEBOOKS / path.name)
+    exercises.write_exercises(again, read(path), path.stem)
+    assert [cell.source for cell in lesson.cells] == [cell.source for cell in again.cells], (
+        f"write them anew with: uv run python notebooks/exercises.py {path.stem}"
+    )
+
+
+def test_writing_replaces_the_section_and_keeps_the_output_of_unchanged_cells():
+    v4 = nbformat.v4
+    code = "def f():\n    ### BEGIN SOLUTION\n    return 1\n    ### END SOLUTION\n\n\ncheck('00.implement', f)"
+    solution = v4.new_notebook(cells=[v4.new_markdown_cell("1. Task."), v4.new_code_cell(code)])
+    for cell in solution.cells:
+        cell.metadata["tags"] = ["exercise"]
+    lesson = v4.new_notebook(cells=[v4.new_markdown_cell("## Summary\n\n## Exercises\nold"), v4.new_code_cell("old")])
+    exercises.write_exercises(lesson, solution, "00_start_here")
+    text, exercise, last = lesson.cells
+    assert text.source.startswith("## Summary\n\n## Exercises\n") and text.source.endswith("1. Task.")
+    assert exercise.source == "def f():\n    ...  # your lines here\n\n\ncheck('00.implement', f)"
+    assert last.source == 'quiz("00")'
+    exercise.execution_count = 7
+    exercises.write_exercises(lesson, solution, "00_start_here")
+    assert [cell.execution_count for cell in lesson.cells[1:]] == [7, None] and len(lesson.cells) == 3
+
+
+def test_the_command_refuses_notebooks_of_another_form():
+    v4 = nbformat.v4
+    task = v4.new_markdown_cell("1. Task.", metadata={"tags": ["exercise"]})
+    with pytest.raises(ValueError, match="in turn"):
+        exercises.exercises(v4.new_notebook(cells=[task]))
+    code = v4.new_code_cell("1", metadata={"tags": ["exercise"]})
+    with pytest.raises(ValueError, match="exactly one"):
+        exercises.write_exercises(v4.new_notebook(), v4.new_notebook(cells=[task, code]), "00_start_here")
+
+
+def test_start_lines_keep_their_own_indentation():
+    cell = """
+for i in 1, 2:
+    ### BEGIN START
+    # if i:
+    #     f(i)  # why
+    ### BEGIN SOLUTION
+    g(i)
+    ### END SOLUTION
+    h()"""
+    assert (
+        exercises.starting_code(cell)
+        == """
+for i in 1, 2:
+    if i:
+        f(i)  # why
+    h()"""
+    )
+
+
+# --- typical mistakes ------------------------------------------------------------------------------------------------
+
+KNOWN = [(name, hint) for name, verify in CHECKS.items() if isinstance(verify, Matches) for hint in verify.mistakes]
+
+
+@pytest.mark.parametrize(("name", "hint"), KNOWN)
+def test_a_known_mistake_is_named(name, hint):
+    verdict = check(name, CHECKS[name].mistakes[hint])
+    assert is_a_hint(verdict) and hint in verdict.text
+
+
+@pytest.mark.parametrize("name", [name for name, verify in CHECKS.items() if isinstance(verify, Matches)])
+def test_functions_have_two_known_mistakes_or_more_and_their_oracle_passes(name):
+    assert len(CHECKS[name].mistakes) >= 2 and len(CHECKS[name].cases) >= 2
+    assert check(name, CHECKS[name].oracle)
+
+
+class _Sampler(samplers.ClassSampler):
+    """Draws by a score of the counts; `normalised` divides it by its sum."""
+
+    normalised = True
+
+    def probabilities(self):
+        scores = self.score(self.groups.counts)
+        return scores / scores.sum() if self.normalised else scores
+
+
+def sampler(score, *, normalised=True, draw=None) -> type:
+    members = {"score": staticmethod(score), "normalised": normalised} | ({"draw": draw} if draw else {})
+    return type("Mine", (_Sampler,), members)
+
+
+def per_image(lam=None, *, target_lam=None, generator=True, brighter=1.0) -> type:
+    """A mix with one thing wrong; `lam` draws the shares."""
+
+    class Mix:
+        def __call__(self, model, images, targets, *, class_counts=None, generator=None):
+            source = generator if own else torch.Generator().manual_seed(next(seeds))
+            draw = lam or (lambda n, g: mixup.draw_lambda(1.0, g, (n,)))
+            share, partner = draw(len(images), source), mixup.draw_partner(len(images), source)
+            logits = model(brighter * mixup.mix(images, partner, share))
+            labelled = target_lam(len(images), source) if target_lam else share
+            return logits, mixup.mix_targets(targets, partner, labelled, logits.shape[1])
+
+    own, seeds = generator, iter(range(1, 100))
+    return Mix
+
+
+def weighted_sampler(weights, num_samples=None):
+    return lambda labels: torch.utils.data.WeightedRandomSampler(
+        weights(torch.bincount(labels), labels), num_samples or len(labels)
+    )
+
+
+def linear(change) -> object:
+    """A function for `Stage(classifier=...)` that returns a copy of the classifier, changed."""
+
+    def halfway(model, images, labels, class_counts):
+        old = model.classifier
+        new = torch.nn.Linear(old.in_features, old.out_features)
+        new.load_state_dict(old.state_dict())
+        with torch.no_grad():
+            changed = change(new)
+            return new if changed is None else changed
+
+    return halfway
+
+
+def evened_out(tau, *, bias=True, dim=1):
+    def change(new):
+        norms = new.weight.norm(dim=dim, keepdim=True)
+        new.weight /= norms**tau
+        if bias is None:
+            new.bias = None
+        elif bias == "too":
+            new.bias /= norms[:, 0] ** tau
+
+    return change
+
+
+def in_place(model, images, labels, class_counts):
+    model.classifier.weight.data /= model.classifier.weight.norm(dim=1, keepdim=True).detach() ** 0.5
+    return model.classifier
+
+
+def trained(*, everything=False, evaluating=True, steps=True):
+    def train_classifier(model, batches):
+        model.train(not evaluating)
+        parameters = model.parameters() if everything else model.classifier.parameters()
+        optimizer = torch.optim.SGD(parameters, lr=0.1, weight_decay=5e-4)
+        for images, labels in batches:
+            optimizer.zero_grad()
+            F.cross_entropy(model(images), labels).backward()
+            for name, parameter in model.named_parameters():
+                if not name.startswith("classifier"):
+                    parameter.grad = torch.zeros_like(parameter)
+            if steps:
+                optimizer.step()
+
+    return train_classifier
+
+
+def drw(first, second, **options):
+    late = Stage(share=second, loss=CostSensitiveLoss, **options)
+    return Recipe(Stage(share=first), late, name="mine")
+
+
+def weighted(beta):
+    return Recipe(Stage(loss=partial(ClassBalancedLoss, beta=beta)), name="mine")
+
+
+def over_sampling(epochs):
+    return recipes.get("over_sampling").resolve(recipes.SHAPES).with_epochs(epochs)
+
+
+STILL = {"flip": [False], "translate": [[0, 0]], "rotate": [0.0], "scale": [1.0]}
+ONE_LAMBDA = lambda n, generator: mixup.draw_lambda(1.0, generator).expand(n)  # noqa: E731
+
+MISTAKES = [
+    ("00.tweak", OneCycle(lr=0.1), "25%"),
+    ("00.tweak", OneCycle(lr=0.004, rise=0.5), "0.00016"),
+    ("00.tweak", OneCycle(lr=0.05, rise=0.5), "move lr"),
+    ("00.tweak", 0.1, "a float"),
+    ("01.tweak", 100, "smaller"),
+    ("01.tweak", 10, "larger"),
+    ("01.tweak", 0.5, "ValueError"),
+    ("01.tweak", "30", "a str"),
+    ("01.bug", lambda n, keep, seed: np.random.RandomState(seed).permutation(n)[:keep], "generator of its own"),
+    ("01.bug", lambda n, keep, seed: torch.randperm(n)[:keep], "generator of its own"),
+    ("01.bug", lambda n, keep, seed: torch.randperm(n, generator=torch.manual_seed(seed))[:keep], "torch.rand"),
+    ("01.bug", lambda n, keep, seed: torch.randperm(n, generator=torch.Generator().manual_seed(seed)), "shape (3,)"),
+    ("02.tweak", weighted(0.9), "nearer to 1"),
+    ("02.tweak", weighted(0.9999), "further from 1"),
+    ("02.tweak", Recipe(Stage(loss=BalancedSoftmaxLoss)), "ClassBalancedLoss"),
+    ("02.tweak", Recipe(Stage(), Stage(loss=partial(ClassBalancedLoss, beta=0.965))), "one stage"),
+    ("02.tweak", 0.965, "a float"),
+    ("03.tweak", over_sampling(30), "fewer"),
+    ("03.tweak", over_sampling(2), "more"),
+    ("03.tweak", recipes.get("over_sampling"), "fewer"),
+    ("03.tweak", recipes.get("class_balanced").resolve(recipes.SHAPES).with_epochs(8), "over_sampling"),
+    ("03.implement", sampler(lambda n: effective_numbers(n, 0.99), normalised=False), "divide by their sum"),
+    ("03.implement", sampler(lambda n: 1 / effective_numbers(n, 0.99)), "weight of a loss"),
+    ("03.implement", sampler(lambda n: n.double()), "plain sampling"),
+    ("03.implement", sampler(lambda n: effective_numbers(n, 0.9)), "0.9; take 0.99"),
+    ("03.implement", sampler(lambda n: n.double() * 0 + 1), "class-balanced"),
+    ("03.implement", sampler(lambda n: n.double() ** 0.5), "expected"),
+    (
+        "03.implement",
+        sampler(lambda n: effective_numbers(n, 0.99), draw=lambda self, g: torch.zeros(self.num_samples).long()),
+        "leave the other methods alone",
+    ),
+    ("03.implement", lambda labels: None, "derived from samplers.ClassSampler"),
+    ("03.bug", weighted_sampler(lambda counts, labels: 1 / counts), "first 3"),
+    ("03.bug", weighted_sampler(lambda counts, labels: counts[labels].double()), "commonest class gains"),
+    ("03.bug", weighted_sampler(lambda counts, labels: (1 / counts)[labels] ** 0.5), "not the same for all"),
+    ("03.bug", weighted_sampler(lambda counts, labels: (1 / counts)[labels] ** 2), "a third"),
+    ("03.bug", weighted_sampler(lambda counts, labels: (1 / counts)[labels], num_samples=3), "as many draws"),
+    ("03.bug", lambda labels: None, "not solved yet"),
+    ("04.tweak", mixup.InputMixup(1.0), "smaller"),
+    ("04.tweak", mixup.InputMixup(0.2), "larger"),
+    ("04.tweak", 0.4, "mixup.InputMixup"),
+    ("04.implement", per_image(ONE_LAMBDA), "same share"),
+    ("04.implement", per_image(target_lam=lambda n, g: mixup.draw_lambda(1.0, g, (n,))), "draw both once"),
+    ("04.implement", per_image(generator=False), "same generator"),
+    ("04.implement", per_image(brighter=0.5), "too dark"),
+    ("04.implement", per_image(lambda n, g: torch.ones(n)), "nothing is mixed"),
+    ("04.implement", per_image()(), "the class itself"),
+    ("05.tweak", drw(0.8, 0.2), "epoch 161"),
+    ("05.tweak", drw(0.5, 0.2), "add up to 1"),
+    ("05.tweak", drw(0.5, 0.5, schedule="finetune"), "only the loss"),
+    ("05.tweak", Recipe(Stage(share=0.5), Stage(share=0.5)), "CostSensitiveLoss"),
+    ("05.tweak", Recipe(Stage(share=0.5, loss=CostSensitiveLoss), Stage(share=0.5)), "first plain"),
+    ("05.tweak", Recipe(*drw(0.5, 0.5).stages, name="drw_cs_ce"), "name of its own"),
+    ("05.implement", linear(evened_out(1.0)), "tau = 1"),
+    ("05.implement", linear(evened_out(0.0)), "tau = 0"),
+    ("05.implement", linear(evened_out(0.5, dim=0)), "Divide each row"),
+    ("05.implement", linear(evened_out(0.5, bias=None)), "bias is gone"),
+    ("05.implement", linear(evened_out(0.5, bias="too")), "Keep it as it was"),
+    ("05.implement", linear(lambda new: new.weight.detach()), "torch.nn.Linear"),
+    ("05.implement", in_place, "own classifier has changed"),
+    ("05.bug", trained(everything=True), "optimiser"),
+    ("05.bug", trained(evaluating=False), "buffer"),
+    ("05.bug", trained(everything=True, evaluating=False), "optimiser"),
+    ("05.bug", trained(steps=False), "nothing has moved"),
+    ("06.tweak", STILL | {"rotate": [90.0], "translate": [[0, -3]]}, "wrong way"),
+    ("06.tweak", STILL | {"rotate": [-90.0], "translate": [[0, 3]]}, "down instead of up"),
+    ("06.tweak", STILL | {"rotate": [-90.0], "translate": [[-3, 0]]}, "sideways"),
+    ("06.tweak", STILL | {"rotate": [-90.0]}, "stays where it is"),
+    ("06.tweak", STILL | {"translate": [[0, -3]]}, "not turned"),
+    ("06.tweak", STILL | {"rotate": [-45.0]}, "not where it should be"),
+    ("06.tweak", {"rotate": [-90.0]}, "a dictionary of"),
+    ("06.tweak", STILL | {"scale": [0.0]}, "ValueError"),
+]
+
+
+@pytest.mark.parametrize(("name", "answer", "hint"), MISTAKES, ids=[f"{m[0]} {m[2]}" for m in MISTAKES])
+def test_a_typical_mistake_gets_its_hint(name, answer, hint):
+    verdict = check(name, answer)
+    assert is_a_hint(verdict) and hint in verdict.text, verdict
+
+
+def test_every_exercise_has_two_typical_mistakes_or_more():
+    tried = [name for name, _ in KNOWN] + [name for name, _, _ in MISTAKES]
+    assert all(tried.count(name) >= 2 for name in CHECKS)
+
+
+def fails(*arguments, **more):
+    raise KeyError("a line\nand another")
+
+
+@pytest.mark.parametrize("name", CHECKS)
+@pytest.mark.parametrize(
+    "answer",
+    [None, ..., 3, "text", [], {}, torch.zeros(3), torch.nn.Linear, object(), fails, lambda *a: None, lambda *a: ...,
+     lambda *a: "text", lambda *a: [], lambda *a: torch.zeros(7), lambda *a: {}, lambda: 0, int],
+    ids=repr,
+)  # fmt: skip
+def test_no_answer_whatsoever_ends_in_a_traceback(name, answer):
+    assert is_a_hint(check(name, answer))
+
+
+def test_check_leaves_the_global_generators_alone():
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    for name, answer, _ in MISTAKES:
+        check(name, answer)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_an_unknown_exercise_is_an_error_that_names_the_nearest():
+    with pytest.raises(ValueError, match=r"did you mean '02.implement'"):
+        check("02.implment", None)
+
+
+def test_a_verdict_is_its_line_and_its_truth():
+    assert repr(Verdict("02.bug", True, "so it is")) == "✓ 02.bug: so it is"
+    assert repr(Verdict("02.bug", False, "not so")) == "✗ 02.bug: not so"
+    assert Verdict("a", True, "") and not Verdict("a", False, "")
+
+
+def test_an_answer_may_change_its_arguments():
+    def changes_them(logits, labels):
+        error = CHECKS["00.implement"].oracle(logits, labels)
+        logits.zero_(), labels.zero_()
+        return error
+
+    assert check("00.implement", changes_them) and check("00.implement", changes_them)
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=5), st.integers(0, 4), st.floats(0.01, 10))
+def test_difference_sees_every_place(values, place, step):
+    place %= len(values)
+    expected = torch.tensor(values, dtype=torch.float64)
+    assert difference(values, expected) == difference(expected.numpy(), expected) == difference(expected, values) == ""
+    other = expected.clone()
+    other[place] += step * (1 + expected[place].abs())
+    assert f"at [{place}]" in difference(other, expected)
+
+
+def test_difference_in_words():
+    nan = torch.tensor([0.5, torch.nan])
+    assert difference(nan, nan.double()) == ""
+    assert difference(torch.tensor([0.5, 0.0]), nan) == "expected nan, got 0 at [1]"
+    assert difference([1.0], 1.0) == "expected one number, got a tensor of shape (1,)"
+    assert difference("1", 1.0) == "expected one number, got a str"
+    assert difference({"a": 1}, {"a": 1, "b": 2}) == "expected a dictionary of ['a', 'b'], got a dictionary of ['a']"
+    assert difference({"a": 1, "b": 3}, {"a": 1, "b": 2}) == "b: expected 2, got 3"
+    assert difference(torch.ones(2, requires_grad=True), torch.ones(2)) == ""
+
+
+# --- quizzes ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("notebook", QUIZZES)
+def test_quizzes_have_three_to_five_questions_and_the_right_answer_is_not_always_in_one_place(notebook):
+    asked = questions(notebook)
+    assert 3 <= len(asked) <= 5
+    assert len({[choice.right for choice in question.choices].index(True) for question in asked}) > 1
+    for question in asked:
+        assert 3 <= len(question.choices) <= 4
+        assert len({choice.why for choice in question.choices}) == len(question.choices)
+
+
+def test_every_lesson_with_exercises_has_a_quiz():
+    assert sorted(QUIZZES) == [path.stem[:2] for path in SOLUTIONS]
+    with pytest.raises(ValueError, match="unknown quiz"):
+        quiz("99")
+
+
+def test_a_check_loads_no_widgets():
+    code = "import sys, ltlab.course; print(*{'matplotlib', 'ipywidgets'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
+
+
+def two_questions() -> Quiz:
+    return Quiz([
+        Question("Is `1 < 2`?", (Choice("yes & no", "No <b>no</b>."), Choice("yes", "So it is.", right=True))),
+        Question("And now?", (Choice("here", "Right here.", right=True), Choice("there", "Not there."))),
+    ])  # fmt: skip
+
+
+def test_a_pressed_button_says_more_than_a_colour_and_the_explanation_is_a_status():
+    shown = two_questions()
+    wrong, right = shown.buttons[0]
+    assert wrong.description == "a" and wrong.tooltip == "question 1, answer a: yes & no"
+    wrong.click()
+    assert wrong.description == "a ✗" and wrong.button_style == "danger"
+    assert shown.feedback == ["✗ Not this one. No <b>no</b>.", ""]
+    status = shown._status[0].value
+    assert 'role="status"' in status and "&lt;b&gt;" in status and "<b>" not in status
+    right.click()
+    assert right.description == "b ✓" and shown.feedback[0] == "✓ Right. So it is."
+    assert wrong.description == "a ✗", "what was tried stays to be seen"
+
+
+def test_the_first_answer_counts():
+    shown = two_questions()
+    assert shown.score == "0 of 2 right at the first answer"
+    for number, position in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        shown.buttons[number][position].click()
+    assert shown.score == "1 of 2 right at the first answer"
+
+
+def test_without_a_kernel_the_questions_are_text_and_the_answers_folded():
+    shown = two_questions()._repr_mimebundle_()
+    assert shown["text/html"].count("<details>") == 2 and "<code>1 &lt; 2</code>" in shown["text/html"]
+    assert "<b>no</b>" not in shown["text/html"]
+    assert shown["text/plain"].splitlines()[-1] == "Right: 1b, 2a"
+    assert "application/vnd.jupyter.widget-view+json" in shown
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [(), (Choice("a", "b", right=True),), (Choice("a", "b"), Choice("c", "d")),
+     (Choice("a", "b", right=True), Choice("c", "d", right=True)), (Choice("a", "b", right=True), Choice("a", "d")),
+     (Choice("a", "b", right=True), Choice("c", ""))],
+)  # fmt: skip
+def test_a_question_without_one_right_answer_is_refused(choices):
+    with pytest.raises(ValueError, match="question 'Why\\?'"):
+        Question("Why?", choices)
+
+
+def test_an_empty_quiz_is_refused():
+    with pytest.raises(ValueError, match="at least one"):
+        Quiz([])
