@@ -263,7 +263,7 @@ def test_load_refuses_unknown_names_and_options(tmp_path):
         load("cifar10")
     with pytest.raises(ValueError, match="unknown shapes-lt option 'contxt'; did you mean 'context'"):
         load("shapes-lt", contxt=1.0)
-    with pytest.raises(ValueError, match=r"unknown cifar10-lt option 'size'.* Known: imbalance, kind, seed, root"):
+    with pytest.raises(ValueError, match=r"unknown cifar10-lt option 'size'.* Known: imbalance, kind, seed, root, download"):
         load("cifar10-lt", size=32)
     with pytest.raises(ValueError, match="imbalance=None"):
         load("shapes-lt", imbalance=None)
@@ -271,7 +271,7 @@ def test_load_refuses_unknown_names_and_options(tmp_path):
         load(tmp_path / "birds.npz")
     with pytest.raises(FileNotFoundError, match="train is missing"):
         load(tmp_path / "birds")
-    assert list(DATA_SETS) == ["shapes-lt", "cifar10-lt", "cifar100-lt"]
+    assert list(DATA_SETS) == ["shapes-lt", "cifar10-lt", "cifar100-lt", "imagenet-lt", "places-lt", "inat18"]
 
 
 def test_a_name_comes_before_a_folder_but_a_path_is_a_path(tmp_path, monkeypatch):
@@ -582,6 +582,13 @@ def test_cifar_comes_from_the_first_mirror_that_has_it(tmp_path, server):
     assert sorted(path.name for path in root.iterdir()) == ["tiny", "tiny.tar.gz"]
     cifar.read_cifar(Tiny, root, mirrors)
     assert len(asked) == 4  # the second time nothing is asked for
+
+
+@pytest.mark.parametrize("name", ["cifar10-lt", "cifar100-lt"])
+def test_files_that_are_not_there_are_not_downloaded_when_told_so(tmp_path, name):
+    with pytest.raises(FileNotFoundError, match=r"has no cifar-.*download=True once, or .*LTLAB_DATA"):
+        load(name, root=tmp_path, download=False)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_cifar_without_a_mirror_says_why_and_what_to_do(tmp_path, server):

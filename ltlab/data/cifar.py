@@ -40,8 +40,9 @@ MIRRORS = {
 
 
 def cifar_lt(
-    name: str, *, imbalance: float | None = 100, kind: str = "exp", seed: int = 0, root: str | Path | None = None
-) -> LongTailedData:
+    name: str, *, imbalance: float | None = 100, kind: str = "exp", seed: int = 0, root: str | Path | None = None,
+    download: bool = True,
+) -> LongTailedData:  # fmt: skip
     """CIFAR with a long-tailed training split; the test split keeps its 10,000 images, equally many of every class.
 
     Args:
@@ -49,12 +50,20 @@ def cifar_lt(
         imbalance, kind: the profile, see `long_tail_counts`, from N0 = 5,000 or 500. None keeps all 50,000 images.
         seed: chooses the images, see `long_tail_subset`; with seed 0 they are those of the LDAM-DRW code.
         root: folder of the CIFAR files, see `download_folder`. They are downloaded into it if it has none.
+        download: False takes the files or the archive in `root`, or none.
 
     Raises:
+        FileNotFoundError: neither the files nor the archive are there, and `download` is False.
         ValueError: a file under `root` is missing or does not have its published md5, or a bad profile.
         ConnectionError: no mirror gave the archive.
     """
-    train, test, class_names = read_cifar(CIFAR[name], download_folder(root), MIRRORS[name])
+    dataset, folder = CIFAR[name], download_folder(root)
+    if not download and not any((folder / place).exists() for place in (dataset.base_folder, dataset.filename)):
+        raise FileNotFoundError(
+            f"{folder} has no {dataset.base_folder}: load {name} with download=True once, or say where it is with "
+            "LTLAB_DATA"
+        )
+    train, test, class_names = read_cifar(dataset, folder, MIRRORS[name])
     return LongTailedData(
         name=name,
         train=train.take(long_tail_indices(train.labels, class_names, imbalance=imbalance, kind=kind, seed=seed)),

@@ -31,7 +31,7 @@ def load(
 
         name                           what                                          options
         "shapes-lt"                    ten shapes drawn by code, `shapes_lt`         context, pose_variety, noise, ...
-        "cifar10-lt", "cifar100-lt"    CIFAR, downloaded once, `cifar_lt`
+        "cifar10-lt", "cifar100-lt"    CIFAR, downloaded once, `cifar_lt`            download
         "imagenet-lt", "places-lt",    from your disk, `benchmark_set`               lists, size, workers, on_error
         "inat18"
         a path ending in .npz          arrays of your own, `npz_set`
