@@ -51,6 +51,13 @@ labels, weight = torch.arange(3).repeat(100), torch.eye(3)
 features = weight[labels] + torch.randn(300, 3, generator=generator) + torch.tensor([1.0, 0.5, 0])
 post_hoc_explorer(features, labels, [500, 50, 5], features, weight, names=["cat", "dog", "owl"])
 """
+BAG = """
+from ltlab import results
+from ltlab.recipes import RECIPES
+from ltlab.widgets import bag_explorer
+
+bag_explorer(results.table(results.measured(RECIPES)), results.published("cifar10-lt", 100))
+"""
 FAILING = """
 from ipywidgets import IntSlider
 from ltlab.widgets import Explorer, blank_figure
@@ -93,6 +100,7 @@ def show(lab: JupyterLab, name: str, cell: str) -> ExplorerView:
         ("foreground", FOREGROUND, "threshold", ["ArrowRight"] * 3 + ["ArrowLeft"] * 2),
         ("timeline", TIMELINE, "recipe", ["drw_cs_ce", "crt", "cam_drs", "ce", "drw_cs_ce"]),
         ("post_hoc", POST_HOC, "tau of logit adjustment", ["ArrowRight"] * 3 + ["ArrowLeft"] * 2),
+        ("bag", BAG, "mix", ["input", "Remix", "manifold", "Remix", "input"]),
     ],
     ids=[
         "long_tail",
@@ -108,6 +116,7 @@ def show(lab: JupyterLab, name: str, cell: str) -> ExplorerView:
         "foreground",
         "timeline",
         "post_hoc",
+        "bag",
     ],
 )
 def test_explorer(lab: JupyterLab, name: str, cell: str, label: str, moves: list[str]) -> None:
@@ -178,6 +187,38 @@ def test_timeline_keys(lab: JupyterLab) -> None:
     assert "epochs 201 to 230" in explorer.summary()
     explorer.move("stage 2 from", "ArrowLeft")
     assert "epochs 199 to 230" in explorer.summary()
+    lab.check()
+
+
+def test_choices_without_sense_give_the_reason_and_no_error(lab: JupyterLab) -> None:
+    explorer = show(lab, "bag_keys", BAG)
+    before = explorer.pixels()
+    explorer.move("foreground", "CAM")
+    assert explorer.summary().startswith("no recipe: a foreground needs the model of a stage before its own")
+    assert explorer.pixels() == before
+    explorer.move("when", "deferred (last fifth)")
+    assert explorer.pixels() != before and "foreground CAM, deferred" in explorer.summary()
+    lab.check()
+
+
+def test_a_quiz_is_answered_by_keyboard(lab: JupyterLab) -> None:
+    write_notebook(lab.folder / "quiz.ipynb", "from ltlab.course import quiz\nquiz('02')")
+    lab.open("quiz.ipynb")
+    lab.run_all()
+    quiz = lab.page.locator(".ltlab-quiz")
+    quiz.wait_for()
+    quiz.locator("button").first.focus()
+    for key in ("Enter", "Tab", "Space"):
+        lab.page.keyboard.press(key)
+    status = quiz.locator("[role=status]").first
+    status.wait_for()
+    marks = quiz.locator("button", has_text="✓").or_(quiz.locator("button", has_text="✗"))
+    marks.nth(1).wait_for()
+    assert marks.count() == 2 and status.inner_text()[0] in "✓✗"
+    for width in (1300, 800):
+        lab.resize(width, 900)
+        lab.page.screenshot(path=SCREENSHOTS / f"quiz_{width}.png")
+        assert quiz.evaluate("root => root.scrollWidth <= root.clientWidth")
     lab.check()
 
 
