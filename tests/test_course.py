@@ -15,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ltlab import mixup, recipes, samplers
+from ltlab.cam import ForegroundTransform
 from ltlab.course import CHECKS, QUIZZES, Matches, Verdict, check, difference, questions, quiz
+from ltlab.course.bag_of_tricks import CHOICE_MISTAKES, SEARCHES, choose
 from ltlab.losses import BalancedSoftmaxLoss, ClassBalancedLoss, CostSensitiveLoss, effective_numbers
 from ltlab.recipes import OneCycle, Recipe, Stage
 from ltlab.widgets import Choice, Question, Quiz
@@ -254,6 +256,22 @@ def over_sampling(epochs):
     return recipes.get("over_sampling").resolve(recipes.SHAPES).with_epochs(epochs)
 
 
+LAYER3 = mixup.ManifoldMixup(alpha=1.0, layer="layer3")
+CAM, BALANCED_DRAWS = ForegroundTransform(), partial(samplers.PowerSampler, q=0.0)
+
+
+def bag(mix=LAYER3, *, loss=BalancedSoftmaxLoss, early=None, moved=CAM, at=("first", "second"), last=None, name="mine"):
+    """The paper's recipe with another mix and loss; `early` is more of stage 1, `last` all of stage 3."""
+    first = Stage(share=1.6, schedule=at[0], mix=mix, **(early or {}))
+    second = Stage(share=0.4, schedule=at[1], mix=mix, foreground=moved, loss=loss)
+    third = Stage(share=0.1, schedule="finetune", **({"loss": loss} if last is None else last))
+    return Recipe(first, second, third, name=name)
+
+
+def by_seed(runs, values="held_out_error"):
+    return runs.pivot(index="seed", columns="recipe", values=values)
+
+
 STILL = {"flip": [False], "translate": [[0, 0]], "rotate": [0.0], "scale": [1.0]}
 ONE_LAMBDA = lambda n, generator: mixup.draw_lambda(1.0, generator).expand(n)  # noqa: E731
 
@@ -331,6 +349,28 @@ MISTAKES = [
     ("06.tweak", STILL | {"rotate": [-45.0]}, "not where it should be"),
     ("06.tweak", {"rotate": [-90.0]}, "a dictionary of"),
     ("06.tweak", STILL | {"scale": [0.0]}, "ValueError"),
+    ("07.tweak", recipes.get("bag_of_tricks"), "stage 1 on CIFAR-LT, mix"),
+    ("07.tweak", bag(mixup.ManifoldMixup(alpha=1.0, layer="pool")), "what layer3 gives out"),
+    ("07.tweak", bag(early={"loss": BalancedSoftmaxLoss}), "Deferred"),
+    ("07.tweak", bag(early={"sampler": BALANCED_DRAWS}), "twice"),
+    ("07.tweak", bag(last={"sampler": BALANCED_DRAWS, "loss": BalancedSoftmaxLoss}), "stage 3 on CIFAR-LT, sampler"),
+    ("07.tweak", bag(last={}), "stage 3 on CIFAR-LT, loss"),
+    ("07.tweak", bag(last={"mix": LAYER3, "loss": BalancedSoftmaxLoss}), "fine-tuning mixes nothing"),
+    ("07.tweak", bag(loss=BalancedSoftmaxLoss([3, 1])), "the class itself"),
+    ("07.tweak", bag(moved=None), "foreground"),
+    ("07.tweak", bag(at=("base", "base")), "schedule"),
+    ("07.tweak", bag(early={"epochs": 320}), "stage 1 on shapes-lt, epochs: 320"),
+    ("07.tweak", bag(early={"batch_norm": "shift"}), "batch_norm"),
+    ("07.tweak", bag().first(2), "has 3 stages"),
+    ("07.tweak", bag(name="bag_of_tricks"), "another recipe's name"),
+    ("07.tweak", bag().stages, "a tuple"),
+    ("07.bug", lambda runs: by_seed(runs, "test_error").mean().idxmin(), "least test error"),
+    ("07.bug", lambda runs: by_seed(runs, "test_error").dropna().mean().idxmin(), "least test error"),
+    ("07.bug", lambda runs: by_seed(runs).mean().idxmin(), "same seeds"),
+    ("07.bug", lambda runs: by_seed(runs).dropna(axis=1).mean().idxmin(), "still in the race"),
+    ("07.bug", lambda runs: by_seed(runs).min().idxmin(), "luckiest"),
+    ("07.bug", lambda runs: by_seed(runs).dropna().mean().idxmax(), "largest"),
+    ("07.bug", lambda runs: by_seed(runs).dropna().mean().min(), "name of a recipe"),
 ]
 
 
@@ -407,6 +447,21 @@ def test_difference_in_words():
     assert difference({"a": 1}, {"a": 1, "b": 2}) == "expected a dictionary of ['a', 'b'], got a dictionary of ['a']"
     assert difference({"a": 1, "b": 3}, {"a": 1, "b": 2}) == "b: expected 2, got 3"
     assert difference(torch.ones(2, requires_grad=True), torch.ones(2)) == ""
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_every_search_has_one_fair_winner_and_a_mistake_never_names_two(search):
+    """The best by brute force; where two mistakes choose the same wrong recipe, the hint would be a guess."""
+    runs = SEARCHES[search]
+    names = list(runs["recipe"].unique())
+    seeds_of = {name: set(runs["seed"][runs["recipe"] == name]) for name in names}
+    shared = runs[runs["seed"].isin(set.intersection(*seeds_of.values()))]
+    error = {name: shared["held_out_error"][shared["recipe"] == name].mean() for name in names}
+    best = min(error, key=error.get)
+    assert sorted(error.values())[1] - error[best] >= 1
+    assert choose(runs) == best
+    wrong = [mistake(runs) for mistake in CHOICE_MISTAKES.values() if mistake(runs) != best]
+    assert len(wrong) >= 2 and len(set(wrong)) == len(wrong)
 
 
 # --- quizzes ---------------------------------------------------------------------------------------------------------

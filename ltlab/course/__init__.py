@@ -3,8 +3,8 @@
 answers       what a check says, and how a result is held against another
 exercises     every exercise by name, `check`
 quizzes       the questions at the end of each notebook, `quiz`; their text lies in `questions/`
-start_here, long_tail, reweighting, resampling, mixing, two_stage, foreground
-              the exercises of notebooks 00 to 06: what is right, and which mistakes are known
+start_here, long_tail, reweighting, resampling, mixing, two_stage, foreground, bag_of_tricks
+              the exercises of notebooks 00 to 07: what is right, and which mistakes are known
 """
 
 from .answers import Matches, NotYet, Verdict, difference

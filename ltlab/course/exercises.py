@@ -3,14 +3,14 @@
 from typing import Any
 
 from ..names import look_up
-from . import foreground, long_tail, mixing, resampling, reweighting, start_here, two_stage
+from . import bag_of_tricks, foreground, long_tail, mixing, resampling, reweighting, start_here, two_stage
 from .answers import NotYet, Unsolved, Verdict
 
 CHECKS = {
     f"{number}.{kind}": verify
     for number, room in {
         "00": start_here, "01": long_tail, "02": reweighting, "03": resampling, "04": mixing, "05": two_stage,
-        "06": foreground,
+        "06": foreground, "07": bag_of_tricks,
     }.items()
     for kind, verify in room.EXERCISES.items()
 }  # fmt: skip

@@ -137,7 +137,7 @@ NEEDED = {
     "measured": {"error", "error_std", "seeds"},
     "published": {"recipe", "top1_error_percent", "source", "dataset", "imbalance"},
 }
-BUTTONS = {"loss": 135, "sampler": 115, "foreground": 135, "mix": 130, "when": 160, "afterwards": 200}  # CSS pixels
+BUTTONS = {"loss": 145, "sampler": 128, "foreground": 135, "mix": 130, "when": 160, "afterwards": 200}  # CSS pixels
 PANELS, WIDTHS = (0.472, 0.81), (0.225, 0.135)  # of the figure's width: where the two axes begin, how wide they are
 COLUMNS = (0.012, 0.312, 0.706, 0.952)  # and where the texts begin: name, difference, measured, published
 TIMELINE = ("sampler", "foreground", "mix", "loss")
