@@ -413,10 +413,12 @@ def trade_off(
             points[x], points[y], color=colour, marker=FAMILY_MARKERS.get(family, "o"), s=55, label=family, zorder=3,
             edgecolor="white", linewidth=0.7,
         )  # fmt: skip
+    middle = (table[x].min() + table[x].max()) / 2
     for name in named:
+        left = table.loc[name, x] <= middle  # of the axes, and its name to the right of the point
         ax.annotate(
-            name, (table.loc[name, x], table.loc[name, y]), xytext=(6, 5), textcoords="offset points",
-            fontsize=FONT_SIZE - 2, zorder=4,
+            name, (table.loc[name, x], table.loc[name, y]), xytext=(6 if left else -6, 5), textcoords="offset points",
+            ha="left" if left else "right", fontsize=FONT_SIZE - 2, zorder=4,
         )  # fmt: skip
     ax.grid(color="0.92")
     ax.set_axisbelow(True)
