@@ -1,0 +1,136 @@
+"""Explorers whose figures still move in the book, where no kernel runs: the frames of one slider, drawn beforehand."""
+
+import html
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import ipywidgets
+import numpy as np
+
+from ltlab import classifiers, data, recipes, train, widgets
+from ltlab.widgets import Explorer
+
+MOST_FRAMES = 31  # of a slider; one with more steps is shown at every second or third
+
+
+@dataclass(frozen=True)
+class Moving:
+    """One slider of a notebook's explorer; the other controls stay where the notebook leaves them.
+
+    Args:
+        notebook: the file's name without its ending.
+        maker: the function of `ltlab.widgets` that the notebook's cell calls.
+        control: the slider's name in the explorer.
+        make: the same explorer, in the state in which the notebook shows it.
+        trained: whether it shows a trained network, so that its numbers may differ a little from machine to machine.
+    """
+
+    notebook: str
+    maker: str
+    control: str
+    make: Callable[[], Explorer]
+    trained: bool = False
+
+
+@cache
+def shapes() -> data.LongTailedData:
+    return data.load("shapes-lt")
+
+
+@cache
+def plainly_trained() -> train.Result:
+    return train.fit("ce", shapes(), progress=False, evaluate_every=1000)
+
+
+def long_tail() -> Explorer:
+    return widgets.long_tail_explorer(data.load("shapes-lt", imbalance=1, max_count=12), max_count=320)
+
+
+def timeline() -> Explorer:
+    explorer = widgets.timeline_explorer(recipes.CIFAR)
+    explorer.controls["recipe"].value = "drw_cs_ce"
+    return explorer
+
+
+def post_hoc() -> Explorer:
+    result, test = plainly_trained(), shapes().test
+    layer = result.model.classifier
+    explorer = widgets.post_hoc_explorer(
+        result.logits, test.labels, shapes().class_counts, classifiers.classifier_inputs(result.model, test.images),
+        layer.weight, layer.bias, names=shapes().class_names,
+    )  # fmt: skip
+    explorer.controls["tau"].value = 1.0
+    return explorer
+
+
+def foreground() -> Explorer:
+    explorer = widgets.foreground_explorer(shapes(), {"late": plainly_trained().model}, label=3, number=1)
+    explorer.controls["angle"].value = 40.0
+    return explorer
+
+
+MOVING = (
+    Moving("01_the_long_tail", "long_tail_explorer", "imbalance", long_tail),
+    Moving("02_reweighting", "effective_number_explorer", "beta", lambda: widgets.effective_number_explorer(beta=0.9)),
+    Moving("02_reweighting", "focal_explorer", "gamma", lambda: widgets.focal_explorer(gamma=2.0)),
+    Moving("03_resampling", "sampling_explorer", "q", lambda: widgets.sampling_explorer(shapes(), q=0.0)),
+    Moving("04_mixup", "beta_explorer", "alpha", lambda: widgets.beta_explorer(alpha=1.0)),
+    Moving("05_two_stage", "timeline_explorer", "start", timeline),
+    Moving("05_two_stage", "post_hoc_explorer", "tau", post_hoc, trained=True),
+    Moving("06_cam_drs", "foreground_explorer", "threshold", foreground, trained=True),
+    Moving("06_cam_drs", "foreground_explorer", "angle", foreground, trained=True),
+)
+
+
+def steps(control: ipywidgets.ValueWidget) -> Iterator[tuple[str, object]]:
+    """Label and value of a slider's steps, at most `MOST_FRAMES` of them; the value where it stands is one."""
+    if isinstance(control, ipywidgets.SelectionSlider):
+        pairs = [option if isinstance(option, tuple) else (str(option), option) for option in control.options]
+        at = control.index
+    else:
+        count = round((control.max - control.min) / control.step) + 1
+        values = np.linspace(control.min, control.max, count).round(10).tolist()
+        pairs = [(f"{value:g}", value) for value in values]
+        at = int(np.abs(np.array(values) - control.value).argmin())
+    every = -(-len(pairs) // MOST_FRAMES)
+    yield from pairs[at % every :: every]
+
+
+def draw(moving: Moving, explorer: Explorer, site: Path) -> str:
+    """Draw the frames into the site, as frames/NOTEBOOK/CONTROL/NN.webp; the slider over them as HTML."""
+    control = explorer.controls[moving.control]
+    start, frames = control.value, []
+    folder = Path("frames") / moving.notebook / moving.control
+    (site / folder).mkdir(parents=True, exist_ok=True)
+    for number, (label, value) in enumerate(steps(control)):
+        control.value = value
+        explorer.picture().save(site / folder / f"{number:02}.webp", quality=85, method=2)
+        frames.append((label, explorer.summary))
+        if value == start:
+            first = number
+    control.value = start
+    return _html(moving, explorer, frames, first, f"../{folder.as_posix()}")
+
+
+def _html(moving: Moving, explorer: Explorer, frames: list[tuple[str, str]], first: int, folder: str) -> str:
+    picture = next(child for child in explorer.children if isinstance(child, ipywidgets.Image))
+    name, (value, text) = explorer.controls[moving.control].description, frames[first]
+    name, value, text, label = (html.escape(words) for words in (name, value, text, picture.tooltip))
+    slider = f"{moving.notebook}-{moving.control}"
+    return f"""\
+<figure class="moving" data-folder="{folder}" data-frames="{html.escape(json.dumps(frames))}">
+<div class="slider">
+<label for="{slider}">{name}</label>
+<input id="{slider}" type="range" min="0" max="{len(frames) - 1}" step="1" value="{first}" autocomplete="off"
+ aria-label="{name}" aria-valuetext="{value}">
+<span class="value" aria-hidden="true">{value}</span>
+</div>
+<img src="{folder}/{first:02}.webp" width="{picture.width}" height="{picture.height}" loading="lazy" alt="{label}">
+<p role="status">{text}</p>
+<figcaption>This slider moves here too; for the other controls open the notebook with <code>uv run ltlab lab</code>.
+</figcaption>
+</figure>
+"""
