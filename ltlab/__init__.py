@@ -14,8 +14,8 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _ROOMS = (
-    "cam", "classifiers", "cli", "course", "data", "losses", "metrics", "mixup", "models", "plots", "recipes", "results",
-    "samplers", "train", "widgets",
+    "cam", "classifiers", "cli", "course", "data", "losses", "metrics", "mixup", "models", "plots", "recipes",
+    "results", "samplers", "train", "widgets",
 )  # fmt: skip
 
 

@@ -1,8 +1,10 @@
-"""The command line: ltlab lab | train | compare | search | recipes | data."""
+"""The command line: ltlab lab | train | compare | search | recipes | data | book."""
 
 import ast
+import subprocess
 import sys
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -44,7 +46,11 @@ def train(
     option: Options = [],  # noqa: B006 (typer wants a list and does not change it)
     root: Root = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32 (32-true), bfloat16 (bf16-mixed)")] = "auto",
+    devices: Annotated[int, typer.Option(help="how many of this machine, a process for each")] = 1,
+    num_nodes: Annotated[int, typer.Option(help="machines, each with so many devices")] = 1,
+    batch_norm: Annotated[str, typer.Option(help="across devices: local or sync")] = "local",
+    timeout: Annotated[float, typer.Option(help="seconds that a process waits for the others")] = 120.0,
     output: Annotated[
         Path | None, typer.Option(help="folder of the run; runs/DATA/RECIPE/seedN is the default")
     ] = None,
@@ -58,7 +64,7 @@ def train(
     """Train a recipe and print the last epoch's figures."""
     from . import recipes
     from .results import append_row, result_row
-    from .train import fit
+    from .train import fit, is_first
 
     chosen = recipes.get(recipe)
     loaded = _load(data, imbalance, kind, root, option, seed)
@@ -67,9 +73,15 @@ def train(
         chosen = chosen.with_epochs(epochs)
     name = _run_name(data, imbalance, kind, option)
     folder = output or Path("runs") / name / f"{recipe}-{chosen.epochs}" / f"seed{seed}"
-    typer.echo(f"{loaded}\n{chosen}\n")
-    result = fit(chosen, loaded, seed=seed, device=device, precision=precision, capture=capture,
-                 checkpoint=folder / "checkpoint.pt", resume=resume, start_from=start_from)  # fmt: skip
+    if is_first():
+        typer.echo(f"{loaded}\n{chosen}\n")
+    result = fit(
+        chosen, loaded, seed=seed, device=device, precision=precision, capture=capture,
+        checkpoint=folder / "checkpoint.pt", resume=resume, start_from=start_from,
+        devices=devices, num_nodes=num_nodes, batch_norm=batch_norm, timeout=timeout,
+    )  # fmt: skip
+    if not is_first():
+        return
     row = result_row(result, loaded, seed)
     (folder / "result.csv").unlink(missing_ok=True)
     append_row(folder / "result.csv", row)
@@ -86,7 +98,9 @@ def compare(
     recipe: Annotated[list[str] | None, typer.Argument(help="names of recipes; `ltlab recipes` lists them")] = None,
     family: Annotated[
         str | None,
-        typer.Option(help="a family's recipes: re-weighting, re-sampling, mixup, two-stage, cam, combinations; or all"),
+        typer.Option(
+            help="its recipes: re-weighting, re-sampling, mixup, two-stage, cam, combinations, large; or all but large: all"
+        ),
     ] = None,
     data: DataName = "shapes-lt",
     seeds: Annotated[int, typer.Option(help="how many; each draws the subset and the training")] = 3,
@@ -106,7 +120,10 @@ def compare(
     """Train recipes with several seeds and print one table; run again, it goes on where it stopped."""
     from . import plots, recipes, results
 
-    members = recipes.RECIPES.values() if family == "all" else recipes.family(family) if family else ()
+    if family == "all":
+        members = [member for name, of in recipes.FAMILIES.items() if name != "large" for member in of]
+    else:
+        members = recipes.family(family) if family else ()
     names = [*(recipe or []), *(member.name for member in members)]
     folder = output or Path("runs") / f"compare-{_run_name(data, imbalance, kind, option)}"
     rows = results.compare(
@@ -210,6 +227,22 @@ def show_data(
             images, labels = _materialised(loaded, cam, seed)
         _contact_sheet(images, labels, loaded.class_names, sheet)
         typer.echo(f"contact sheet written to {sheet}")
+
+
+@app.command()
+def book(
+    output: Annotated[Path | None, typer.Option(help="folder of the site; docs/_build is the default")] = None,
+) -> None:
+    """Build the course as a static site that needs no network and no kernel; index.html is its first page."""
+    script = Path(__file__).parents[1] / "docs" / "book" / "build.py"
+    if not script.exists():
+        raise FileNotFoundError(f"no book at {script.parent}: clone the repository and run `uv run ltlab book` in it")
+    if not all(map(find_spec, ("myst_nb", "furo", "latex2mathml", "ziamath"))):
+        raise FileNotFoundError("the book's own packages are missing: `uv sync`, or `pip install --group book`")
+    site = output or script.parents[1] / "_build"
+    if status := subprocess.run([sys.executable, script, site], check=False).returncode:
+        raise typer.Exit(status)
+    typer.echo(f"written to {site / 'index.html'}")
 
 
 def _run_name(data: str, imbalance: str, kind: str, option: list[str]) -> str:

@@ -27,6 +27,7 @@ from ltlab.cam import (
     new_image_counts,
     otsu_thresholds,
     pack_masks,
+    shards,
     transform_foreground,
     transform_images,
     unpack_masks,
@@ -744,6 +745,133 @@ def test_materialising_draws_every_image_of_a_class_alike():
 def test_materialising_refuses_a_class_without_images():
     with pytest.raises(ValueError, match="no image of class 1"):
         materialise(ForegroundTransform(), None, noise_images(2, (4, 4)), torch.tensor([0, 2]), generator=generator())
+
+
+# --- rare classes alone, and masks on disk ---------------------------------------------------------------------------
+
+
+class OnDisk:
+    """A tensor of images with the interface of those on disk, which notes what was read."""
+
+    def __init__(self, images):
+        self.images, self.shape, self.device, self.read = images, images.shape, images.device, []
+
+    def __len__(self):
+        return len(self.images)
+
+    def batches(self, indices):
+        for chosen in indices:
+            self.read += chosen.tolist()
+            yield chosen, self.images[chosen]
+
+
+RARE = torch.tensor([0] * 20 + [1] * 7 + [2] * 3)[torch.randperm(30, generator=generator())]
+
+
+def test_only_classes_below_the_count_are_moved():
+    torch.manual_seed(0)
+    model, images = models.small_net(3), noise_images(30, (32, 32))
+    slot = ForegroundTransform(below=8, batch_size=4)
+    packed, all_packed = slot.prepare(model, images, RARE), ForegroundTransform().prepare(model, images, RARE)
+    rare = RARE > 0
+    assert torch.equal(slot.moved(images, RARE), rare.nonzero()[:, 0])
+    assert not packed[~rare].any() and (packed[rare] != all_packed[rare]).float().mean() < 1e-3
+    for fill in (False, True):
+        moved = ForegroundTransform(below=8, fill=fill)(images, packed, generator=generator())
+        changed = (moved != images).flatten(1).any(1)
+        assert not changed[~rare].any() and changed[rare].float().mean() > 0.5
+    assert repr(slot).startswith("ForegroundTransform(below=8")
+
+
+def test_bad_counts():
+    with pytest.raises(ValueError, match="below=0: it must be a number of images of at least 1"):
+        ForegroundTransform(below=0)
+    with pytest.raises(ValueError, match="below=3: every class has at least 3 training images, so nothing would move"):
+        ForegroundTransform(below=3).prepare(None, noise_images(30, (8, 8)), RARE)
+    with pytest.raises(ValueError, match="labels must be one per image"):
+        ForegroundTransform(below=8).prepare(None, noise_images(29, (8, 8)), RARE)
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    monkeypatch.setattr(shards, "ROWS", 4)
+
+
+@pytest.mark.parametrize("below", [None, 8])
+def test_masks_on_disk_are_those_in_memory(tmp_path, small_shards, below):
+    torch.manual_seed(0)
+    model, images = models.small_net(3), OnDisk(noise_images(30, (32, 32)))
+    slot = ForegroundTransform(below=below, batch_size=3)
+    stored = slot.prepare_in(tmp_path / "masks", model, images, RARE)
+    packed = slot.prepare(model, images.images, RARE)
+    order = torch.randperm(30, generator=generator()).repeat(2)
+    assert (stored[order] != packed[order]).float().mean() < 1e-3 and len(stored) == 30
+    assert sorted(images.read) == slot.moved(images, RARE).tolist(), "what is not moved is not read"
+    assert (tmp_path / "masks" / "masks.bits").stat().st_size == len(images.read) * 128
+    again = slot.reopen(tmp_path / "masks", images, RARE, stored.checksum)
+    assert torch.equal(again[order], stored[order])
+
+
+def test_a_finished_shard_is_not_made_again(tmp_path, small_shards):
+    images, slot = OnDisk(noise_images(30, (32, 32))), ForegroundTransform(below=8, batch_size=3)
+    torch.manual_seed(0)
+    model = models.small_net(3)
+    whole = slot.prepare_in(tmp_path / "whole", model, images, RARE)
+
+    class Failing(OnDisk):
+        def batches(self, indices):
+            for number, batch in enumerate(super().batches(indices)):
+                if number == 3:
+                    raise KeyboardInterrupt
+                yield batch
+
+    with pytest.raises(KeyboardInterrupt):
+        slot.prepare_in(tmp_path / "parts", model, Failing(images.images), RARE)
+    with pytest.raises(ValueError, match=r"shard 1 of the masks in .* is not finished"):
+        slot.reopen(tmp_path / "parts", images, RARE, whole.checksum)
+    rest = OnDisk(images.images)
+    parts = slot.prepare_in(tmp_path / "parts", model, rest, RARE)
+    assert rest.read == whole.chosen[4:].tolist()
+    assert parts.checksum == whole.checksum
+    slot.prepare_in(tmp_path / "parts", model, finished := OnDisk(images.images), RARE)
+    assert finished.read == []
+
+
+def test_processes_share_the_shards_out(tmp_path, small_shards):
+    images, slot = OnDisk(noise_images(30, (32, 32))), ForegroundTransform(batch_size=4)
+    torch.manual_seed(0)
+    model = models.small_net(3)
+    whole = slot.prepare_in(tmp_path / "whole", model, images, RARE)
+    read = []
+    for rank in range(3):
+        mine = OnDisk(images.images)
+        shared = slot.prepare_in(tmp_path / "shared", model, mine, RARE, num_replicas=3, rank=rank)
+        assert mine.read
+        read += mine.read
+    assert sorted(read) == list(range(30))
+    assert shared.checksum == whole.checksum
+
+
+def test_foreign_damaged_and_missing_masks_are_refused(tmp_path, small_shards):
+    images, slot, folder = OnDisk(noise_images(30, (8, 8))), ForegroundTransform(batch_size=4), tmp_path / "masks"
+    model, other = models.small_net(3), models.small_net(3)
+    stored = slot.prepare_in(folder, model, images, RARE)
+    with pytest.raises(ValueError, match=r"are of ForegroundTransform.*remove the folder"):
+        slot.prepare_in(folder, other, images, RARE)
+    with pytest.raises(ValueError, match="not those of the checkpoint"):
+        slot.reopen(folder, images, RARE, "0" * 64)
+    with pytest.raises(FileNotFoundError, match=r"no masks in .*nowhere"):
+        slot.reopen(tmp_path / "nowhere", images, RARE, stored.checksum)
+    bits = bytearray((folder / "masks.bits").read_bytes())
+    bits[50] ^= 1
+    (folder / "masks.bits").write_bytes(bits)
+    with pytest.raises(ValueError, match=r"masks\.bits is damaged in shard 1: remove"):
+        slot.reopen(folder, images, RARE, stored.checksum)
+
+
+def test_the_control_needs_nothing_of_images_on_disk():
+    images = OnDisk(noise_images(30, (8, 8)))
+    assert WholeImageTransform().prepare(None, images, RARE).shape == (30, 0)
 
 
 def second_stage_with(foreground):

@@ -263,7 +263,7 @@ def test_load_refuses_unknown_names_and_options(tmp_path):
         load("cifar10")
     with pytest.raises(ValueError, match="unknown shapes-lt option 'contxt'; did you mean 'context'"):
         load("shapes-lt", contxt=1.0)
-    with pytest.raises(ValueError, match=r"unknown cifar10-lt option 'size'.* Known: imbalance, kind, seed, root, download"):
+    with pytest.raises(ValueError, match=r"unknown cifar10-lt option 'size'.* Known: .*, root, download"):
         load("cifar10-lt", size=32)
     with pytest.raises(ValueError, match="imbalance=None"):
         load("shapes-lt", imbalance=None)

@@ -10,8 +10,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from .maps import map_batches
+from .maps import maps_of
 from .masks import bounding_boxes, check_masks, foreground_masks, pack_masks, unpack_masks
+from .shards import ImagesOnDisk, StoredMasks, digest_of
 from .transforms import transform_foreground, transform_images
 
 logger = logging.getLogger(__name__)
@@ -111,19 +112,22 @@ class ForegroundTransform(_Transform):
         min_scale, max_scale: scaling is uniform between them.
         threshold: see `foreground_masks`; 1 the paper, 0.75 the authors' code, "otsu".
         fill: whether the hole that a foreground leaves is filled from the background, see `transform_foreground`.
+        below: only images of classes with fewer training images than this have a mask and are moved, the others stay
+            to the bit; None: all. The paper has 100 on ImageNet-LT and 50 on iNaturalist 2018.
         masks: (N, H, W) bool, foregrounds to take instead of the model's, such as the true ones of shapes-lt.
         batch_size: images per forward pass while preparing.
         memory_limit: bytes; the masks of images on the CPU that need more are kept in a temporary file.
 
     Raises:
-        ValueError: an unknown kind; an angle, scale, threshold or limit outside its range; masks that are not bool
-            (N, H, W).
+        ValueError: an unknown kind; an angle, scale, threshold, count or limit outside its range; masks that are not
+            bool (N, H, W).
 
     Source: Zhang et al., AAAI 2021, CAM-based sampling; the ranges of angle and scale as in the authors' code.
     """
 
     threshold: float | Literal["otsu"] = 1.0
     fill: bool = False
+    below: int | None = None
     masks: Tensor | None = None
     batch_size: int = 128
     memory_limit: int = 2 * 2**30
@@ -133,6 +137,8 @@ class ForegroundTransform(_Transform):
         foreground_masks(torch.zeros(1, 1, 1), self.threshold)  # refuses a bad threshold now, not hours into a run
         if self.masks is not None:
             check_masks(self.masks, self.masks.shape)
+        if self.below is not None and self.below < 1:
+            raise ValueError(f"below={self.below}: it must be a number of images of at least 1, or None for all")
         if self.batch_size < 1 or self.memory_limit < 0:
             raise ValueError(
                 f"batch_size={self.batch_size}, memory_limit={self.memory_limit}: a batch is at least 1 image, "
@@ -146,31 +152,99 @@ class ForegroundTransform(_Transform):
             model, images, labels: as in `maps_of`; the images un-augmented.
 
         Returns:
-            (N, ceil(H * W / 8)) uint8 on the images' device, see `pack_masks`.
+            (N, ceil(H * W / 8)) uint8 on the images' device, see `pack_masks`; 0 where `below` leaves an image out.
 
         Raises:
-            ValueError: `masks` that do not fit the images; what `maps_of` raises.
+            ValueError: `masks` that do not fit the images; `below` leaves all out; what `maps_of` raises.
         """
-        size = tuple(images.shape[2:])
-        packed = self._empty(len(images), -(-math.prod(size) // 8), images.device)
-        if self.masks is None:
-            for rows, maps in map_batches(model, images, labels, size, self.batch_size):
-                packed[rows] = pack_masks(foreground_masks(maps, self.threshold)).to(images.device)
-        else:
-            check_masks(self.masks, (len(images), *size))
-            for start in range(0, len(images), self.batch_size):
-                rows = slice(start, start + self.batch_size)
-                packed[rows] = pack_masks(self.masks[rows]).to(images.device)
+        packed = self._zeros(len(images), self._row_bytes(images), images.device)
+        for chosen in self.moved(images, labels).to(images.device).split(self.batch_size):
+            packed[chosen] = self._packed(model, images[chosen], labels, chosen)
         return packed
 
-    def _empty(self, rows: int, row_bytes: int, device: torch.device) -> Tensor:
+    def prepare_in(
+        self, folder: Path, model: nn.Module | None, images: ImagesOnDisk, labels: Tensor, *,
+        num_replicas: int = 1, rank: int = 0,
+    ) -> StoredMasks:  # fmt: skip
+        """The same for images that are read from disk, in a folder, shard by shard.
+
+        Interrupted and called again with the same model, it makes the shards that are missing.
+
+        Args:
+            folder: of the masks, see `StoredMasks`.
+            model, labels: as for `prepare`.
+            images: `batches(indices)` reads them, as `ltlab.data.streaming.ImageFiles` does.
+            num_replicas, rank: of the processes that share the work; this one makes the shards rank,
+                rank + num_replicas, ... of those that are missing.
+
+        Raises:
+            ValueError: as `prepare` and `StoredMasks`.
+        """
+        chosen = self.moved(images, labels).cpu()
+        made_of = f"{self!r} on {tuple(images.shape)} with model and labels {digest_of(model, labels)}"
+        masks = StoredMasks(folder, chosen, len(images), self._row_bytes(images), made_of)
+        todo = [s for s in range(rank, masks.shards, num_replicas) if s in set(masks.missing())]
+        batches = [(shard, batch) for shard in todo for batch in masks.images_of(shard).split(self.batch_size)]
+        made: list[Tensor] = []
+        for (shard, rows), (_, batch) in zip(batches, images.batches([rows for _, rows in batches]), strict=True):
+            made.append(self._packed(model, batch, labels, rows.to(labels.device)).cpu())
+            if sum(map(len, made)) == len(masks.images_of(shard)):
+                masks.write(shard, torch.cat(made))
+                made.clear()
+        return masks
+
+    def reopen(self, folder: Path, images: ImagesOnDisk, labels: Tensor, checksum: str) -> StoredMasks:
+        """The masks that `prepare_in` has finished in a folder.
+
+        Raises:
+            FileNotFoundError: the folder has none.
+            ValueError: masks that are not finished, damaged, or of another checksum.
+        """
+        masks = StoredMasks(folder, self.moved(images, labels), len(images), self._row_bytes(images), None)
+        if masks.checksum != checksum:
+            raise ValueError(f"the masks in {folder} are not those of the checkpoint: put its own folder back")
+        return masks
+
+    def moved(self, images: Tensor, labels: Tensor) -> Tensor:
+        """The images that have a mask, int64 indices: all, or those of classes with fewer than `below` images.
+
+        Raises:
+            ValueError: not one label per image; no class has fewer than `below`.
+        """
+        if self.below is None:
+            return torch.arange(len(images))
+        if labels.shape != (len(images),):
+            raise ValueError(f"labels must be one per image, ({len(images)},), got shape {tuple(labels.shape)}")
+        counts = torch.bincount(labels)
+        chosen = (counts[labels] < self.below).nonzero()[:, 0]
+        if len(chosen) == 0:
+            raise ValueError(
+                f"below={self.below}: every class has at least {counts[counts > 0].min()} training images, so nothing "
+                "would move; raise it, or take the slot out"
+            )
+        return chosen
+
+    def _packed(self, model: nn.Module | None, images: Tensor, labels: Tensor, chosen: Tensor) -> Tensor:
+        """The packed masks of a batch: of the model, or those given."""
+        if self.masks is not None:
+            return pack_masks(self.masks[chosen.to(self.masks.device)]).to(images.device)
+        maps = maps_of(model, images, labels[chosen], batch_size=self.batch_size)
+        return pack_masks(foreground_masks(maps, self.threshold))
+
+    def _row_bytes(self, images: Tensor) -> int:
+        """Of a packed mask; masks that were given must fit the images."""
+        if self.masks is not None:
+            check_masks(self.masks, (len(images), *images.shape[2:]))
+        return -(-math.prod(images.shape[2:]) // 8)
+
+    def _zeros(self, rows: int, row_bytes: int, device: torch.device) -> Tensor:
         """Room for the packed masks: memory, or a file that vanishes with the tensor.
 
         An accelerator's memory holds the images, which take 24 times as much, so it holds the masks.
         """
         needed = rows * row_bytes
         if device.type != "cpu" or needed <= self.memory_limit:
-            return torch.empty(rows, row_bytes, dtype=torch.uint8, device=device)
+            return torch.zeros(rows, row_bytes, dtype=torch.uint8, device=device)
         with tempfile.TemporaryDirectory(prefix="ltlab-masks-", ignore_cleanup_errors=True) as folder:
             logger.warning(
                 "the foreground masks take %s bytes, more than memory_limit=%s: they go to a temporary file in %s",
@@ -215,7 +289,7 @@ class WholeImageTransform(_Transform):
 
     def prepare(self, model: nn.Module | None, images: Tensor, labels: Tensor) -> Tensor:
         """Nothing to prepare: an empty row per image."""
-        return images.new_empty(len(images), 0)
+        return torch.empty(len(images), 0, dtype=torch.uint8, device=images.device)
 
     def __call__(self, images: Tensor, packed: Tensor, *, generator: torch.Generator) -> Tensor:
         """Images (n, channels, H, W) uint8, each transformed by its own draw."""

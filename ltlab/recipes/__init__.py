@@ -18,9 +18,9 @@ and `recipe.resolve(CIFAR)` shows what exactly will run.
 
 from .families import FAMILIES, RECIPES, family, get
 from .recipe import OTHERS, Recipe, Stage, describe
-from .schedules import CIFAR, SHAPES, OneCycle, Protocol, Schedule, Steps, protocol_for
+from .schedules import CIFAR, IMAGENET, INAT, PLACES, SHAPES, OneCycle, Protocol, Schedule, Steps, protocol_for
 
 __all__ = [
-    "CIFAR", "FAMILIES", "OTHERS", "RECIPES", "SHAPES", "OneCycle", "Protocol", "Recipe", "Schedule", "Stage", "Steps",
-    "describe", "family", "get", "protocol_for",
+    "CIFAR", "FAMILIES", "IMAGENET", "INAT", "OTHERS", "PLACES", "RECIPES", "SHAPES", "OneCycle", "Protocol", "Recipe",
+    "Schedule", "Stage", "Steps", "describe", "family", "get", "protocol_for",
 ]  # fmt: skip

@@ -166,6 +166,20 @@ COMBINATIONS = (
     ),
 )  # fmt: skip
 
+# the final recipe on large images: longer fine-tuning, and only rare classes move (below=, as in the paper)
+LARGE = tuple(
+    Recipe(
+        Stage(share=1.6, schedule="first", mix=MIXES["input_mixup"]),
+        Stage(
+            share=0.4, schedule="second", mix=MIXES["input_mixup"],
+            sampler=CLASS_BALANCED, foreground=ForegroundTransform(below=below),
+        ),
+        replace(FINETUNED_BALANCED, share=0.2),
+        name=f"bag_of_tricks_{name}",
+    )
+    for name, below in {"imagenet_lt": 100, "inat18": 50}.items()
+)  # fmt: skip
+
 FAMILIES: dict[str, tuple[Recipe, ...]] = {  # what belongs in one comparison, see `family`
     "baseline": (Recipe(Stage(), name="ce"),),
     "re-weighting": (
@@ -205,6 +219,7 @@ FAMILIES: dict[str, tuple[Recipe, ...]] = {  # what belongs in one comparison, s
         _two_stages("transform_drs", sampler=CLASS_BALANCED, foreground=WholeImageTransform()),
     ),
     "combinations": COMBINATIONS,
+    "large": LARGE,
 }  # fmt: skip
 
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for family in FAMILIES.values() for recipe in family}

@@ -188,7 +188,7 @@ class Recipe:
 
     def identity(self) -> dict[str, str]:
         """What makes two resolved recipes train alike, as text; checkpoints are compared by it."""
-        protocol = {f"protocol.{k}": str(v) for k, v in vars(self.protocol).items() if k not in ("name", "schedules")}
+        protocol = {f"protocol.{k}": v for k, v in self.protocol.identity().items()}
         stages = self.table().T.to_dict()
         return (
             protocol

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 # --- schedules: the learning rate as a function of time --------------------------------------------------------------
 
@@ -76,8 +76,14 @@ class Protocol:
         finetune  some epochs more at a low learning rate, after mixup
         retrain   a new classifier on frozen features
 
-    SGD has Nesterov momentum. The augmentation is a random crop from the image padded by
-    `crop_padding` black pixels, and a horizontal flip of half of the images.
+    SGD has Nesterov momentum. The augmentation is, in this order and each where it is set,
+
+        crop             a random part of the image, resized to crop x crop pixels; evaluation takes the centre crop
+        crop_padding     a random crop from the image padded by so many black pixels
+        flip             a horizontal flip of half of the images
+        colour_jitter    brightness, contrast and saturation by random factors in 1 ± these
+
+    see `ltlab.train.augmentation`.
     """
 
     name: str
@@ -89,6 +95,17 @@ class Protocol:
     momentum: float = 0.9
     crop_padding: int = 4
     flip: bool = True
+    crop: int | None = None
+    colour_jitter: tuple[float, float, float] | None = None
+
+    def identity(self) -> dict[str, str]:
+        """What makes two protocols train alike, as text; schedules are the stages'.
+
+        What only large images need is in it where it is set, so that the identity of small images' runs stays.
+        """
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        unset = {name for name in ("crop", "colour_jitter") if values[name] is None}
+        return {name: str(value) for name, value in values.items() if name not in {"name", "schedules"} | unset}
 
 
 CIFAR = Protocol(
@@ -123,6 +140,35 @@ SHAPES = Protocol(
 )
 
 
+# ImageNet-LT as in the authors' later code: 100 epochs, or 160 + 40 + 20 for the bag of tricks. The paper trains 90.
+IMAGENET = Protocol(
+    name="ImageNet-LT",
+    model="resnet10",
+    epochs=100,
+    batch_size=512,
+    weight_decay=1e-4,
+    schedules={
+        "base": Steps(lr=0.2, milestones=(0.6, 0.8)),
+        "first": Steps(lr=0.2, milestones=(0.75,)),
+        "second": Steps(lr=0.002),
+        "finetune": Steps(lr=0.002, milestones=(0.4, 0.8)),
+        "retrain": Steps(lr=0.1, milestones=(1 / 3, 2 / 3)),
+    },
+    crop_padding=0,
+    crop=224,
+    colour_jitter=(0.4, 0.4, 0.4),
+)
+
+INAT = replace(IMAGENET, name="iNaturalist 2018", model="resnet50")
+
+PLACES = replace(IMAGENET, name="Places-LT", model="resnet50")
+
+PROTOCOLS = {"shapes-lt": SHAPES, "imagenet-lt": IMAGENET, "places-lt": PLACES, "inat18": INAT}
+
+
 def protocol_for(data_name: str) -> Protocol:
-    """The protocol of a data set by its name: `SHAPES` for shapes-lt, `CIFAR` for all other small images."""
-    return SHAPES if data_name == "shapes-lt" else CIFAR
+    """The protocol of a data set by its name; `CIFAR` for all small images that have none of their own.
+
+    Large images of your own have no name to be known by: `Recipe(..., protocol=IMAGENET)`.
+    """
+    return PROTOCOLS.get(data_name, CIFAR)

@@ -10,11 +10,11 @@ from functools import partial
 from itertools import accumulate
 from types import FunctionType
 
-from ..recipes import CIFAR, SHAPES, Protocol, Recipe, Stage, describe
+from ..recipes import CIFAR, IMAGENET, INAT, PLACES, SHAPES, Protocol, Recipe, Stage, describe
 
 WIDTH = 110  # a stage that needs more gets a line per setting
 PLAIN = Stage()
-PROTOCOLS = {"CIFAR": CIFAR, "SHAPES": SHAPES}
+PROTOCOLS = {"CIFAR": CIFAR, "IMAGENET": IMAGENET, "INAT": INAT, "PLACES": PLACES, "SHAPES": SHAPES}
 
 Imports = dict[str, str]  # name: the module that it comes from
 

@@ -15,7 +15,7 @@ import torch
 from .. import __version__
 from ..data import LongTailedData
 from ..data.places import tables_folder
-from ..recipes import Recipe
+from ..recipes import Protocol, Recipe
 from ..train import Result
 
 PACKAGE = Path(__file__).parent
@@ -44,12 +44,23 @@ def result_row(result: Result, data: LongTailedData, seed: int) -> dict[str, obj
         "epochs": result.recipe.epochs,
         "model": protocol.model,
         "batch_size": protocol.batch_size,
-        "augmentation": f"crop {protocol.crop_padding}{', flip' if protocol.flip else ''}",
+        "augmentation": augmentation_of(protocol),
         "fingerprint": fingerprint(result.recipe, data),
         **{name: round(figure, 6) for name, figure in result.metrics.items()},
         "seconds": round(result.seconds, 2),
         **provenance(device),
     }
+
+
+def augmentation_of(protocol: Protocol) -> str:
+    """The augmentation in a few words: "crop 4, flip" is a random crop from the image padded by 4, and a flip."""
+    parts = {
+        f"random resized crop {protocol.crop}": protocol.crop is not None,
+        f"crop {protocol.crop_padding}": protocol.crop is None or protocol.crop_padding > 0,
+        "flip": protocol.flip,
+        f"colour jitter {protocol.colour_jitter}": protocol.colour_jitter is not None,
+    }
+    return ", ".join(name for name, there in parts.items() if there)
 
 
 def fingerprint(recipe: Recipe, data: LongTailedData) -> str:

@@ -2,14 +2,16 @@
 
 `step.py` is the whole of long-tailed training: four lines of it are the four slots of the course.
 `run.py` moves a recipe through its stages; `checkpoint.py` makes that exact: a run can be killed at any moment and
-resumed to give, bit for bit on a CPU, the run that was never interrupted.
+resumed to give, bit for bit on a CPU, the run that was never interrupted. `processes.py` is what changes with several
+devices: shares of a batch, means over processes.
 """
 
 from .captured import CapturedStep
+from .processes import is_first
 from .run import Result, find_device, fit, load_model
 from .step import TrainingStep, augment, evaluate, predict, to_float, train_epoch
 
 __all__ = [
-    "CapturedStep", "Result", "TrainingStep", "augment", "evaluate", "find_device", "fit", "load_model", "predict",
-    "to_float", "train_epoch",
+    "CapturedStep", "Result", "TrainingStep", "augment", "evaluate", "find_device", "fit", "is_first", "load_model",
+    "predict", "to_float", "train_epoch",
 ]  # fmt: skip

@@ -3,11 +3,12 @@
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 import torch
@@ -15,11 +16,14 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .. import metrics, models, recipes
-from ..data import LongTailedData
+from ..cam.shards import StoredMasks
+from ..data import LongTailedData, StreamedSplit
 from ..names import look_up
 from ..recipes import Recipe, Stage
+from ..samplers import generator_seed
 from . import checkpoint as checkpoints
 from .captured import CapturedStep
+from .processes import OneProcess, across_processes, join
 from .step import Slots, TrainingStep, batch_norms, evaluate, predict, train_epoch
 
 
@@ -45,6 +49,7 @@ def fit(
     seed: int = 0, device: str | torch.device = "auto", precision: str = "auto",
     checkpoint: str | os.PathLike | None = None, resume: bool = False, start_from: str | os.PathLike | None = None,
     capture: bool = False, progress: bool = True, evaluate_every: int = 1,
+    devices: int = 1, num_nodes: int = 1, batch_norm: str = "local", timeout: float = 120.0,
 ) -> Result:  # fmt: skip
     """Train a recipe on long-tailed data and report the figures of the last epoch.
 
@@ -57,7 +62,8 @@ def fit(
             the protocol's, with weights drawn from `seed`.
         seed: of weights, order of images, augmentation and mixing. The global generators are left as they were.
         device: "auto" (CUDA, else Apple's MPS, else CPU), or a torch device.
-        precision: "float32", "bfloat16" (autocast), or "auto": bfloat16 on CUDA, float32 elsewhere.
+        precision: "float32", "bfloat16" (autocast), also by Lightning's names "32-true" and "bf16-mixed"; or "auto":
+            bfloat16 on CUDA, float32 elsewhere.
         checkpoint: a file that is rewritten after every epoch; the history goes to a CSV of the same name beside it.
         resume: go on from `checkpoint`, which must exist and come from the same recipe, data, seed and kind of device.
         start_from: the checkpoint of a finished run of the recipe's first stages, on the same data, with the same seed
@@ -65,13 +71,27 @@ def fit(
         capture: take the step by a `CapturedStep`: the same arithmetic, on a GPU without the time between kernels.
         progress: show a progress bar, in a terminal or a notebook.
         evaluate_every: epochs between looks at the test error; the last epoch always gets one.
+        devices, num_nodes: processes on each machine, one per device, and machines; see below.
+        batch_norm: of several processes: "local" normalises with the statistics of a process's own images, "sync" with
+            those of the whole batch.
+        timeout: seconds that a process waits for the others before it stops.
+
+    Several processes take a share each of every batch, whose size is the protocol's in all, and average their
+    gradients: the same images and, but for rounding and local batch norm, the same steps as one process without
+    random augmentation. Draws for augmentation and mixing are each process's own. Lightning Fabric starts the script
+    again for every further device; under torchrun, `fabric run` or Slurm the processes that are there join. The first
+    alone writes; all need to see `checkpoint`'s folder. All return the same result.
 
     Raises:
-        ValueError: an unknown recipe, device or precision; a foreground slot in the first stage; a stage that changes
-            or trains the classifier alone, and a model without a part of that name; a first stage that trains
-            it alone, or with batch_norm="eval", and no model given; a mix slot at a layer that the model does not
-            have; `resume` without `checkpoint`; a checkpoint that is damaged or of another run; one to start from that
-            is not finished, or whose last stage this recipe goes on with at the same schedule.
+        ConnectionError: another process of the run has stopped or does not answer.
+        ImportError: several processes without Lightning Fabric.
+        ValueError: an unknown recipe, device, precision or batch_norm; more devices than there are, than a batch has
+            images, or more than one with `capture`; images smaller than the protocol's crop; a foreground slot in the
+            first stage; a stage that changes or trains the classifier alone, and a model without a part of that name;
+            a first stage that trains it alone, or with batch_norm="eval", and no model given; a mix slot at a layer
+            that the model does not have; `resume` without `checkpoint`; a checkpoint that is damaged or of another
+            run; one to start from that is not finished, or whose last stage this recipe goes on with at the same
+            schedule.
         FileNotFoundError, FileExistsError: `resume` or `start_from` without a checkpoint file; a checkpoint file
             without `resume`.
         FloatingPointError: the training loss is no longer finite; on the CPU the losses of ltlab say so first, as a
@@ -86,15 +106,17 @@ def fit(
         raise ValueError("resume=True needs checkpoint=, the file to go on from")
     if path is not None and path.exists() and not resume:
         raise FileExistsError(f"checkpoint {path} exists: pass resume=True to go on from it, or remove it first")
-    device = find_device(device)
-    with _own_randomness(seed, device):
-        run = _Run(recipe.resolve(recipes.protocol_for(data.name)), data, model, seed, device, precision, capture)
+    processes = join(find_device(device), devices, num_nodes, timeout)
+    device = processes.device
+    with _own_randomness(seed, device), processes.watched():
+        recipe = recipe.resolve(recipes.protocol_for(data.name))
+        run = _Run(recipe, data, model, seed, precision, capture, processes, batch_norm, path)
         if resume:
             run.load_state(checkpoints.load(path, device, run.refusal))
         elif start_from is not None:
             run.load_state(checkpoints.load(Path(start_from), device, run.refusal_to_start_from))
-        run.train(path, progress, evaluate_every)
-    return run.result()
+        run.train(progress, evaluate_every)
+        return run.result()
 
 
 def load_model(checkpoint: str | os.PathLike, data: LongTailedData) -> nn.Module:
@@ -127,9 +149,10 @@ class _Run:
     """The state of a run: how it is begun, moved on by one epoch, saved and loaded."""
 
     def __init__(
-        self, recipe: Recipe, data: LongTailedData, model: nn.Module | None, seed: int,
-        device: torch.device, precision: str, capture: bool,
+        self, recipe: Recipe, data: LongTailedData, model: nn.Module | None, seed: int, precision: str, capture: bool,
+        processes: OneProcess, batch_norm: str, path: Path | None,
     ) -> None:  # fmt: skip
+        device, crop = processes.device, recipe.protocol.crop
         if recipe.stages[0].foreground:
             raise ValueError("stage 1 has a foreground slot, which needs the model of a stage before it")
         if model is None and (recipe.stages[0].trains != "all" or recipe.stages[0].batch_norm == "eval"):
@@ -142,25 +165,48 @@ class _Run:
                 raise ValueError(
                     f"stage {number} needs a model with a part called classifier, {type(model).__name__} has none"
                 )
+        if crop is not None and crop > min(data.test.images.shape[2:]):
+            raise ValueError(
+                f"protocol {recipe.protocol.name!r} crops {crop} x {crop} pixels, the images have "
+                f"{tuple(data.test.images.shape[2:])}: load them with size={crop} or more, or take another protocol"
+            )
+        if recipe.protocol.batch_size < processes.size:
+            raise ValueError(
+                f"a batch of {recipe.protocol.batch_size} images for {processes.size} processes: take fewer devices"
+            )
+        if capture and (processes.size > 1 or (_on_disk(data) and any(s.foreground for s in recipe.stages))):
+            raise ValueError(
+                "capture=True records what one device does with what it holds: leave it out with several devices, and "
+                "with a foreground slot for images on disk"
+            )
         bfloat16 = look_up("precision", precision, {
-            "auto": device.type == "cuda", "float32": False, "bfloat16": True,
+            "auto": device.type == "cuda", "float32": False, "bfloat16": True, "32-true": False, "bf16-mixed": True,
         })  # fmt: skip
         self.recipe, self.protocol, self.device = recipe, recipe.protocol, device
         self.setting = {
             "data": f"{data.name} {data.options}", "data fingerprint": data.fingerprint, "seed": str(seed),
             "device": device.type, "precision": "bfloat16" if bfloat16 else "float32",
         }  # fmt: skip
+        if processes.size > 1:
+            self.setting |= {"processes": str(processes.size), "batch norm across processes": batch_norm}
         if model is None:
             model = models.build(
                 self.protocol.model, len(data.class_names), data.train.images, classifier=recipe.classifier
             )
+        model = across_processes(model, batch_norm, processes)
         self.model = model.to(device, memory_format=torch.channels_last)
         for stage in recipe.stages:
             if hasattr(stage.mix, "check"):
                 stage.mix.check(model)
         self.data = data.to(device)
         self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)
-        self.generator = torch.Generator(device).manual_seed(seed)
+        self.test_images = self.data.test.images
+        if processes.size > 1:
+            self.test_images = self.data.test.take(processes.share(torch.arange(len(data.test), device=device))).images
+        if processes.rank > 0:  # its own draws, from equal weights
+            torch.manual_seed(generator_seed(seed, processes.rank))
+        own_seed = seed if processes.rank == 0 else generator_seed(seed, processes.rank)
+        self.generator = torch.Generator(device).manual_seed(own_seed)
         class_counts = data.class_counts.to(device)
         starts = accumulate((stage.epochs for stage in recipe.stages), initial=0)
         self.slots = [
@@ -169,32 +215,39 @@ class _Run:
         ]
         self.frozen = {id(p) for p in self.model.parameters() if not p.requires_grad}  # by the user, for good
         self.stage, self.epoch = 0, 0  # what comes next
-        self.capture = capture
+        self.capture, self.processes, self.path = capture, processes, path
+        self.temporary: TemporaryDirectory | None = None  # for masks on disk, where there is no checkpoint
         self.optimizer = self.new_optimizer(recipe.stages[0])
         self.step = self.take = None  # of the current stage, made in its first epoch here
         self.history: list[dict[str, float]] = []
         self.seconds = 0.0
 
-    def train(self, path: Path | None, progress: bool, evaluate_every: int) -> None:
+    def train(self, progress: bool, evaluate_every: int) -> None:
         """Train from where the run stands to the recipe's end."""
         total = self.recipe.epochs
         with tqdm(total=total, initial=len(self.history), desc=self.recipe.name, unit="epoch",
-                  disable=not progress, leave=False) as bar:  # fmt: skip
+                  disable=not progress or self.processes.rank > 0, leave=False) as bar:  # fmt: skip
             while len(self.history) < total:
                 started = time.perf_counter()
                 last = len(self.history) + 1 == total
                 row = self.next_epoch(look=last or (len(self.history) + 1) % evaluate_every == 0)
                 self.seconds += time.perf_counter() - started
-                if path is not None:
-                    checkpoints.save(path, self.state())
-                    table = pd.DataFrame(self.history).to_csv(index=False)
-                    checkpoints.write_atomically(path.with_suffix(".csv"), table.encode())
+                if self.path is not None:
+                    self.save()
                 error = {} if math.isnan(row["test_error"]) else {"test_error": f"{row['test_error']:.1%}"}
                 bar.set_postfix(loss=f"{row['train_loss']:.3f}", **error, refresh=False)
                 bar.update()
         self.begin_stage()  # of 0 epochs, if any is left
         for parameter in self.model.parameters():
             parameter.requires_grad_(id(parameter) not in self.frozen)
+
+    def save(self) -> None:
+        """Write checkpoint and history, in the first process."""
+        state = self.state()  # to which all contribute
+        if self.processes.rank == 0:
+            checkpoints.save(self.path, state)
+            table = pd.DataFrame(self.history).to_csv(index=False)
+            checkpoints.write_atomically(self.path.with_suffix(".csv"), table.encode())
 
     def begin_stage(self) -> None:
         """What happens once, before a stage's first epoch; stages of 0 epochs are over with that."""
@@ -204,10 +257,28 @@ class _Run:
             if not self.recipe.continues(self.stage):
                 self.optimizer = self.new_optimizer(stage)
             if slots.foreground:
-                slots.masks = slots.foreground.prepare(self.model, self.data.train.images, self.data.train.labels)
+                slots.masks = self.prepare(slots.foreground)
             if stage.epochs:
                 break
             self.stage += 1
+
+    def prepare(self, foreground: Callable) -> Tensor | StoredMasks:
+        """A foreground slot's rows; of images on disk, masks on disk, in shards that the processes share out."""
+        images, labels = self.data.train.images, self.data.train.labels
+        if not _on_disk(self.data) or not hasattr(foreground, "prepare_in"):
+            return foreground.prepare(self.model, images, labels)
+        shared = {} if self.path is None else {"num_replicas": self.processes.size, "rank": self.processes.rank}
+        masks = foreground.prepare_in(self.masks_folder(), self.model, images, labels, **shared)
+        self.processes.wait()
+        return masks
+
+    def masks_folder(self) -> Path:
+        """Beside the checkpoint; a temporary folder where there is none."""
+        if self.path is not None:
+            return self.path.with_name(f"{self.path.stem}-masks-{self.stage + 1}")
+        if self.temporary is None:
+            self.temporary = TemporaryDirectory(prefix="ltlab-masks-", ignore_cleanup_errors=True)
+        return Path(self.temporary.name) / str(self.stage + 1)
 
     def change_classifier(self, stage: Stage) -> None:
         if stage.classifier is not None:
@@ -227,7 +298,10 @@ class _Run:
 
         slots.set_epoch(self.epoch)
         if self.step is None or self.step.slots is not slots:
-            self.step = TrainingStep(self.model, slots, self.protocol, self.optimizer, self.generator, self.autocast)
+            model = self.processes.connected(self.model)
+            self.step = TrainingStep(
+                model, slots, self.protocol, self.optimizer, self.generator, self.autocast, self.processes
+            )
             self.take = CapturedStep(self.step, self.generator) if self.capture else None
         loss = train_epoch(self.step, self.data.train, learning_rate, self.take)
         number, rate = len(self.history) + 1, learning_rate(0)
@@ -261,7 +335,8 @@ class _Run:
 
     def predict(self) -> Tensor:
         with self.autocast:
-            return predict(self.model, self.data.test.images)
+            logits = predict(self.model, self.test_images, crop=self.protocol.crop)
+        return self.processes.gathered(logits, len(self.data.test))
 
     def result(self) -> Result:
         logits, test = self.predict().cpu(), self.data.test
@@ -293,11 +368,15 @@ class _Run:
     def state(self) -> dict:
         """Everything that the next epoch depends on."""
         masks = self.slots[self.stage].masks if self.stage < len(self.slots) else None
-        cuda = {"cuda": torch.cuda.get_rng_state(self.device)} if self.device.type == "cuda" else {}
+        if isinstance(masks, StoredMasks):
+            masks = masks.checksum
+        kept = self.processes.kept
+        cuda = {"cuda": kept(torch.cuda.get_rng_state(self.device))} if self.device.type == "cuda" else {}
         return {
             "identity": self.identity(), "stages": len(self.slots), "stage": self.stage, "epoch": self.epoch,
             "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "masks": masks,
-            "generator": self.generator.get_state(), "global generators": {"cpu": torch.get_rng_state(), **cuda},
+            "generator": kept(self.generator.get_state()),
+            "global generators": {"cpu": kept(torch.get_rng_state()), **cuda},
             "history": self.history, "seconds": self.seconds,
         }  # fmt: skip
 
@@ -319,12 +398,24 @@ class _Run:
         settings = self.optimizer.state_dict()["param_groups"]  # are the recipe's; the rest is the checkpoint's
         self.optimizer.load_state_dict(state["optimizer"] | {"param_groups": settings})
         if self.stage < len(self.slots):
-            self.slots[self.stage].masks = state["masks"]
-        self.generator.set_state(state["generator"].cpu())
-        torch.set_rng_state(state["global generators"]["cpu"].cpu())
+            self.slots[self.stage].masks = self.reopened(state["masks"])
+        own = self.processes.own
+        self.generator.set_state(own(state["generator"]))
+        torch.set_rng_state(own(state["global generators"]["cpu"]))
         if self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["global generators"]["cuda"].cpu(), self.device)
+            torch.cuda.set_rng_state(own(state["global generators"]["cuda"]), self.device)
         self.history, self.seconds = state["history"], state["seconds"]
+
+    def reopened(self, masks: Tensor | str | None) -> Tensor | StoredMasks | None:
+        """The masks of a checkpoint, of which those on disk are there by their checksum."""
+        if not isinstance(masks, str):
+            return masks
+        train, foreground = self.data.train, self.slots[self.stage].foreground
+        return foreground.reopen(self.masks_folder(), train.images, train.labels, masks)
+
+
+def _on_disk(data: LongTailedData) -> bool:
+    return isinstance(data.train, StreamedSplit)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +12,14 @@ from torch import Tensor, nn
 from .. import metrics
 from ..cam import evaluating
 from ..data import Split
+from ..losses import Loss
 from ..recipes import Protocol, Stage
 from ..samplers import ShuffledSampler
+from .augmentation import centre_crop, colour_jitter, random_resized_crop
+from .processes import ALONE, OneProcess, average_statistics
+
+if TYPE_CHECKING:
+    from ..data.streaming import ImageFiles
 
 
 @dataclass
@@ -28,6 +35,7 @@ class TrainingStep:
     optimizer: torch.optim.Optimizer
     generator: torch.Generator
     autocast: torch.autocast
+    processes: OneProcess = ALONE
 
     def __call__(self, indices: Tensor, images: Tensor, targets: Tensor) -> Tensor:
         """Train on a batch and return its loss: indices (n,), images uint8 (n, 3, H, W), targets int64 (n,)."""
@@ -38,11 +46,11 @@ class TrainingStep:
         return loss.detach()
 
     def loss(self, indices: Tensor, images: Tensor, targets: Tensor) -> Tensor:
-        """The loss of a batch, a number with its graph."""
+        """The loss of a batch, a number with its graph; of many processes, see `OneProcess.part_of_mean`."""
         slots, generator = self.slots, self.generator
         if slots.foreground:  # FOREGROUND: move the object
             images = slots.foreground(images, slots.masks[indices], generator=generator)
-        images = to_float(augment(images, self.protocol.crop_padding, self.protocol.flip, generator))
+        images = augmented(images, self.protocol, generator)  # float
         with self.autocast:
             if slots.mix:  # MIX: between images
                 logits, targets = slots.mix(
@@ -50,7 +58,8 @@ class TrainingStep:
                 )
             else:
                 logits = self.model(images)  # (n, C)
-        return slots.loss(logits.float(), targets)  # LOSS: what a mistake costs
+        loss = slots.loss(logits.float(), targets)  # LOSS: what a mistake costs
+        return self.processes.part_of_mean(loss, weight_of(slots.loss, targets))
 
 
 def train_epoch(
@@ -59,7 +68,7 @@ def train_epoch(
     """Train for one epoch of a stage and return its mean training loss.
 
     Args:
-        step: of the stage.
+        step: of the stage; its processes take a share of every batch.
         split: the training images.
         learning_rate: maps the share of the epoch that has passed, in [0, 1), to the learning rate of the next step.
         take: what takes the step instead, such as a `CapturedStep` of it.
@@ -67,12 +76,21 @@ def train_epoch(
     take = take or step
     step.slots.set_mode(step.model)
     batches = step.slots.batches(step.protocol.batch_size)  # SAMPLER: which image next
-    total, count = torch.zeros((), device=split.labels.device), 0
-    for number, batch in enumerate(split.batches(batches)):
+    shares = [step.processes.share(batch) for batch in batches]
+    total = torch.zeros((), device=split.labels.device)
+    for number, batch in enumerate(split.batches(shares)):
         set_learning_rate(step.optimizer, learning_rate(number / len(batches)))
-        n = len(batch[0])
-        total, count = total + take(*batch) * n, count + n
-    return float(total) / count
+        total = total + take(*batch) * len(batches[number])
+    average_statistics([module for module in batch_norms(step.model) if module.training], step.processes)
+    return float(step.processes.mean(total)) / sum(map(len, batches))
+
+
+def weight_of(loss: nn.Module, targets: Tensor) -> float | Tensor:
+    """What a loss that is a mean over a batch has divided by: its images, or the sum of their weights."""
+    weight = getattr(loss, "weight", None)
+    if weight is None or (isinstance(loss, Loss) and loss.reduction != "weighted_mean"):
+        return float(len(targets))
+    return (targets @ weight if targets.is_floating_point() else weight[targets]).sum()
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
@@ -128,10 +146,20 @@ def batch_norms(model: nn.Module) -> list[nn.Module]:
     return [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
 
 
+def augmented(images: Tensor, protocol: Protocol, generator: torch.Generator) -> Tensor:
+    """A batch as the protocol trains on it: uint8 (n, 3, H, W) -> float32 in [0, 1], of the protocol's crop if any."""
+    if protocol.crop is not None:
+        images = random_resized_crop(images, protocol.crop, generator=generator)
+    images = augment(images, protocol.crop_padding, protocol.flip, generator)
+    if protocol.colour_jitter is not None:
+        images = colour_jitter(images, *protocol.colour_jitter, generator=generator)
+    return to_float(images)
+
+
 def augment(images: Tensor, crop_padding: int, flip: bool, generator: torch.Generator) -> Tensor:
     """Random crop from the zero-padded image and horizontal flip with probability 1/2, each image by its own draw.
 
-    Shapes: uint8 (N, 3, H, W) in and out. crop_padding = 0 and flip = False give the images back.
+    Shapes: (N, 3, H, W) in and out, of any dtype. crop_padding = 0 and flip = False give the images back.
     """
     n, _, h, w = images.shape
     device = images.device
@@ -147,15 +175,35 @@ def augment(images: Tensor, crop_padding: int, flip: bool, generator: torch.Gene
 
 
 def to_float(images: Tensor) -> Tensor:
-    """uint8 images to float32 in [0, 1], channels last in memory, which convolutions prefer."""
+    """Images as float32 in [0, 1], channels last in memory, which convolutions prefer; float ones are so already."""
+    if images.is_floating_point():
+        return images.contiguous(memory_format=torch.channels_last)
     return images.to(torch.float32, memory_format=torch.channels_last).div_(255)
 
 
-def predict(model: nn.Module, images: Tensor, *, batch_size: int = 500) -> Tensor:
-    """Logits of un-augmented images in evaluation mode. uint8 (N, 3, H, W) -> float32 (N, C) on the model's device."""
+def predict(
+    model: nn.Module, images: "Tensor | ImageFiles", *, crop: int | None = None, batch_size: int = 500
+) -> Tensor:
+    """Logits of un-augmented images in evaluation mode, in order.
+
+    Args:
+        model: from float images in [0, 1] to logits (n, C).
+        images: uint8 (N, 3, H, W), in memory or on disk.
+        crop: take the centre of every image, so many pixels wide and high; None takes the whole.
+        batch_size: images per forward pass.
+
+    Returns:
+        (N, C) float32 on the model's device.
+
+    Raises:
+        ValueError: images smaller than `crop`.
+    """
     device = next(model.parameters()).device
+    logits = []
     with evaluating(model), torch.inference_mode():
-        logits = [model(to_float(batch.to(device))).float() for batch in images.split(batch_size)]
+        for batch in images.split(batch_size):
+            shown = batch if crop is None else centre_crop(batch, crop)
+            logits.append(model(to_float(shown.to(device))).float())
     return torch.cat(logits)
 
 
