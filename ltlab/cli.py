@@ -99,7 +99,7 @@ def compare(
     family: Annotated[
         str | None,
         typer.Option(
-            help="its recipes: re-weighting, re-sampling, mixup, two-stage, cam, combinations, large; or all but large: all"
+            help="its recipes: re-weighting, re-sampling, mixup, two-stage, cam, combinations, large; or all (but large)"
         ),
     ] = None,
     data: DataName = "shapes-lt",
