@@ -98,9 +98,7 @@ def compare(
     recipe: Annotated[list[str] | None, typer.Argument(help="names of recipes; `ltlab recipes` lists them")] = None,
     family: Annotated[
         str | None,
-        typer.Option(
-            help="its recipes: re-weighting, re-sampling, mixup, two-stage, cam, combinations, large; or all (but large)"
-        ),
+        typer.Option(help="its recipes: re-weighting, re-sampling, mixup, two-stage, cam, combinations, large; or all"),
     ] = None,
     data: DataName = "shapes-lt",
     seeds: Annotated[int, typer.Option(help="how many; each draws the subset and the training")] = 3,
@@ -120,7 +118,7 @@ def compare(
     """Train recipes with several seeds and print one table; run again, it goes on where it stopped."""
     from . import plots, recipes, results
 
-    if family == "all":
+    if family == "all":  # that train on small images
         members = [member for name, of in recipes.FAMILIES.items() if name != "large" for member in of]
     else:
         members = recipes.family(family) if family else ()
