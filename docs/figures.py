@@ -9,8 +9,10 @@ from pathlib import Path
 import matplotlib
 import pandas as pd
 
-from ltlab import plots, results
+from ltlab import plots, results, widgets
+from ltlab.data import load
 from ltlab.recipes import FAMILIES, RECIPES
+from ltlab.train import fit
 
 ROOT = Path(__file__).parents[1]
 FIGURES = ROOT / "docs" / "figures"
@@ -84,6 +86,15 @@ def draw(folder: Path) -> None:
     plots.beside(ours(), theirs(), titles=titles)[0].figure.savefig(folder / "beside_published.png", dpi=110)
 
 
+def draw_explorer(path: Path) -> None:
+    """The foreground explorer with the network of plain training, an arrow turned by 40 degrees; trains it first."""
+    shapes = load("shapes-lt")
+    explorer = widgets.foreground_explorer(shapes, {"plain": fit("ce", shapes).model}, label=3, number=1)
+    explorer.controls["angle"].value = 40.0
+    picture = explorer.picture()
+    picture.resize((picture.width // 2, picture.height // 2)).save(path)
+
+
 def rewrite(readme: Path) -> None:
     """Put the table between the README's two marks."""
     text = readme.read_text(encoding="utf-8")
@@ -97,4 +108,5 @@ def rewrite(readme: Path) -> None:
 if __name__ == "__main__":
     matplotlib.use("agg")
     draw(FIGURES)
+    draw_explorer(FIGURES / "cam_explorer.png")
     rewrite(ROOT / "README.md")
