@@ -22,6 +22,8 @@ ROOMS = (  # along the training step, then what is believed and shown of it
     "plots", "widgets", "course",
 )  # fmt: skip
 
+TEXTS = ("README.md", "CONTRIBUTING.md", "CITATION.cff", "LICENSE", "docs/scaling.md", "notebooks/notation.md")
+
 
 def build(site: Path) -> int:
     """Build the book into a folder, made if it is not there; Sphinx's exit status."""
@@ -34,12 +36,11 @@ def build(site: Path) -> int:
 def write_pages(source: Path, site: Path) -> None:
     """Everything that Sphinx reads into `source`, the frames of moving figures into `site`."""
     shutil.copytree(ROOT / "docs" / "figures", source / "docs" / "figures")
-    for name in ("README.md", "CONTRIBUTING.md", "CITATION.cff", "LICENSE"):
-        if (ROOT / name).exists():
-            (source / name).write_text(without_badges(_read(ROOT / name)), encoding="utf-8")
+    (source / "notebooks" / "solutions").mkdir(parents=True)
+    for name in TEXTS:
+        (source / name).write_text(without_badges(_read(ROOT / name)), encoding="utf-8")
     shutil.copy(BOOK / "index.md", source)
     write_api(source / "api")
-    (source / "notebooks" / "solutions").mkdir(parents=True)
     for path in sorted((ROOT / "notebooks").rglob("*.ipynb")):
         inside = path.relative_to(ROOT)
         if inside.parent.name in ("notebooks", "solutions"):
