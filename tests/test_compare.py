@@ -454,7 +454,7 @@ def test_the_figure_refuses_other_tables(table):
 def test_measured_rows_come_with_ltlab_in_the_order_asked_for():
     rows = results.measured(["cs_ce", RECIPES["ce"], "no such recipe"])
     assert rows["recipe"].drop_duplicates().tolist() == ["cs_ce", "ce"]
-    assert results.table(rows)["seeds"].tolist() == [3, 3] and set(rows["data"]) == {"shapes-lt"}
+    assert (results.table(rows)["seeds"] >= 5).all() and set(rows["data"]) == {"shapes-lt"}
     with pytest.raises(FileNotFoundError, match="no results 'cifar99-lt'"):
         results.measured(["ce"], "cifar99-lt")
 
