@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import test_browser as cells
 from browser import JupyterLab, find_chromium, write_notebook
 
-KEYS = ["ArrowRight"] * 15 + ["ArrowLeft"] * 15
+KEYS = ["ArrowLeft", "ArrowRight"] * 15  # to and fro, so that no slider stands at its end
 EXPLORERS = {  # name: the cell that shows it, its slider
     "long_tail": (cells.LONG_TAIL, "imbalance"),
     "effective_number": (cells.EFFECTIVE, "beta"),
@@ -31,7 +31,6 @@ EXPLORERS = {  # name: the cell that shows it, its slider
     "beta": (cells.BETA, "alpha"),
     "remix": (cells.REMIX, "tau"),
     "timeline": (cells.TIMELINE.replace("()", "(recipes=['drw_cs_ce'])"), "stage 2 from"),
-    "post_hoc": (cells.POST_HOC, "tau of logit adjustment"),
     "foreground": (cells.FOREGROUND, "angle"),
 }
 ORDINARY = """
@@ -58,14 +57,20 @@ LISTEN = """
 () => {
     window.pressed = [];
     window.painted = [];
+    let last = null;
     document.onkeydown = () => window.pressed.push(performance.now());
     const seen = () => requestAnimationFrame(() => window.painted.push(performance.now()));
     new MutationObserver(changes => {
-        for (const change of changes) for (const node of change.addedNodes) {
-            const picture = node.querySelector?.('img') ?? (node.tagName === 'IMG' ? node : null);
-            if (picture) picture.complete ? seen() : picture.addEventListener('load', seen);
+        for (const change of changes) for (const node of [change.target, ...change.addedNodes]) {
+            const picture = node.tagName === 'IMG' ? node : node.querySelector?.('img');
+            if (picture && picture.src !== last) {
+                last = picture.src;
+                picture.decode().then(seen);
+            }
         }
-    }).observe(document.querySelector('.widget-interact'), {childList: true, subtree: true});
+    }).observe(document.querySelector('.widget-interact'), {
+        childList: true, subtree: true, attributes: true, attributeFilter: ['src'],
+    });
 }
 """
 
