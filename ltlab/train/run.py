@@ -152,33 +152,8 @@ class _Run:
         self, recipe: Recipe, data: LongTailedData, model: nn.Module | None, seed: int, precision: str, capture: bool,
         processes: OneProcess, batch_norm: str, path: Path | None,
     ) -> None:  # fmt: skip
-        device, crop = processes.device, recipe.protocol.crop
-        if recipe.stages[0].foreground:
-            raise ValueError("stage 1 has a foreground slot, which needs the model of a stage before it")
-        if model is None and (recipe.stages[0].trains != "all" or recipe.stages[0].batch_norm == "eval"):
-            raise ValueError(
-                "stage 1 trains the classifier alone, or with batch-norm statistics that nothing has measured yet: "
-                "give it a trained network, model=..., or a stage before it"
-            )
-        for number, stage in enumerate(recipe.stages, start=1):
-            if model is not None and not hasattr(model, "classifier") and (stage.classifier or stage.trains != "all"):
-                raise ValueError(
-                    f"stage {number} needs a model with a part called classifier, {type(model).__name__} has none"
-                )
-        if crop is not None and crop > min(data.test.images.shape[2:]):
-            raise ValueError(
-                f"protocol {recipe.protocol.name!r} crops {crop} x {crop} pixels, the images have "
-                f"{tuple(data.test.images.shape[2:])}: load them with size={crop} or more, or take another protocol"
-            )
-        if recipe.protocol.batch_size < processes.size:
-            raise ValueError(
-                f"a batch of {recipe.protocol.batch_size} images for {processes.size} processes: take fewer devices"
-            )
-        if capture and (processes.size > 1 or (_on_disk(data) and any(s.foreground for s in recipe.stages))):
-            raise ValueError(
-                "capture=True records what one device does with what it holds: leave it out with several devices, and "
-                "with a foreground slot for images on disk"
-            )
+        _check_run(recipe, data, model, capture, processes)
+        device = processes.device
         bfloat16 = look_up("precision", precision, {
             "auto": device.type == "cuda", "float32": False, "bfloat16": True, "32-true": False, "bf16-mixed": True,
         })  # fmt: skip
@@ -412,6 +387,39 @@ class _Run:
             return masks
         train, foreground = self.data.train, self.slots[self.stage].foreground
         return foreground.reopen(self.masks_folder(), train.images, train.labels, masks)
+
+
+def _check_run(
+    recipe: Recipe, data: LongTailedData, model: nn.Module | None, capture: bool, processes: OneProcess
+) -> None:
+    """Refuse what cannot be trained, before anything is."""
+    crop = recipe.protocol.crop
+    if recipe.stages[0].foreground:
+        raise ValueError("stage 1 has a foreground slot, which needs the model of a stage before it")
+    if model is None and (recipe.stages[0].trains != "all" or recipe.stages[0].batch_norm == "eval"):
+        raise ValueError(
+            "stage 1 trains the classifier alone, or with batch-norm statistics that nothing has measured yet: "
+            "give it a trained network, model=..., or a stage before it"
+        )
+    for number, stage in enumerate(recipe.stages, start=1):
+        if model is not None and not hasattr(model, "classifier") and (stage.classifier or stage.trains != "all"):
+            raise ValueError(
+                f"stage {number} needs a model with a part called classifier, {type(model).__name__} has none"
+            )
+    if crop is not None and crop > min(data.test.images.shape[2:]):
+        raise ValueError(
+            f"protocol {recipe.protocol.name!r} crops {crop} x {crop} pixels, the images have "
+            f"{tuple(data.test.images.shape[2:])}: load them with size={crop} or more, or take another protocol"
+        )
+    if recipe.protocol.batch_size < processes.size:
+        raise ValueError(
+            f"a batch of {recipe.protocol.batch_size} images for {processes.size} processes: take fewer devices"
+        )
+    if capture and (processes.size > 1 or (_on_disk(data) and any(s.foreground for s in recipe.stages))):
+        raise ValueError(
+            "capture=True records what one device does with what it holds: leave it out with several devices, and "
+            "with a foreground slot for images on disk"
+        )
 
 
 def _on_disk(data: LongTailedData) -> bool:
