@@ -1,0 +1,107 @@
+"""Mixup whose labels know how rare a class is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor, nn
+
+from .draws import check_alpha, draw
+from .mixing import check_lambda, mix, soft_targets
+
+
+@dataclass(frozen=True)
+class Remix:
+    """Mixup of images in which a much rarer class can have the whole label, see `remix_lambda`.
+
+    One lam per batch, one lam_y per pair. tau = 0 or kappa = infinity is `InputMixup`, bit for bit from the same
+    generator.
+
+    Called as `InputMixup` is, with targets (N,) int64 and with `class_counts`, the training images of each of the C
+    classes of the logits.
+
+    Args:
+        alpha: of the Beta distribution, above zero.
+        kappa: how many times larger the other class has to be, at least 1; 3 in the paper.
+        tau: the share of the picture below which the commoner class loses its label, in [0, 1]; 0.5 in the paper.
+
+    Raises:
+        ValueError: alpha is not a finite number above zero, kappa is below 1, tau outside [0, 1]; in a call, as
+            `InputMixup`, and for `class_counts` that are missing, not C numbers or (on the CPU) not above zero, or
+            targets that are probabilities, which have no class to count.
+
+    Source: Chou et al., "Remix: Rebalanced Mixup", ECCV Workshops 2020.
+    """
+
+    alpha: float
+    kappa: float = 3.0
+    tau: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_alpha(self.alpha)
+        _check_remix(self.kappa, self.tau)
+
+    def __call__(
+        self, model: nn.Module, images: Tensor, targets: Tensor, *,
+        class_counts: Sequence[int] | Tensor | None = None, generator: Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        if targets.is_floating_point():
+            raise ValueError("Remix compares the class counts of two labels: give int64 targets (N,), no probabilities")
+        lam, partner = draw(self.alpha, images, targets, generator)
+        logits = model(mix(images, partner, lam))  # (N, C)
+        soft = soft_targets(targets, logits.shape[1])  # (N, C)
+        counts = _check_counts(class_counts, logits)[targets]  # (N,)
+        lam_y = remix_lambda(lam, counts, counts[partner], self.kappa, self.tau)  # (N,)
+        return logits, mix(soft, partner, lam_y)
+
+
+def remix_lambda(
+    lam: float | Tensor, counts_i: Tensor, counts_j: Tensor, kappa: float = 3.0, tau: float = 0.5
+) -> Tensor:
+    """The label's share in Remix: as in mixup, unless a much rarer partner can have all of it.
+
+                | 0     if n_i / n_j >= kappa     and lam < tau        all to j, the rarer
+        lam_y = | 1     if n_i / n_j <= 1 / kappa and 1 - lam < tau    all to i, the rarer
+                | lam   otherwise
+
+    tau = 0 or kappa = infinity: mixup. Where both conditions hold, which takes kappa = 1 and n_i = n_j, the first wins.
+
+    Args:
+        lam: share of the image i, in [0, 1].
+        counts_i: training images of the class of i.
+        counts_j: training images of its partner's class. The three broadcast.
+        kappa: how many times larger the other class has to be, at least 1.
+        tau: the share of the picture below which the commoner class loses its label, in [0, 1].
+
+    Returns:
+        Label shares in [0, 1], of the broadcast shape, in the dtype of lam (float64 for a number).
+
+    Raises:
+        ValueError: kappa below 1, tau outside [0, 1], or, on the CPU, lam outside [0, 1].
+
+    Source: Chou et al., "Remix: Rebalanced Mixup", ECCV Workshops 2020, the rule for lambda_y.
+    """
+    _check_remix(kappa, tau)
+    counts_i, counts_j = torch.as_tensor(counts_i), torch.as_tensor(counts_j)
+    lam = check_lambda(lam).to(counts_i.device)
+    all_to_j = (counts_i >= kappa * counts_j) & (lam < tau)
+    all_to_i = (counts_j >= kappa * counts_i) & (1 - lam < tau)
+    return lam.where(~all_to_i, 1.0).where(~all_to_j, 0.0)
+
+
+def _check_remix(kappa: float, tau: float) -> None:
+    if not kappa >= 1:
+        raise ValueError(f"kappa={kappa!r}: a class is at least 1 times as large as another; infinity is mixup")
+    if not 0 <= tau <= 1:
+        raise ValueError(f"tau={tau!r}: it is a share of the picture, in [0, 1]; 0 is mixup")
+
+
+def _check_counts(class_counts: Sequence[int] | Tensor | None, logits: Tensor) -> Tensor:
+    if class_counts is None:
+        raise ValueError("Remix needs class_counts=, the training images of each class")
+    counts = torch.as_tensor(class_counts).to(logits.device)
+    if counts.shape != logits.shape[1:]:
+        raise ValueError(f"class_counts must be ({logits.shape[1]},) as the logits, got shape {tuple(counts.shape)}")
+    if counts.is_cpu and not (counts > 0).all():
+        raise ValueError(f"class_counts must be above zero, got {counts.min().item():g} for class {counts.argmin()}")
+    return counts

@@ -1,0 +1,99 @@
+"""Figures of training: the step with its four slots, and the curves of a run."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.patches import FancyBboxPatch
+from matplotlib.ticker import MaxNLocator
+
+from .style import BLUE, FONT_SIZE, GROUP_COLOURS, dress, new_axes
+
+SLOTS = {  # what stands between the labels and a step of training, in order
+    "sampler": "which image next",
+    "foreground": "where the object is",
+    "mix": "between images",
+    "loss": "what a mistake costs",
+}
+
+
+def training_step(lit: str | None = None, *, ax: Axes | None = None) -> Axes:
+    """The picture of the course: one training step with its four slots.
+
+    Args:
+        lit: the slot at hand, which is filled with colour; None lights all four.
+
+    Raises:
+        ValueError: `lit` is not a slot.
+    """
+    if lit is not None and lit not in SLOTS:
+        raise ValueError(f"lit={lit!r} is not a slot: choose one of {', '.join(SLOTS)}")
+    ax = ax or new_axes(12, 2)
+    parts = ["labels", "sampler", "images", "foreground", "augment", "mix", "model", "loss", "step"]
+    left = 0.0
+    for part in parts:
+        width = 1.75 if part in SLOTS else 1.05
+        on = part in SLOTS and lit in (None, part)
+        face = GROUP_COLOURS["many"] if on else "white"
+        edge = GROUP_COLOURS["many"] if part in SLOTS else "0.75"
+        box = FancyBboxPatch(
+            (left, -0.35), width, 0.7, boxstyle="round,pad=0,rounding_size=0.12", fc=face, ec=edge, lw=2
+        )
+        ax.add_patch(box)
+        text = {"ha": "center", "va": "center", "fontsize": FONT_SIZE}
+        ax.text(left + width / 2, 0, part.upper() if part in SLOTS else part, color="white" if on else "0.15",
+                weight="bold" if part in SLOTS else "normal", **text)  # fmt: skip
+        if part in SLOTS:
+            ax.text(left + width / 2, -0.62, SLOTS[part], color="0.3", **text)
+        if part != parts[-1]:
+            ax.annotate(
+                "", (left + width + 0.3, 0), (left + width + 0.02, 0), arrowprops={"arrowstyle": "->", "lw": 1.5}
+            )
+        left += width + 0.32
+    ax.set(xlim=(-0.1, left - 0.2), ylim=(-0.85, 0.45))
+    ax.axis("off")
+    return ax
+
+
+def training_curves(history: pd.DataFrame, *, axes: Sequence[Axes] | None = None) -> np.ndarray:
+    """Training loss and test error by epoch, side by side, with a line where a stage begins.
+
+    Args:
+        history: one row per epoch with the columns epoch, stage, train_loss and test_error (a fraction; NaN where
+            the test set was not evaluated).
+        axes: two axes to draw on, for the loss and for the error.
+
+    Returns:
+        (2,) array of axes.
+
+    Raises:
+        ValueError: a column is missing, or `history` has no rows.
+    """
+    missing = {"epoch", "stage", "train_loss", "test_error"} - set(history.columns)
+    if missing or history.empty:
+        raise ValueError(f"history has {len(history)} rows and lacks the columns {sorted(missing)}: pass fit's history")
+    if axes is None:
+        _, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
+    error = history[["epoch", "test_error"]].dropna()
+    line = {"color": BLUE, "linewidth": 2}
+    marker = "o" if len(error) <= 40 else None
+    axes[0].plot(history["epoch"], history["train_loss"], **line)
+    axes[1].plot(error["epoch"], 100 * error["test_error"], marker=marker, markersize=5, **line)
+
+    begins = history[history["stage"] != history["stage"].shift()]
+    for ax in axes:
+        for epoch, stage in zip(begins["epoch"], begins["stage"], strict=True):
+            ax.axvline(epoch - 0.5, color="0.4", linewidth=1, linestyle=":")
+            label = stage if isinstance(stage, str) else f"stage {stage}"
+            ax.annotate(
+                label, (epoch - 0.5, 1), xycoords=("data", "axes fraction"), xytext=(3, 3),
+                textcoords="offset points", fontsize=FONT_SIZE, color="0.3",
+            )  # fmt: skip
+        ax.set_xlim(history["epoch"].min() - 0.5, history["epoch"].max() + 0.5)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set_ylim(bottom=0)
+    dress(axes[0], xlabel="epoch", ylabel="training loss")
+    dress(axes[1], xlabel="epoch", ylabel="top-1 test error (%)")
+    return np.asarray(axes)

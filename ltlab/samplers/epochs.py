@@ -1,0 +1,100 @@
+"""One epoch's sequence for one process or many, and the sampler of plain training."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Generator, Tensor
+from torch.utils.data import Sampler
+
+from .checks import check_integer, check_labels
+
+
+class EpochSampler(Sampler[int]):
+    """A sampler whose sequence is a pure function of (seed, epoch).
+
+    Call `set_epoch(epoch)` before each epoch, as with torch's DistributedSampler; without it every epoch
+    repeats the same sequence. Resuming needs the epoch alone. No global generator is read or written.
+
+    With `num_replicas` processes each draws the one common sequence and keeps the draws at rank,
+    rank + num_replicas, rank + 2 * num_replicas, ... The shares are disjoint and, because a longer one would
+    leave the other processes waiting, equally long: the epoch's last num_samples % num_replicas draws are left
+    out, and none counts twice. Side by side, `torch.stack(shares, dim=1).flatten()`, they are the sequence.
+
+    A sampler of your own is a subclass with one method, `draw(generator)`.
+
+    Args:
+        num_samples: draws per epoch, all processes together.
+        seed: 0 <= seed < 2^32.
+        num_replicas: number of processes.
+        rank: this process, 0 <= rank < num_replicas.
+
+    Raises:
+        ValueError: an argument is not an integer in its range; more processes than draws.
+    """
+
+    def __init__(self, num_samples: int, *, seed: int = 0, num_replicas: int = 1, rank: int = 0) -> None:
+        self.num_samples = check_integer("num_samples", num_samples, 1)
+        self.seed = check_integer("seed", seed, 0, 2**32 - 1)
+        self.num_replicas = check_integer("num_replicas", num_replicas, 1, self.num_samples)
+        self.rank = check_integer("rank", rank, 0, self.num_replicas - 1)
+        self.epoch = 0
+
+    def draw(self, generator: Generator) -> Tensor:
+        """The current epoch's common sequence of all processes, (num_samples,) int64 image indices."""
+        raise NotImplementedError(f"{type(self).__name__} must define draw(generator)")
+
+    def epoch_indices(self) -> Tensor:
+        """This process's share of the current epoch, (len(self),) int64 image indices on the CPU."""
+        sequence = self.draw(Generator().manual_seed(generator_seed(self.seed, self.epoch)))
+        return sequence[self.rank :: self.num_replicas][: len(self)]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to an epoch, counted from 0; a ValueError if it is negative or not an integer."""
+        self.epoch = check_integer("epoch", epoch, 0)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.epoch_indices().tolist())
+
+    def __len__(self) -> int:
+        return self.num_samples // self.num_replicas
+
+    def knobs(self) -> str:
+        """The arguments that make this sampler what it is, as `__repr__` shows them."""
+        return ""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.knobs()})"
+
+
+def generator_seed(seed: int, epoch: int) -> int:
+    """One 32-bit generator seed per (seed, epoch).
+
+        (seed + 1) * 2654435769 + epoch  mod 2^32,   2654435769 = floor(2^32 / golden ratio)
+
+    With seed + epoch, epoch 1 of seed 0 would be epoch 0 of seed 1. Multiples of the golden ratio keep far apart
+    modulo 1: any 1,000 consecutive seeds have a million epochs each without two alike. 32 bits, because torch's
+    CPU generator reads no more of its seed.
+
+    Source: Knuth, "The Art of Computer Programming", volume 3, section 6.4 (Fibonacci hashing).
+    """
+    return ((seed + 1) * 2654435769 + epoch) % 2**32
+
+
+class ShuffledSampler(EpochSampler):
+    """Every image once per epoch, in a new random order: what plain training uses.
+
+    Class j's share of the epoch is n_j / N, as with `PowerSampler(q=1)`, but without replacement.
+
+    Args:
+        labels: N class indices 0 .. C-1, each class at least once.
+        seed, num_replicas, rank: see `EpochSampler`.
+
+    Raises:
+        ValueError: `labels` is empty, not integer, negative or lacks a class; otherwise as `EpochSampler`.
+    """
+
+    def __init__(self, labels: Sequence[int] | Tensor, *, seed: int = 0, num_replicas: int = 1, rank: int = 0) -> None:
+        super().__init__(len(check_labels(labels)), seed=seed, num_replicas=num_replicas, rank=rank)
+
+    def draw(self, generator: Generator) -> Tensor:
+        return torch.randperm(self.num_samples, generator=generator)

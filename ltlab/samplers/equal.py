@@ -1,0 +1,61 @@
+"""Classes made exactly equal: minority images repeated, or majority images left out."""
+
+from collections.abc import Sequence
+
+from torch import Generator, Tensor
+
+from .epochs import EpochSampler
+from .groups import ImagesByClass
+
+
+class EqualSampler(EpochSampler):
+    """The same number of draws from every class, as evenly spread over its images as they can be.
+
+    A subclass defines `images_per_class(counts)`.
+
+    Args:
+        labels: N class indices 0 .. C-1, each class at least once.
+        seed, num_replicas, rank: see `EpochSampler`.
+
+    Raises:
+        ValueError: `labels` is empty, not integer, negative or lacks a class; otherwise as `EpochSampler`.
+    """
+
+    def __init__(self, labels: Sequence[int] | Tensor, *, seed: int = 0, num_replicas: int = 1, rank: int = 0) -> None:
+        self.groups = ImagesByClass(labels)
+        self.per_class = self.images_per_class(self.groups.counts)
+        num_samples = len(self.groups.counts) * self.per_class
+        super().__init__(num_samples, seed=seed, num_replicas=num_replicas, rank=rank)
+
+    def images_per_class(self, counts: Tensor) -> int:
+        """The draws from each class, given its (C,) images."""
+        raise NotImplementedError(f"{type(self).__name__} must define images_per_class(counts)")
+
+    def draw(self, generator: Generator) -> Tensor:
+        return self.groups.deal(self.per_class, generator)
+
+
+class RandomOverSampler(EqualSampler):
+    """Minority images repeated until every class has n_max, C * n_max draws an epoch.
+
+    Each image of class j appears floor(n_max / n_j) times, and n_max mod n_j of them, a new random subset every
+    epoch, once more. Classes of equal size: every image once.
+
+    Args and errors: see `EqualSampler`.
+    """
+
+    def images_per_class(self, counts: Tensor) -> int:
+        return int(counts.max())
+
+
+class RandomUnderSampler(EqualSampler):
+    """Majority images left out until every class has n_min, C * n_min draws an epoch.
+
+    The n_min images of class j are a new random subset every epoch; none appears twice. Classes of equal size:
+    every image once.
+
+    Args and errors: see `EqualSampler`.
+    """
+
+    def images_per_class(self, counts: Tensor) -> int:
+        return int(counts.min())
