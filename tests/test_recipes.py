@@ -7,10 +7,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from ltlab import recipes
 from ltlab.classifiers import fresh, logit_adjusted, nearest_class_mean, tau_normalised, weight_scaling
-from ltlab.losses import BalancedSoftmaxLoss, ClassBalancedLoss, LDAMLoss, LogitAdjustedLoss
+from ltlab.losses import BalancedSoftmaxLoss, ClassBalancedLoss, CrossEntropyLoss, LDAMLoss, LogitAdjustedLoss
 from ltlab.mixup import InputMixup
 from ltlab.recipes import CIFAR, SHAPES, OneCycle, Recipe, Stage, Steps
 from ltlab.samplers import PowerSampler
@@ -116,6 +117,21 @@ def test_identity_tells_recipes_apart_and_knows_its_own():
     others = [ce.with_epochs(21), recipes.get("ce").resolve(CIFAR),
               Recipe(Stage(loss=partial(ClassBalancedLoss, beta=0.9))).resolve(SHAPES)]  # fmt: skip
     assert all(other.identity() != ce.identity() for other in others)
+
+
+def test_identity_tells_losses_from_elsewhere_by_what_they_hold():
+    weight = torch.tensor([1.0, 2.0, 3.0])
+    losses = [
+        CrossEntropyLoss(),
+        nn.CrossEntropyLoss(),
+        nn.CrossEntropyLoss(label_smoothing=0.1),
+        nn.CrossEntropyLoss(weight=weight),
+        nn.CrossEntropyLoss(weight=weight.nextafter(weight + 1)),
+    ]
+    texts = [str(Recipe(Stage(loss=loss)).resolve(SHAPES).identity()) for loss in losses]
+    assert len(set(texts)) == len(losses)
+    again = Recipe(Stage(loss=nn.CrossEntropyLoss(weight=weight.clone()))).resolve(SHAPES)
+    assert str(again.identity()) == texts[3]
 
 
 def test_a_slot_without_a_repr_of_its_own_is_told_by_its_class():

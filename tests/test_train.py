@@ -617,7 +617,7 @@ def test_a_device_that_is_not_there():
 
 def test_a_loss_that_explodes_stops_the_run(data):
     protocol = replace(TINY, schedules={"base": OneCycle(lr=1e30, rise=0.5)})
-    with pytest.raises((FloatingPointError, ValueError), match="learning rate"):
+    with pytest.raises(FloatingPointError, match="learning rate"):
         fit(Recipe(Stage(epochs=3), protocol=protocol), data, progress=False)
 
 

@@ -25,8 +25,10 @@ class Loss(nn.Module):
 
     Raises:
         ValueError: shapes that do not fit, an unknown reduction; for tensors on the CPU also targets out of
-            range, probabilities that are negative or do not sum to one, logits that make the loss infinite
-            or NaN. On an accelerator values are not checked: reading them would stall it at every step.
+            range, or probabilities that are negative or do not sum to one.
+        FloatingPointError: for tensors on the CPU, logits that make a loss infinite or NaN.
+
+    On an accelerator values are not checked: reading them would stall it at every step.
     """
 
     default_reduction: ClassVar[Reduction] = "weighted_mean"
@@ -154,7 +156,7 @@ def check_losses(losses: Tensor, logits: Tensor) -> None:
     if losses.is_cpu and not losses.isfinite().all():
         row = int((~losses.isfinite()).nonzero()[0])
         low, high = logits[row].amin().item(), logits[row].amax().item()
-        raise ValueError(
+        raise FloatingPointError(
             f"logits must be finite, and so must the loss: row {row} has logits from {low:g} to {high:g} and "
             f"the loss {losses[row].item():g}; a smaller learning rate or clipped gradients may help"
         )

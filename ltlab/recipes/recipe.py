@@ -1,5 +1,6 @@
 """A stage fixes the four slots of the training step for some epochs; a recipe is a list of stages."""
 
+import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -7,7 +8,8 @@ from functools import partial
 from itertools import accumulate
 
 import pandas as pd
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from ..classifiers import logit_adjusted, nearest_class_mean, tau_normalised, weight_scaling
 from ..losses import BalancedSoftmaxLoss, CrossEntropyLoss, LDAMLoss, LogitAdjustedLoss, Loss
@@ -28,7 +30,9 @@ class Stage:
         foreground: its prepare(model, images, labels) is called once, at the stage's start, with the model of the
             stage before, and returns a tensor with a row per image, such as packed masks; each batch then is
             foreground(images, rows, generator=...).
-        mix: called as mix(model, images, targets, class_counts=..., generator=...); returns logits and targets.
+        mix: called as mix(model, images, targets, class_counts=..., generator=...); returns logits and targets. If it
+            has a method check(model), a run calls that before it trains: it raises ValueError for a model that the
+            mix does not fit, such as one without the layer to mix at.
         loss: `CrossEntropyLoss()`, or a function of the class counts: `partial(ClassBalancedLoss, beta=0.9999)`.
         schedule: a schedule, or the name of one of the protocol's. Neighbouring stages with the same schedule share
             it: it runs over their epochs together, and the optimiser goes on. A new schedule starts a new optimiser,
@@ -254,4 +258,14 @@ def describe(slot: object) -> str:
         return slot.__name__
     if isinstance(slot, str):
         return slot
+    if isinstance(slot, nn.Module) and not isinstance(slot, Loss):  # its own printed form may hide what it holds
+        held = {name: describe(value) for name, value in vars(slot).items() if name[0] != "_" and name != "training"}
+        tensors = {name: _digest(value) for name, value in (*slot.named_buffers(), *slot.named_parameters())}
+        return f"{type(slot).__name__}({', '.join(f'{name}={value}' for name, value in (held | tensors).items())})"
     return type(slot).__name__ if type(slot).__repr__ is object.__repr__ else repr(slot)  # never an address in memory
+
+
+def _digest(tensor: Tensor) -> str:
+    """Shape and eight hex digits, equal exactly where the values are."""
+    values = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
+    return f"{tuple(tensor.shape)} {hashlib.sha256(values).hexdigest()[:8]}"

@@ -4,16 +4,20 @@ rows.py          one row per run, with everything needed to know where a number 
 comparison.py    recipes times seeds, trained once and kept
 tables.py        mean and standard deviation over seeds; every table in notebooks, README and command line
 published.py     what others measured
-search.py        a recipe of one's own: greedily, by images held out of the training set
+tricks.py        what a recipe of one's own is put together from
+held_out.py      what it is chosen by
+search.py        the greedy search for it
 code.py          a recipe as Python code to paste
 """
 
 from .code import to_code
 from .comparison import compare, measure
+from .held_out import balanced_error, hold_out
 from .published import PUBLISHED_AS, SOURCES, published
 from .rows import append_row, fingerprint, measured, provenance, read_rows, result_row
-from .search import Search, balanced_error, combined, hold_out, search, trick_families
+from .search import Search, search
 from .tables import CONTROLS, caption, formatted, gains, summary, table
+from .tricks import combined, trick_families
 
 __all__ = [
     "CONTROLS",

@@ -5,7 +5,6 @@ The search chooses by images that it holds out of the training set; the test set
 
 import math
 import os
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -15,120 +14,20 @@ from time import monotonic
 
 import pandas as pd
 import torch
-from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..data import LongTailedData
-from ..data.counts import check_whole_number, long_tail_subset
-from ..metrics import class_groups
-from ..recipes import FAMILIES, Recipe, Stage, get, protocol_for
-from ..recipes.families import MIXES
-from .code import settings, to_code
+from ..data.counts import check_whole_number
+from ..recipes import Recipe, protocol_for
+from .code import to_code
 from .comparison import RUN, compare
+from .held_out import balanced_error, hold_out
 from .rows import fingerprint, read_rows
 from .tables import caption, formatted, table
+from .tricks import combined, trick_families
 
 Tricks = dict[str, Recipe]  # family: the trick that is taken from it
 COLUMNS = ["round", "candidate", "against", "error", "error_std", "gain", "gain_se", "taken", "note"]
-
-# --- what is searched ------------------------------------------------------------------------------------------------
-
-
-def trick_families() -> dict[str, list[Recipe]]:
-    """The tricks that a search chooses from, a recipe each: re-weighting, re-sampling, mixup, second stage.
-
-    Mixup with the paper's alpha; as second stage every deferred loss, deferred sampler and CAM-based sampling, that is
-    every recipe of two stages with 80 and 20 % of the epochs.
-    """
-    second = [*FAMILIES["two-stage"], *FAMILIES["cam"]]
-    return {
-        "re-weighting": list(FAMILIES["re-weighting"]),
-        "re-sampling": list(FAMILIES["re-sampling"]),
-        "mixup": [get(name) for name in MIXES],
-        "second stage": [r for r in second if [s.share for s in r.stages] == [0.8, 0.2]],
-    }
-
-
-def combined(*tricks: Recipe) -> Recipe:
-    """One recipe that holds the slots of several, at the epochs of plain training.
-
-    What a recipe of one stage sets holds in every stage; a recipe of several stages gives the stages and their shares,
-    and what its later stages set goes before what holds throughout: balanced softmax, then a deferred loss. A
-    trick's own number of epochs is left out, so mixup gets no more than the others. No trick at all is plain
-    training, "ce"; else the name is the names joined by +.
-
-    Raises:
-        ValueError: two tricks that set the same thing in the same stage, or have several stages, or one that brings
-            a protocol of its own; and what `Recipe` refuses.
-    """
-    name = "+".join(trick.name for trick in tricks) or "ce"
-    longer = [trick for trick in tricks if len(trick.stages) > 1]
-    if len(longer) > 1:
-        raise ValueError(f"{longer[0].name} and {longer[1].name} both bring stages of their own: take one")
-    if own := [trick.name for trick in tricks if trick.protocol is not None]:
-        raise ValueError(f"{own[0]} brings a protocol of its own: leave it out, the data's is taken")
-    at_first = Counter(key for trick in tricks for key in settings(trick.stages[0]))
-    if twice := [key for key, times in at_first.items() if times > 1]:
-        raise ValueError(f"{name}: two of them set the {' and the '.join(twice)} of stage 1")
-    throughout: dict[str, object] = {}
-    for trick in tricks:
-        throughout |= {} if trick in longer else settings(trick.stages[0])
-    stages = longer[0].stages if longer else (Stage(),)
-    classifier = next((trick.classifier for trick in tricks if trick.classifier != "linear"), "linear")
-    return Recipe(*(replace(stage, **throughout | settings(stage)) for stage in stages), name=name,
-                  classifier=classifier)  # fmt: skip
-
-
-# --- what it is chosen by --------------------------------------------------------------------------------------------
-
-
-def hold_out(data: LongTailedData, share: float = 0.2, seed: int = 0) -> LongTailedData:
-    """Data to choose by: of every class a share of the training images becomes the test split, the rest stays.
-
-        h_c = min(n_c - 1, max(1, round(share * n_c)))
-
-    The two parts are disjoint and together the training split; the test split is left out. Name and options stay,
-    with the option held_out = share, so that rows of such runs are told from others.
-
-    Args:
-        data: a long-tailed set.
-        share: in (0, 1).
-        seed: draws the held-out images, see `long_tail_subset`.
-
-    Raises:
-        ValueError: share outside (0, 1), or a class with a single image.
-    """
-    if not 0 < share < 1:
-        raise ValueError(f"share={share!r} of the training images to hold out: it must lie between 0 and 1")
-    counts = data.class_counts.cpu()  # (C,)
-    if (counts < 2).any():
-        name = data.class_names[int(counts.argmin())]
-        raise ValueError(
-            f"class {name!r} has a single training image, and choosing needs one beside those that train: take a "
-            "smaller imbalance, or leave the class out"
-        )
-    held = torch.minimum((share * counts.double()).round().long().clamp(min=1), counts - 1)
-    chosen = long_tail_subset(data.train.labels, held, seed)
-    rest = torch.ones(len(data.train), dtype=torch.bool).index_fill(0, chosen, False).nonzero().flatten()
-    train, test = data.train.take(rest), data.train.take(chosen)
-    return replace(data, train=train, test=test, options=data.options | {"held_out": share})
-
-
-def balanced_error(row: Mapping[str, object], class_counts: Tensor) -> float:
-    """The mean of the per-class errors, in percent, of a row and the class counts of the images it was trained on.
-
-        error = 100 * 1/C * sum_c (1 - accuracy_c) = 100 * (1 - 1/C * sum_G |G| * accuracy_G)
-
-    A row's accuracies of the many-, medium- and few-shot classes are means over classes, so that the mean over all
-    classes is theirs, weighted by the number of classes |G|: exact, whatever the counts of the test images. It is
-    rounded to 0.001, below which the six digits of a row say nothing.
-
-    Limit cases: on a balanced test set it is the top-1 error; one class in every group makes it the plain mean.
-    """
-    groups = class_groups(class_counts)
-    right = sum(int(group.sum()) * row[f"{name}_accuracy"] for name, group in groups.items() if group.any())
-    return round(100 * (1 - right / len(class_counts)), 3)
-
 
 # --- the runs --------------------------------------------------------------------------------------------------------
 
@@ -410,8 +309,7 @@ def search(
     the reason.
 
     Raises:
-        ValueError: seeds below 1; a budget that is not above 0; what `hold_out` and `compare` refuse; on the CPU also a
-            loss of ltlab that is no longer finite, see `fit`.
+        ValueError: seeds below 1; a budget that is not above 0; what `hold_out` and `compare` refuse.
         FloatingPointError: the baseline's loss is no longer finite.
     """
     started = monotonic()

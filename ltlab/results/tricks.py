@@ -1,0 +1,53 @@
+"""The tricks that a search chooses from, and how several of them make one recipe."""
+
+from collections import Counter
+from dataclasses import replace
+
+from ..recipes import FAMILIES, Recipe, Stage, get
+from ..recipes.families import MIXES
+from .code import settings
+
+
+def trick_families() -> dict[str, list[Recipe]]:
+    """The tricks that a search chooses from, a recipe each: re-weighting, re-sampling, mixup, second stage.
+
+    Mixup with the paper's alpha; as second stage every deferred loss, deferred sampler and CAM-based sampling, that is
+    every recipe of two stages with 80 and 20 % of the epochs.
+    """
+    second = [*FAMILIES["two-stage"], *FAMILIES["cam"]]
+    return {
+        "re-weighting": list(FAMILIES["re-weighting"]),
+        "re-sampling": list(FAMILIES["re-sampling"]),
+        "mixup": [get(name) for name in MIXES],
+        "second stage": [r for r in second if [s.share for s in r.stages] == [0.8, 0.2]],
+    }
+
+
+def combined(*tricks: Recipe) -> Recipe:
+    """One recipe that holds the slots of several, at the epochs of plain training.
+
+    What a recipe of one stage sets holds in every stage; a recipe of several stages gives the stages and their shares,
+    and what its later stages set goes before what holds throughout: balanced softmax, then a deferred loss. A
+    trick's own number of epochs is left out, so mixup gets no more than the others. No trick at all is plain
+    training, "ce"; else the name is the names joined by +.
+
+    Raises:
+        ValueError: two tricks that set the same thing in the same stage, or have several stages, or one that brings
+            a protocol of its own; and what `Recipe` refuses.
+    """
+    name = "+".join(trick.name for trick in tricks) or "ce"
+    longer = [trick for trick in tricks if len(trick.stages) > 1]
+    if len(longer) > 1:
+        raise ValueError(f"{longer[0].name} and {longer[1].name} both bring stages of their own: take one")
+    if own := [trick.name for trick in tricks if trick.protocol is not None]:
+        raise ValueError(f"{own[0]} brings a protocol of its own: leave it out, the data's is taken")
+    at_first = Counter(key for trick in tricks for key in settings(trick.stages[0]))
+    if twice := [key for key, times in at_first.items() if times > 1]:
+        raise ValueError(f"{name}: two of them set the {' and the '.join(twice)} of stage 1")
+    throughout: dict[str, object] = {}
+    for trick in tricks:
+        throughout |= {} if trick in longer else settings(trick.stages[0])
+    stages = longer[0].stages if longer else (Stage(),)
+    classifier = next((trick.classifier for trick in tricks if trick.classifier != "linear"), "linear")
+    return Recipe(*(replace(stage, **throughout | settings(stage)) for stage in stages), name=name,
+                  classifier=classifier)  # fmt: skip
