@@ -2,7 +2,8 @@
 
     python benchmarks/gpu_step.py                        # ResNet-32, batch 128
     python benchmarks/gpu_step.py --seeds 3              # and the errors of whole runs, as written and captured
-    python benchmarks/gpu_step.py --device cpu --quick   # a tiny version, to see that it works
+    python benchmarks/gpu_step.py --large --rows data/results/steps.csv    # ResNet-10 and ResNet-50, 224 pixels
+    python benchmarks/gpu_step.py --device cpu --quick   # a tiny version, to see that it works; also with --large
 
 Images of random pixels with the class counts of CIFAR-10-LT-100 (with --seeds: the set itself), so that nothing has to
 be there. Every way trains whole epochs with the network, batch size, augmentation and optimiser of the paper's
@@ -15,13 +16,20 @@ settings, in one run, by turns; figures are medians over the turns.
 
 Per way: images/s, seconds of a 200-epoch run, and the share of the device's bfloat16 peak: operations of the network's
 forward and backward pass (counted by torch) over those that a large matrix product reaches in the same run.
+
+--large measures plain training on ImageNet-LT and iNaturalist 2018 as their protocols have it: uint8 images of 256
+pixels on the device, cropped to 224, flipped and jittered there, float32 and bfloat16, as written and captured. Reading
+images is not in it, see benchmarks/large_data.py. The rows are what `python docs/scaling.py` computes the length of
+whole runs from.
 """
 
 import argparse
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -30,11 +38,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ltlab import models, results
 from ltlab.data import LongTailedData, Split, load, long_tail_counts
-from ltlab.recipes import CIFAR, Stage, get
+from ltlab.recipes import CIFAR, IMAGENET, INAT, Protocol, Stage, get
 from ltlab.train import CapturedStep, TrainingStep, find_device, fit, train_epoch
 from ltlab.train.step import Slots
 
 EPOCHS = 200
+LARGE = {"resnet10": (IMAGENET, 1000, 512), "resnet50": (INAT, 8142, 256)}  # classes, images of a batch on one GPU
+SIDE = 256  # of the images that are cropped
 
 
 def random_images(max_count: int, imbalance: float) -> LongTailedData:
@@ -50,22 +60,23 @@ def random_images(max_count: int, imbalance: float) -> LongTailedData:
 
 
 def ours(
-    data: LongTailedData, device: torch.device, stage: Stage, bfloat16: bool, captured: bool
+    split: Split, classes: int, protocol: Protocol, stage: Stage, bfloat16: bool, captured: bool
 ) -> Callable[[], float]:
-    """A function that trains one epoch of a stage."""
-    data = data.to(device)
-    model = models.build(CIFAR.model, len(data.class_names), data.train.images)
-    model = model.to(device, memory_format=torch.channels_last)
-    slots = Slots(stage, 0, data.train, data.class_counts, seed=0)
+    """A function that trains one epoch of a stage, on the device of the images."""
+    device = split.labels.device
+    model = models.build(protocol.model, classes).to(device, memory_format=torch.channels_last)
+    slots = Slots(stage, 0, split, torch.bincount(split.labels, minlength=classes), seed=0)
     if slots.foreground:
-        slots.masks = slots.foreground.prepare(model, data.train.images, data.train.labels)
+        slots.masks = slots.foreground.prepare(model, split.images, split.labels)
     rate = {"lr": torch.zeros((), device=device), "fused": True} if captured else {"lr": 0.0}
-    optimizer = torch.optim.SGD(model.parameters(), momentum=0.9, nesterov=True, weight_decay=2e-4, **rate)
+    optimizer = torch.optim.SGD(
+        model.parameters(), momentum=protocol.momentum, nesterov=True, weight_decay=protocol.weight_decay, **rate
+    )
     generator = torch.Generator(device).manual_seed(0)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)
-    step = TrainingStep(model, slots, CIFAR, optimizer, generator, autocast)
+    step = TrainingStep(model, slots, protocol, optimizer, generator, autocast)
     take = CapturedStep(step, generator) if captured else None
-    return lambda: train_epoch(step, data.train, lambda share: 0.05, take)
+    return lambda: train_epoch(step, split, lambda share: 0.05, take)
 
 
 def seconds_per_epoch(ways: dict[str, Callable[[], float]], turns: int, device: torch.device) -> dict[str, float]:
@@ -107,14 +118,14 @@ def peak(device: torch.device) -> float:
 def speeds(device: torch.device, quick: bool) -> pd.DataFrame:
     """Images per second, seconds of a run, times the conventional pipeline and share of the peak, one row per way."""
     data = random_images(20, 10) if quick else random_images(5000, 100)
-    plain, second = Stage(epochs=1), get("bag_of_tricks").resolve(CIFAR).stages[1]
+    split, plain, second = data.train.to(device), Stage(epochs=1), get("bag_of_tricks").resolve(CIFAR).stages[1]
     ways = {
         "conventional, float32": conventional(data, CIFAR, device, workers=2 if quick else os.cpu_count()),
-        "as written, float32": ours(data, device, plain, bfloat16=False, captured=False),
-        "as written, bfloat16": ours(data, device, plain, bfloat16=True, captured=False),
-        "captured, float32": ours(data, device, plain, bfloat16=False, captured=True),
-        "captured, bfloat16": ours(data, device, plain, bfloat16=True, captured=True),
-        "bag of tricks, captured, bfloat16": ours(data, device, second, bfloat16=True, captured=True),
+        "as written, float32": ours(split, 10, CIFAR, plain, bfloat16=False, captured=False),
+        "as written, bfloat16": ours(split, 10, CIFAR, plain, bfloat16=True, captured=False),
+        "captured, float32": ours(split, 10, CIFAR, plain, bfloat16=False, captured=True),
+        "captured, bfloat16": ours(split, 10, CIFAR, plain, bfloat16=True, captured=True),
+        "bag of tricks, captured, bfloat16": ours(split, 10, CIFAR, second, bfloat16=True, captured=True),
     }
     seconds = pd.Series(seconds_per_epoch(ways, 1 if quick else 10, device))
     rate = len(data.train) / seconds
@@ -124,6 +135,30 @@ def speeds(device: torch.device, quick: bool) -> pd.DataFrame:
         "times conventional": (rate / rate.iloc[0]).round(2),
         "share of peak (%)": (100 * rate * operations_per_image() / peak(device)).round(2),
     })  # fmt: skip
+
+
+def large_speeds(
+    device: torch.device, networks: list[str], batch: int | None, quick: bool
+) -> Iterator[dict[str, object]]:
+    """A row per network, precision and way of taking the step; on a CPU there is nothing to capture."""
+    on_cpu = device.type == "cpu"
+    batches, turns = (1, 1 if quick else 3) if on_cpu else (8, 5)
+    for network in networks:
+        protocol, classes, size = LARGE[network]
+        protocol = replace(protocol, batch_size=batch or (2 if quick else size))
+        images = protocol.batch_size * batches
+        pixels = torch.randint(256, (images, 3, SIDE, SIDE), dtype=torch.uint8, device=device)
+        split = Split(pixels, torch.arange(images, device=device) % classes)
+        for bfloat16 in (False, True):
+            for captured in (False,) if on_cpu else (False, True):
+                epoch = {network: ours(split, classes, protocol, Stage(epochs=1), bfloat16, captured)}
+                rate = images / seconds_per_epoch(epoch, turns, device)[network]
+                del epoch  # and its memory, before the next is made
+                yield {
+                    "network": network, "classes": classes, "pixels": protocol.crop, "batch_size": protocol.batch_size,
+                    "precision": "bfloat16" if bfloat16 else "float32", "captured": captured,
+                    "images_per_second": round(rate, 2), "kind": device.type, **results.provenance(device),
+                }  # fmt: skip
 
 
 def errors(device: torch.device, seeds: int) -> pd.DataFrame:
@@ -146,8 +181,19 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--quick", action="store_true", help="few images, one turn")
     parser.add_argument("--seeds", type=int, default=0, help="whole runs of each of two ways")
+    parser.add_argument("--large", action="store_true", help="large images instead")
+    parser.add_argument("--networks", nargs="+", choices=LARGE, default=list(LARGE), help="of --large")
+    parser.add_argument("--batch", type=int, help="images of a batch of --large, where a device is small")
+    parser.add_argument("--rows", type=Path, help="append the rows of --large to this CSV")
     arguments = parser.parse_args()
     device = find_device(arguments.device)
+    if arguments.large:
+        for row in large_speeds(device, arguments.networks, arguments.batch, arguments.quick):
+            way = f"{row['network']}, batch {row['batch_size']}, {row['precision']}"
+            print(f"{way}{', captured' * row['captured']}: {row['images_per_second']:,.1f} images/s", flush=True)
+            if arguments.rows:
+                results.append_row(arguments.rows, row)
+        return
     print(speeds(device, arguments.quick).to_string())
     if arguments.seeds:
         table = errors(device, arguments.seeds).groupby("way")[["error (%)", "seconds"]].agg(["mean", "std"])

@@ -1,8 +1,10 @@
 """The command line: ltlab lab | train | compare | search | recipes | data | book."""
 
 import ast
+import io
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +23,18 @@ Imbalance = Annotated[
 Options = Annotated[list[str], typer.Option("--option", "-o", help="NAME=VALUE of the data set, such as context=0.9")]
 Seed = Annotated[int, typer.Option(help="draws the subset; in training also weights, order and augmentation")]
 Root = Annotated[Path | None, typer.Option(help="where the CIFAR files are or go; LTLAB_DATA is the default")]
+ProtocolName = Annotated[
+    str | None,
+    typer.Option(
+        "--protocol",
+        help="train as is usual on shapes, cifar, imagenet-lt, imagenet-lt-90 (the paper's), inat18, inat18-90 or "
+        "places-lt; the data's own when left out, for images of your own imagenet-lt from 224 pixels on, else cifar",
+    ),
+]
+BatchSize = Annotated[int | None, typer.Option(help="images; the protocol's when left out")]
+LearningRate = Annotated[
+    float | None, typer.Option("--lr", help="of training from scratch; later stages' follow in proportion")
+]
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -41,6 +55,9 @@ def train(
     recipe: Annotated[str, typer.Option(help="a recipe's name; `ltlab recipes` lists them")] = "ce",
     seed: Seed = 0,
     epochs: Annotated[int | None, typer.Option(help="shorten or stretch the recipe to this many epochs")] = None,
+    protocol: ProtocolName = None,
+    batch_size: BatchSize = None,
+    lr: LearningRate = None,
     imbalance: Imbalance = "100",
     kind: Annotated[str, typer.Option(help="profile of the class counts: exp or step")] = "exp",
     option: Options = [],  # noqa: B006 (typer wants a list and does not change it)
@@ -60,6 +77,9 @@ def train(
         Path | None, typer.Option(help="checkpoint of a finished run of the recipe's first stages; goes on from it")
     ] = None,
     results: Annotated[Path | None, typer.Option(help="append the result's row to this CSV")] = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="write the run's curves to this folder; needs `pip install tensorboard`")
+    ] = None,
 ) -> None:
     """Train a recipe and print the last epoch's figures."""
     from . import recipes
@@ -68,17 +88,19 @@ def train(
 
     chosen = recipes.get(recipe)
     loaded = _load(data, imbalance, kind, root, option, seed)
-    chosen = chosen.resolve(recipes.protocol_for(loaded.name))
+    chosen = chosen.resolve(_protocol(loaded, protocol, batch_size, lr))
     if epochs is not None:
         chosen = chosen.with_epochs(epochs)
+    changes = {"-": protocol, "-batch": batch_size, "-lr": lr}
+    changed = "".join(f"{what}{value}" for what, value in changes.items() if value is not None)
     name = _run_name(data, imbalance, kind, option)
-    folder = output or Path("runs") / name / f"{recipe}-{chosen.epochs}" / f"seed{seed}"
+    folder = output or Path("runs") / name / f"{recipe}-{chosen.epochs}{changed}" / f"seed{seed}"
     if is_first():
         typer.echo(f"{loaded}\n{chosen}\n")
     result = fit(
         chosen, loaded, seed=seed, device=device, precision=precision, capture=capture,
         checkpoint=folder / "checkpoint.pt", resume=resume, start_from=start_from,
-        devices=devices, num_nodes=num_nodes, batch_norm=batch_norm, timeout=timeout,
+        devices=devices, num_nodes=num_nodes, batch_norm=batch_norm, timeout=timeout, tensorboard=tensorboard,
     )  # fmt: skip
     if not is_first():
         return
@@ -103,6 +125,9 @@ def compare(
     data: DataName = "shapes-lt",
     seeds: Annotated[int, typer.Option(help="how many; each draws the subset and the training")] = 3,
     epochs: Annotated[int | None, typer.Option(help="shorten or stretch every recipe to this many epochs")] = None,
+    protocol: ProtocolName = None,
+    batch_size: BatchSize = None,
+    lr: LearningRate = None,
     imbalance: Imbalance = "100",
     kind: Annotated[str, typer.Option(help="profile of the class counts: exp or step")] = "exp",
     option: Options = [],  # noqa: B006
@@ -122,11 +147,15 @@ def compare(
         members = [member for name, of in recipes.FAMILIES.items() if name != "large" for member in of]
     else:
         members = recipes.family(family) if family else ()
-    names = [*(recipe or []), *(member.name for member in members)]
+    asked = dict.fromkeys([*(recipe or []), *(member.name for member in members)])
+    data_of_seed = partial(_load, data, imbalance, kind, root, option)
+    if (protocol, batch_size, lr) != (None, None, None):
+        chosen = _protocol(data_of_seed(0), protocol, batch_size, lr)
+        asked = [recipes.get(name).resolve(chosen) for name in asked]
     folder = output or Path("runs") / f"compare-{_run_name(data, imbalance, kind, option)}"
     rows = results.compare(
-        dict.fromkeys(names), partial(_load, data, imbalance, kind, root, option), seeds, folder=folder,
-        epochs=epochs, device=device, precision=precision, capture=capture, processes=processes,
+        asked, data_of_seed, seeds, folder=folder, epochs=epochs,
+        device=device, precision=precision, capture=capture, processes=processes,
     )  # fmt: skip
     table = results.table(rows)
     table.round(4).to_csv(folder / "table.csv")
@@ -247,6 +276,18 @@ def _run_name(data: str, imbalance: str, kind: str, option: list[str]) -> str:
     return "-".join([Path(data).stem, imbalance, *([] if kind == "exp" else [kind]), *option])
 
 
+def _protocol(data, name: str | None, batch_size: int | None, lr: float | None):
+    """The protocol of that name, or the data's own, with another batch size or learning rate where they are given."""
+    from .names import look_up
+    from .recipes import PROTOCOLS, protocol_for
+
+    side = min(data.train.images.shape[2:])
+    protocol = protocol_for(data.name, side) if name is None else look_up("protocol", name, PROTOCOLS)
+    if batch_size is not None:
+        protocol = replace(protocol, batch_size=batch_size)
+    return protocol if lr is None else protocol.with_learning_rate(lr)
+
+
 def _load(name: str, imbalance: str, kind: str, root: Path | None, option: list[str], seed: int):
     from .data import load
 
@@ -303,9 +344,12 @@ def _contact_sheet(images, labels, class_names, path: Path, columns: int = 16) -
 
 def main() -> None:
     """Run the command line; a user's mistake is one line on standard error and exit status 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file or a pipe may be in an encoding without –, ± or γ
+            stream.reconfigure(errors="replace")
     try:
         app()
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         typer.echo(f"ltlab: {' '.join(str(error).split())}", err=True)
         sys.exit(2)
     except FloatingPointError as error:

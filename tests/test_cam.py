@@ -837,6 +837,15 @@ def test_a_finished_shard_is_not_made_again(tmp_path, small_shards):
     assert finished.read == []
 
 
+def test_the_folder_is_asked_once_for_what_is_missing(tmp_path, small_shards, monkeypatch):
+    """Not once per shard: of a hundred shards that would be ten thousand looks at the disk."""
+    images, slot, asked = OnDisk(noise_images(30, (8, 8))), ForegroundTransform(batch_size=4), []
+    missing = shards.StoredMasks.missing
+    monkeypatch.setattr(shards.StoredMasks, "missing", lambda self: asked.append(1) or missing(self))
+    stored = slot.prepare_in(tmp_path / "masks", models.small_net(3), images, RARE)
+    assert stored.shards == 8 and len(asked) == 2  # one look at what is damaged, one at what is to be made
+
+
 def test_processes_share_the_shards_out(tmp_path, small_shards):
     images, slot = OnDisk(noise_images(30, (32, 32))), ForegroundTransform(batch_size=4)
     torch.manual_seed(0)
@@ -890,11 +899,10 @@ def test_a_stage_trains_on_moved_foregrounds():
 
 
 @pytest.mark.slow
-def test_maps_of_a_trained_network_find_the_shapes():
+def test_maps_of_a_trained_network_find_the_shapes(plain):
     """Intersection over union with the true masks 0.58 to 0.60 over three seeds; the whole image would have 0.30."""
-    shapes = load("shapes-lt")
-    model = train.fit("ce", shapes, progress=False, device="cpu", evaluate_every=30).model
-    masks = foreground_masks(maps_of(model, shapes.train.images, shapes.train.labels))
+    shapes, result = plain
+    masks = foreground_masks(maps_of(result.model, shapes.train.images, shapes.train.labels))
     assert intersection_over_union(masks, shapes.train.masks).mean() > 0.5
 
 

@@ -67,6 +67,32 @@ def test_train_again_refuses_and_resume_goes_on(trained):
     assert resumed.returncode == 0 and "top1 error" in resumed.stdout
 
 
+def test_train_by_another_protocol_batch_and_learning_rate(tmp_path):
+    options = ["--epochs", "1", "--protocol", "shapes", "--batch-size", "16", "--lr", "0.025"]
+    done = ltlab("train", *options, *TINY, cwd=tmp_path)
+    assert done.returncode == 0 and "OneCycle(lr=0.025" in done.stdout, done.stderr
+    row = pd.read_csv(next(tmp_path.glob("runs/*/ce-1-shapes-batch16-lr0.025/seed0/result.csv"))).iloc[0]
+    assert (row["batch_size"], row["model"]) == (16, "small_net")
+
+
+def test_compare_by_another_protocol(tmp_path):
+    options = ["--seeds", "1", "--epochs", "1", "--protocol", "shapes", "--batch-size", "16", "--output", "rows"]
+    done = ltlab("compare", "ce", "class_balanced", *options, *TINY, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = pd.read_csv(tmp_path / "rows" / "runs.csv")
+    assert rows["recipe"].tolist() == ["ce", "class_balanced"] and (rows["batch_size"] == 16).all()
+    ltlab("compare", "ce", *options[:4], "--output", "rows", *TINY, cwd=tmp_path)
+    rows = pd.read_csv(tmp_path / "rows" / "runs.csv")
+    assert rows["batch_size"].tolist() == [16, 16, 32] and rows["fingerprint"].nunique() == 3
+
+
+def test_train_writes_curves_for_tensorboard(trained):
+    pytest.importorskip("tensorboard")
+    folder, _ = trained
+    done = ltlab("train", "--epochs", "2", "--resume", "--tensorboard", "board", *TINY, cwd=folder)
+    assert done.returncode == 0 and next((folder / "board").glob("events*")), done.stderr
+
+
 def test_a_second_stage_starts_from_a_finished_run(trained):
     folder, _ = trained
     checkpoint = next(folder.glob("runs/*/ce-2/seed0/checkpoint.pt"))
@@ -113,6 +139,10 @@ def test_data_lists_and_weighs_and_draws(tmp_path):
         (["train", "-o", "context"], "option 'context' is not NAME=VALUE"),
         (["train", "-o", "contxt=1"], "did you mean 'context'"),
         (["train", "--epochs", "0"], "epochs=0"),
+        (["train", "--protocol", "imagnet-lt"], "unknown protocol 'imagnet-lt'; did you mean 'imagenet-lt'?"),
+        (["train", "--protocol", "imagenet-lt"], "crops 224 x 224 pixels, the images have (32, 32)"),
+        (["train", "--batch-size", "0"], "batch_size=0"),
+        (["compare", "ce", "--lr", "-1"], "lr=-1.0"),
         (["train", "--resume", "--epochs", "3"], "no checkpoint at"),
         (["data", "no_such.npz"], "no_such.npz"),
         (["recipes", "cee"], "did you mean 'ce'"),

@@ -184,10 +184,10 @@ def test_a_mistake_is_named_before_anything_is_trained(tmp_path, monkeypatch, ch
 
 def test_a_table_with_other_columns_is_refused_before_anything_is_trained(tmp_path, monkeypatch):
     monkeypatch.setattr(comparison, "fit", never)
-    (tmp_path / "runs.csv").write_text("recipe,seed,colour\nce,0,red\n")
+    (tmp_path / "runs.csv").write_text("recipe,seed,colour\nce,0,red\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"runs.csv has other columns .*colour"):
         compare(["ce"], tiny, 1, folder=tmp_path)
-    (tmp_path / "runs.csv").write_text(",".join(reversed(COLUMNS)))
+    (tmp_path / "runs.csv").write_text(",".join(reversed(COLUMNS)), encoding="utf-8")
     with pytest.raises(ValueError, match="their order"):
         compare(["ce"], tiny, 1, folder=tmp_path)
 

@@ -7,8 +7,8 @@ import socket
 import subprocess
 import sys
 import textwrap
-import time
 from functools import partial
+from importlib.util import find_spec
 from types import SimpleNamespace
 
 import pandas as pd
@@ -20,8 +20,7 @@ from ltlab.data import load
 from ltlab.losses import ClassBalancedFocalLoss, ClassBalancedLoss
 from ltlab.recipes import SHAPES, Recipe, Stage
 from ltlab.train import fit
-from ltlab.train.processes import ALONE, ManyProcesses, across_processes, join
-from ltlab.train.step import weight_of
+from ltlab.train.processes import ALONE, ManyProcesses, across_processes, join, weight_of
 
 # what every process runs: shapes-lt without augmentation on a network without batch norm, so that shares change nothing
 SCRIPT = """
@@ -84,7 +83,7 @@ def started(code: str, *arguments: str, size: int = 2) -> list[subprocess.Popen]
     ]  # fmt: skip
 
 
-def finished(processes: list[subprocess.Popen], timeout: float = 120) -> list[SimpleNamespace]:
+def finished(processes: list[subprocess.Popen], timeout: float = 300) -> list[SimpleNamespace]:
     done = []
     try:
         for process in processes:
@@ -162,11 +161,10 @@ def test_one_killed_the_other_stops_with_a_message_and_resume_goes_on(tmp_path):
     result = run("none", 4, resume=sys.argv[2] == "resume", timeout=20, checkpoint=sys.argv[1])
     print(result.history["train_loss"].tolist())
     """
-    begun = time.monotonic()
     survivor, killed = finished(started(code, str(path), "die"))
     assert killed.status == -signal.SIGKILL and survivor.status != 0
     assert "ConnectionError: process 0 of 2 stops because another one has stopped" in survivor.err
-    assert "start the run again with resume" in survivor.err and time.monotonic() - begun < 90
+    assert "start the run again with resume" in survivor.err
     kept = pd.read_csv(path.with_suffix(".csv"))
     assert 1 <= len(kept) < 4
     resumed = finished(started(code, str(path), "resume"))
@@ -183,11 +181,14 @@ def test_the_command_starts_the_other_process_itself(tmp_path):
         "-m", "ltlab.cli", "train", "--epochs", "2", "-o", "max_count=20", "-o", "test_count=5", "--imbalance", "10",
         "--device", "cpu", "--devices", "2", "--precision", "bf16-mixed", "--output", str(tmp_path),
     ]  # fmt: skip
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=120,
+    if find_spec("tensorboard"):
+        command += ["--tensorboard", str(tmp_path / "board")]
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=300,
                           env=os.environ | {"OMP_NUM_THREADS": "1"})  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("top1 error") == 1 and done.stdout.count("LongTailedData") == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.csv", "checkpoint.pt", "result.csv"]
+    assert sorted(path.name for path in tmp_path.glob("*.*")) == ["checkpoint.csv", "checkpoint.pt", "result.csv"]
+    assert len(list(tmp_path.glob("board/*"))) == ("--tensorboard" in command)
     assert len(pd.read_csv(tmp_path / "result.csv")) == 1
 
 
@@ -246,13 +247,9 @@ def test_the_weight_of_a_batch_is_what_its_loss_divides_by(soft):
     assert weight_of(nn.CrossEntropyLoss(), targets) == 7
 
 
-def test_one_process_needs_no_fabric():
-    code = (
-        "import sys, ltlab.train; from ltlab.train.processes import join; import torch\n"
-        "print(join(torch.device('cpu'), 1, 1, 1.0).size, {m for m in sys.modules if 'lightning' in m})"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split(maxsplit=1) == ["1", "set()\n"]
+def test_one_process_does_not_look_at_weights():
+    loss = torch.rand(())
+    assert ALONE.part_of_mean(loss, criterion=None, targets=None) is loss
 
 
 @pytest.mark.parametrize(

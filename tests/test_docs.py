@@ -29,10 +29,10 @@ def test_the_table_in_the_readme_is_made_of_the_rows(figures):
 
 def test_rewriting_replaces_the_table_alone(figures, tmp_path):
     path = tmp_path / "README.md"
-    path.write_text(f"before\n{figures.BEGIN}\nold\n{figures.END}\nafter\n")
+    path.write_text(f"before\n{figures.BEGIN}\nold\n{figures.END}\nafter\n", encoding="utf-8")
     figures.rewrite(path)
-    assert path.read_text() == f"before\n{figures.BEGIN}\n\n{figures.table()}\n\n{figures.END}\nafter\n"
-    path.write_text("no marks")
+    assert path.read_text(encoding="utf-8") == f"before\n{figures.BEGIN}\n\n{figures.table()}\n\n{figures.END}\nafter\n"
+    path.write_text("no marks", encoding="utf-8")
     with pytest.raises(SystemExit, match="lacks the marks"):
         figures.rewrite(path)
 

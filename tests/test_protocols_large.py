@@ -1,21 +1,40 @@
 """Large images: their protocols, and runs whose images are read from disk."""
 
+import importlib
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from ltlab import models, recipes
 from ltlab.cam import ForegroundTransform
 from ltlab.data import Split, load
-from ltlab.recipes import CIFAR, IMAGENET, INAT, PLACES, SHAPES, OneCycle, Recipe, Stage, protocol_for
+from ltlab.recipes import (
+    CIFAR,
+    IMAGENET,
+    IMAGENET_90,
+    INAT,
+    INAT_90,
+    PLACES,
+    PROTOCOLS,
+    SHAPES,
+    OneCycle,
+    Recipe,
+    Stage,
+    protocol_for,
+)
 from ltlab.train import checkpoint as checkpoints
 from ltlab.train import fit, predict
 from ltlab.train.augmentation import centre_crop, colour_jitter, random_resized_crop
 from ltlab.train.step import augment, augmented
 
+DOCS = Path(__file__).parents[1] / "docs"
 SIZE, CROP = 24, 20
 COUNTS = (9, 5, 3)
 PROTOCOL = replace(
@@ -63,6 +82,46 @@ def test_the_settings_of_the_large_benchmarks(name, model):
     assert rates == pytest.approx([0.2, 0.2, 0.02, 0.02, 0.002, 0.002])
 
 
+@pytest.mark.parametrize(("protocol", "model"), [(IMAGENET_90, "resnet10"), (INAT_90, "resnet50")])
+def test_the_paper_s_own_90_epochs(protocol, model):
+    assert (protocol.model, protocol.epochs, protocol.batch_size, protocol.weight_decay) == (model, 90, 512, 1e-4)
+    (plain,) = recipes.get("ce").resolve(protocol).stages
+    rates = [plain.schedule(t, plain.epochs) for t in (0, 29.99, 30, 59.99, 60, 79.99, 80, 89)]
+    assert rates == pytest.approx([0.2, 0.2, 0.02, 0.02, 2e-3, 2e-3, 2e-4, 2e-4])
+
+
+@pytest.mark.parametrize("protocol", [IMAGENET, IMAGENET_90])
+def test_on_large_images_too_two_stages_follow_the_base_schedule(protocol):
+    (plain,) = recipes.get("ce").resolve(protocol).stages
+    first, second = recipes.get("cam_drs").resolve(protocol).stages
+    assert first.epochs + second.epochs == protocol.epochs
+    for epoch in range(protocol.epochs):
+        late = epoch >= first.epochs
+        rate = second.schedule(epoch - first.epochs, second.epochs) if late else first.schedule(epoch, first.epochs)
+        assert rate == pytest.approx(plain.schedule(epoch, protocol.epochs))
+
+
+def test_images_of_your_own_are_told_by_their_side(root):
+    assert [protocol_for("mine", side) for side in (32, 223, 224, 256)] == [CIFAR, CIFAR, IMAGENET, IMAGENET]
+    assert protocol_for("shapes-lt", 256) is SHAPES and protocol_for("inat18", 32) is INAT
+    large = load(root, stream=True, imbalance=None, size=224, workers=0)
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3))
+    assert fit(Recipe(Stage(epochs=1)), large, model, progress=False).recipe.protocol is IMAGENET
+
+
+def test_another_learning_rate_keeps_the_proportions():
+    changed = CIFAR.with_learning_rate(0.3)
+    assert changed.schedules["base"] == replace(CIFAR.schedules["base"], lr=0.3)
+    assert changed.schedules["second"].lr == pytest.approx(0.003) and changed.schedules["retrain"].lr == 0.3
+    assert CIFAR.with_learning_rate(0.1) == CIFAR
+    for lr in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"lr={lr}: a learning rate is above 0"):
+            CIFAR.with_learning_rate(lr)
+    for size in (0, 1.5):
+        with pytest.raises(ValueError, match=f"batch_size={size}: it is a whole number"):
+            replace(CIFAR, batch_size=size)
+
+
 def test_the_final_recipe_on_large_images():
     for name, below, protocol in (("imagenet_lt", 100, IMAGENET), ("inat18", 50, INAT)):
         first, second, last = recipes.get(f"bag_of_tricks_{name}").resolve(protocol).stages
@@ -102,8 +161,74 @@ def test_evaluation_takes_the_centre(in_memory, streamed):
 
 def test_images_smaller_than_the_crop_are_refused_before_the_first_epoch(in_memory):
     recipe = Recipe(Stage(epochs=1), protocol=replace(PROTOCOL, crop=SIZE + 1))
-    with pytest.raises(ValueError, match=r"crops 25 x 25 pixels, the images have \(24, 24\): load them with size=25"):
+    with pytest.raises(
+        ValueError, match=r"crops 25 x 25 pixels, the images have \(24, 24\): load them with size=25 .*--protocol"
+    ):
         fit(recipe, in_memory)
+
+
+# --- docs/scaling.md -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def scaling(monkeypatch):
+    monkeypatch.syspath_prepend(DOCS)
+    return importlib.import_module("scaling")
+
+
+def test_the_times_on_the_page_are_those_of_the_rows(scaling):
+    _, _, rest = scaling.PAGE.read_text(encoding="utf-8").partition(scaling.BEGIN)
+    section, end, _ = rest.partition(scaling.END)
+    assert end and section.strip() == scaling.section(scaling.measured_steps()), "run: python docs/scaling.py"
+
+
+def test_times_are_images_over_measured_rates(scaling):
+    """A GPU with both networks gets its columns, by its fastest step; one with a part of them, or a CPU, gets none."""
+    rows = pd.DataFrame(
+        [("X", "resnet10", "cuda", 500.0), ("X", "resnet10", "cuda", 1000.0), ("X", "resnet50", "cuda", 2000.0),
+         ("half", "resnet10", "cuda", 9e9), ("CPU", "resnet10", "cpu", 9e9), ("CPU", "resnet50", "cpu", 9e9)],
+        columns=["device", "network", "kind", "images_per_second"],
+    )  # fmt: skip
+    estimate, *measured = scaling.rates(rows).items()
+    assert estimate[0] == scaling.ASSUMED and measured == [("X", {"resnet10": 1000.0, "resnet50": 2000.0})]
+    lines = scaling.of_runs(rows).splitlines()
+    name, *times = [cell.strip() for cell in lines[2].strip("|").split("|")]
+    assert name == "ImageNet-LT, ResNet-10, the paper's plain training, 90 epochs"
+    assert times == ["10.4 M", "28 min", "4 min", "2.9 h", "22 min"]  # 115,846 images, 90 times, 1,000 a second: 2.9 h
+    assert "ResNet-50, bag of tricks, 160 + 40 + 20 epochs | 96.3 M |" in lines[5]
+
+
+def test_the_counted_operations_are_those_of_the_convolutions(scaling):
+    """ResNet-10 forward, by hand: two operations per weight of a convolution and place of its output."""
+    convolutions = [(7, 3, 64, 112), (3, 64, 64, 56), (3, 64, 64, 56)]
+    for k, (width, side) in enumerate([(128, 28), (256, 14), (512, 7)]):
+        before = 64 * 2**k
+        convolutions += [(3, before, width, side), (3, width, width, side), (1, before, width, side)]
+    by_hand = sum(2 * size**2 * inputs * outputs * side**2 for size, inputs, outputs, side in convolutions)
+    assert scaling.operations("resnet10")[2] == by_hand + 2 * 512 * 1000
+
+
+def test_the_page_names_the_protocols_as_they_are(scaling):
+    page = scaling.PAGE.read_text(encoding="utf-8")
+    for name, protocol in PROTOCOLS.items():
+        if protocol.crop:
+            network, base = protocol.model.replace("resnet", "ResNet-"), protocol.schedules["base"]
+            *early, last = [f"{round(share * protocol.epochs)}" for share in base.milestones]
+            rate = f"{base.lr}, x {base.factor} at {', '.join(early)} and {last}"
+            assert f"| `{name}` | {network} | {protocol.epochs} | {protocol.batch_size} | {rate} |" in page
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_large_images_runs_without_a_gpu(scaling, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(DOCS.parent / "benchmarks")
+    rows, options = tmp_path / "steps.csv", ["--large", "--device", "cpu", "--quick", "--networks", "resnet10"]
+    monkeypatch.setattr(sys, "argv", ["gpu_step.py", *options, "--rows", str(rows)])
+    importlib.import_module("gpu_step").main()
+    measured = pd.read_csv(rows)
+    assert measured["precision"].tolist() == ["float32", "bfloat16"] and (measured["images_per_second"] > 0).all()
+    page = scaling.section(measured)
+    assert "No GPU has been measured yet" in page and "| ResNet-10 | 2 | bfloat16 |" in page
+    assert "No step has been measured" in scaling.section(measured[:0])
 
 
 # --- runs ------------------------------------------------------------------------------------------------------------

@@ -22,8 +22,9 @@ from ltlab.losses import BalancedSoftmaxLoss
 from ltlab.mixup import ManifoldMixup
 from ltlab.recipes import CIFAR, SHAPES, OneCycle, Recipe, Stage
 from ltlab.samplers import PowerSampler, ProgressivelyBalancedSampler, RandomUnderSampler, ShuffledSampler
-from ltlab.train import augment, evaluate, fit, predict, to_float
+from ltlab.train import TrainingStep, augment, evaluate, fit, predict, to_float
 from ltlab.train import checkpoint as checkpoints
+from ltlab.train.curves import curves
 from ltlab.train.run import find_device
 
 TINY = replace(SHAPES, epochs=4, batch_size=32)
@@ -190,6 +191,15 @@ def test_a_first_stage_on_what_nothing_has_trained_is_refused(data, stage):
     with pytest.raises(ValueError, match=r"stage 1 trains the classifier alone.*model="):
         fit(recipe, data, progress=False)
     fit(recipe, data, models.build("small_net", 10, data.train.images), progress=False)
+
+
+def test_a_mix_of_your_own_checks_the_model_before_the_first_epoch(data):
+    class Mix:
+        def check(self, model):
+            raise ValueError(f"no mixing in {type(model).__name__}")
+
+    with pytest.raises(ValueError, match="no mixing in Net"):
+        fit(Recipe(Stage(epochs=1), Stage(epochs=1, mix=Mix()), protocol=TINY), data, progress=False)
 
 
 def test_a_layer_that_the_model_does_not_have_is_refused_before_the_first_epoch(data):
@@ -459,23 +469,22 @@ def test_resuming_after_kill_9_in_the_middle_of_a_stage(tmp_path):
         from ltlab.train import fit
         from ltlab.recipes import Recipe, Stage, SHAPES
         data = load("shapes-lt", imbalance=10, max_count=60, test_count=5)
-        fit(Recipe(Stage(epochs=40), protocol=SHAPES), data, checkpoint=sys.argv[1], device="cpu", progress=False)
+        fit(Recipe(Stage(epochs=20), protocol=SHAPES), data, checkpoint=sys.argv[1], device="cpu", progress=False)
     """)
-    path = tmp_path / "run.pt"
+    path, history = tmp_path / "run.pt", tmp_path / "run.csv"
     child = subprocess.Popen([sys.executable, "-c", code, str(path)])
     deadline = time.monotonic() + 120
-    while not path.exists() or len(pd.read_csv(path.with_suffix(".csv"))) < 2:
+    while not history.exists() or len(pd.read_csv(history)) < 2:
         assert child.poll() is None and time.monotonic() < deadline
-        while not path.with_suffix(".csv").exists():
-            time.sleep(0.01)
+        time.sleep(0.01)
     child.kill()
     assert child.wait() != 0
     data = load("shapes-lt", imbalance=10, max_count=60, test_count=5)
-    recipe = Recipe(Stage(epochs=40), protocol=SHAPES)
+    recipe = Recipe(Stage(epochs=20), protocol=SHAPES)
     resumed = fit(recipe, data, checkpoint=path, resume=True, device="cpu", progress=False)
     whole = fit(recipe, data, device="cpu", progress=False)
     same_run(whole, resumed)
-    pd.testing.assert_frame_equal(pd.read_csv(path.with_suffix(".csv")), whole.history)
+    pd.testing.assert_frame_equal(pd.read_csv(history), whole.history)
 
 
 def test_the_history_stands_beside_the_checkpoint_as_csv(data, tmp_path):
@@ -548,10 +557,10 @@ def test_nothing_is_overwritten_or_skipped_in_silence(data, tmp_path):
         fit(RECIPE, data, checkpoint=path, resume=True)
     with pytest.raises(ValueError, match="needs checkpoint="):
         fit(RECIPE, data, resume=True)
-    path.write_text("precious")
+    path.write_text("precious", encoding="utf-8")
     with pytest.raises(FileExistsError, match="resume=True"):
         fit(RECIPE, data, checkpoint=path)
-    assert path.read_text() == "precious"
+    assert path.read_text(encoding="utf-8") == "precious"
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits the size of files as Linux does")
@@ -575,6 +584,54 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path):
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "run.pt")], capture_output=True, text=True)
     assert "could not write" in done.stdout and "untouched" in done.stdout, done.stderr
     assert done.stdout.splitlines()[-1] == "1 ['run.pt']"
+
+
+# --- curves for TensorBoard -------------------------------------------------------------------------------------------
+
+
+def points(folder) -> dict[str, list[tuple[int, float]]]:
+    """The steps and values that TensorBoard shows, by tag."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    events = accumulator.EventAccumulator(str(folder)).Reload()
+    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def test_tensorboard_shows_the_history_and_the_figures_no_epoch_twice(data, tmp_path):
+    """Also after an interruption, and when a finished run is resumed once more."""
+    pytest.importorskip("tensorboard")
+    board = tmp_path / "board"
+    interrupted(data, tmp_path / "run.pt", 3, tensorboard=board, evaluate_every=2)
+    assert [step for step, _ in points(board)["train/loss"]] == [1, 2], "the third was on its way"
+    for _ in range(2):
+        result = fit(RECIPE, data, checkpoint=tmp_path / "run.pt", resume=True, tensorboard=board, evaluate_every=2,
+                     progress=False)  # fmt: skip
+    shown = points(board)
+    for tag, column in {"train/lr": "lr", "train/loss": "train_loss", "train/stage": "stage"}.items():
+        assert shown[tag] == [(n, pytest.approx(v)) for n, v in enumerate(result.history[column], start=1)]
+    assert shown["test/error"] == [(n, pytest.approx(result.history["test_error"][n - 1])) for n in (2, 4)]
+    figures = {tag.removeprefix("metrics/"): line for tag, line in shown.items() if tag.startswith("metrics/")}
+    assert figures == {
+        name: [(4, pytest.approx(value))] for name, value in result.metrics.items() if name != "many_accuracy"
+    }, "no class has many images here"
+
+
+def test_curves_of_another_run_are_not_drawn_over(data, tmp_path):
+    pytest.importorskip("tensorboard")
+    with curves(tmp_path) as write:
+        write({"epoch": 1, "lr": 0.1})
+    with pytest.raises(FileExistsError, match="has the curves of a run: give every run a folder of its own"):
+        fit(RECIPE, data, tensorboard=tmp_path, progress=False)
+    assert points(tmp_path) == {"train/lr": [(1, pytest.approx(0.1))]}
+
+
+def test_without_tensorboard_the_way_to_install_it_is_named_before_anything_is_trained(data, tmp_path, monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("torch.utils.tensorboard")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    monkeypatch.setattr(TrainingStep, "__call__", None)
+    with pytest.raises(ImportError, match="pip install tensorboard"):
+        fit(RECIPE, data, tensorboard=tmp_path / "board", progress=False)
+    assert not (tmp_path / "board").exists()
 
 
 # --- devices, precision, bad input -----------------------------------------------------------------------------------
@@ -622,10 +679,9 @@ def test_a_loss_that_explodes_stops_the_run(data):
 
 
 @pytest.mark.slow
-def test_plain_training_on_shapes_lt_shows_a_long_tail():
+def test_plain_training_on_shapes_lt_shows_a_long_tail(plain):
     """The default recipe on the default data: a tail that one can see, and a head that is learnt."""
-    data = load("shapes-lt")
-    result = fit("ce", data, progress=False, device="cpu")
+    data, result = plain
     right = (result.logits.argmax(1) == data.test.labels).double()
     error = 1 - right.reshape(10, -1).mean(1)  # the test set comes class by class
     assert 0.30 <= result.metrics["top1_error"] <= 0.50

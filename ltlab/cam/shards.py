@@ -54,8 +54,9 @@ class StoredMasks:
         with path.open("ab") as file:  # may be there, from this process or another of the run
             os.truncate(file.fileno(), len(chosen) * row_bytes)
         self.bits = np.memmap(path, np.uint8, mode="r+", shape=(len(chosen), row_bytes))
+        missing = set(self.missing())
         for shard in range(self.shards):
-            if shard not in self.missing() and self._note(shard).read_text() != self._checksum(shard):
+            if shard not in missing and _read(self._note(shard)) != self._checksum(shard):
                 raise ValueError(f"{path} is damaged in shard {shard}: remove {folder}, and the masks are made again")
 
     def _begin(self, made_of: str | None) -> None:
@@ -63,10 +64,10 @@ class StoredMasks:
         if made_of is None and not note.exists():
             raise FileNotFoundError(f"no masks in {self.folder}, which the checkpoint needs: put the folder back")
         self.folder.mkdir(parents=True, exist_ok=True)
-        if made_of is not None and note.exists() and note.read_text() != made_of:
+        if made_of is not None and note.exists() and (theirs := _read(note)) != made_of:
             raise ValueError(
-                f"the masks in {self.folder} are of {note.read_text()}, not of {made_of}: remove the folder, and they "
-                "are made again"
+                f"the masks in {self.folder} are of {theirs}, not of {made_of}: remove the folder, and they are made "
+                "again"
             )
         if not note.exists():
             _write(note, made_of)
@@ -98,7 +99,7 @@ class StoredMasks:
         """
         if missing := self.missing():
             raise ValueError(f"shard {missing[0]} of the masks in {self.folder} is not finished: make it first")
-        return hashlib.sha256("".join(self._note(s).read_text() for s in range(self.shards)).encode()).hexdigest()
+        return hashlib.sha256("".join(_read(self._note(s)) for s in range(self.shards)).encode()).hexdigest()
 
     def __len__(self) -> int:
         return len(self.row_of)
@@ -127,8 +128,12 @@ def digest_of(model: nn.Module | None, labels: Tensor) -> str:
     return digest.hexdigest()[:16]
 
 
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
 def _write(path: Path, text: str) -> None:
     """Whole or not at all: a name of this process alone, then renamed."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text(text)
+    part.write_text(text, encoding="utf-8")
     part.replace(path)

@@ -183,7 +183,7 @@ class ForegroundTransform(_Transform):
         chosen = self.moved(images, labels).cpu()
         made_of = f"{self!r} on {tuple(images.shape)} with model and labels {digest_of(model, labels)}"
         masks = StoredMasks(folder, chosen, len(images), self._row_bytes(images), made_of)
-        todo = [s for s in range(rank, masks.shards, num_replicas) if s in set(masks.missing())]
+        todo = [shard for shard in masks.missing() if shard % num_replicas == rank]
         batches = [(shard, batch) for shard in todo for batch in masks.images_of(shard).split(self.batch_size)]
         made: list[Tensor] = []
         for (shard, rows), (_, batch) in zip(batches, images.batches([rows for _, rows in batches]), strict=True):

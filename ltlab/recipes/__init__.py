@@ -13,14 +13,29 @@ the batch-norm statistics do.
 
 What a recipe leaves open (how many epochs, which network, which learning rate) the data's `Protocol` fills in: the
 paper's 200 epochs of ResNet-32 on CIFAR, 30 epochs of a small net on shapes-lt. So one recipe serves every data set,
-and `recipe.resolve(CIFAR)` shows what exactly will run.
+and `recipe.resolve(CIFAR)` shows what exactly will run. `PROTOCOLS` has all by name, also the paper's on large images.
 """
 
 from .families import FAMILIES, RECIPES, family, get
 from .recipe import OTHERS, Recipe, Stage, describe
-from .schedules import CIFAR, IMAGENET, INAT, PLACES, SHAPES, OneCycle, Protocol, Schedule, Steps, protocol_for
+from .schedules import (
+    CIFAR,
+    IMAGENET,
+    IMAGENET_90,
+    INAT,
+    INAT_90,
+    PLACES,
+    PROTOCOLS,
+    SHAPES,
+    OneCycle,
+    Protocol,
+    Schedule,
+    Steps,
+    protocol_for,
+)
 
 __all__ = [
-    "CIFAR", "FAMILIES", "IMAGENET", "INAT", "OTHERS", "PLACES", "RECIPES", "SHAPES", "OneCycle", "Protocol", "Recipe",
-    "Schedule", "Stage", "Steps", "describe", "family", "get", "protocol_for",
+    "CIFAR", "FAMILIES", "IMAGENET", "IMAGENET_90", "INAT", "INAT_90", "OTHERS", "PLACES", "PROTOCOLS", "RECIPES",
+    "SHAPES", "OneCycle", "Protocol", "Recipe", "Schedule", "Stage", "Steps", "describe", "family", "get",
+    "protocol_for",
 ]  # fmt: skip

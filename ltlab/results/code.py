@@ -10,11 +10,14 @@ from functools import partial
 from itertools import accumulate
 from types import FunctionType
 
-from ..recipes import CIFAR, IMAGENET, INAT, PLACES, SHAPES, Protocol, Recipe, Stage, describe
+from ..recipes import CIFAR, IMAGENET, IMAGENET_90, INAT, INAT_90, PLACES, SHAPES, Protocol, Recipe, Stage, describe
 
 WIDTH = 110  # a stage that needs more gets a line per setting
 PLAIN = Stage()
-PROTOCOLS = {"CIFAR": CIFAR, "IMAGENET": IMAGENET, "INAT": INAT, "PLACES": PLACES, "SHAPES": SHAPES}
+PROTOCOLS = {
+    "CIFAR": CIFAR, "IMAGENET": IMAGENET, "IMAGENET_90": IMAGENET_90, "INAT": INAT, "INAT_90": INAT_90,
+    "PLACES": PLACES, "SHAPES": SHAPES,
+}  # fmt: skip
 
 Imports = dict[str, str]  # name: the module that it comes from
 

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from functools import lru_cache, partial
@@ -74,7 +75,7 @@ def compare(
             data = data_of_seed(seed)
             for recipe in [_resolve(recipe, data, epochs) for recipe in recipes]:
                 run = (recipe.name, seed, fingerprint(recipe, data))
-                checkpoint = folder / f"{recipe.name}-seed{seed}-{run[-1]}.pt"
+                checkpoint = folder / f"{_file_name(recipe)}-seed{seed}-{run[-1]}.pt"
                 asked.append(run)
                 if run in done:
                     clear(checkpoint)
@@ -94,8 +95,13 @@ def compare(
 
 
 def _resolve(recipe: Recipe, data: LongTailedData, epochs: int | None) -> Recipe:
-    recipe = recipe.resolve(protocol_for(data.name))
+    recipe = recipe.resolve(protocol_for(data.name, min(data.train.images.shape[2:])))
     return recipe if epochs is None else recipe.with_epochs(epochs)
+
+
+def _file_name(recipe: Recipe) -> str:
+    """The recipe's name without what Linux, macOS or Windows keep out of a file's name."""
+    return re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", recipe.name)
 
 
 def clear(checkpoint: Path) -> None:

@@ -149,7 +149,7 @@ def _check_columns(path: Path, columns: list[str]) -> None:
 def _processor() -> str:
     """The processor's name as the system tells it, with the number of cores this process may use."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         name = platform.processor() or platform.machine()

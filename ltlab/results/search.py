@@ -48,7 +48,8 @@ class _Runs:
     options: Mapping[str, object]  # of `compare`
 
     def resolve(self, recipe: Recipe) -> Recipe:
-        protocol = protocol_for(self.data_of_seed(0).name)
+        data = self.data_of_seed(0)
+        protocol = protocol_for(data.name, min(data.train.images.shape[2:]))
         recipe, epochs = recipe.resolve(protocol), protocol.epochs if self.epochs is None else self.epochs
         return recipe if recipe.epochs == epochs else recipe.with_epochs(epochs)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from ..losses import Loss
 from ..names import look_up
 
 if TYPE_CHECKING:
@@ -35,10 +36,14 @@ class OneProcess:
         """The model that a step calls, so that backward averages gradients over the processes."""
         return model
 
-    def part_of_mean(self, loss: Tensor, weight: float | Tensor) -> Tensor:
+    def part_of_mean(self, loss: Tensor, criterion: nn.Module, targets: Tensor) -> Tensor:
         """This process's loss scaled so that its mean over the processes is the loss of the whole batch.
 
         W L_r w_r / sum_r w_r,   the loss L_r of process r being a mean with weights that sum to w_r
+
+        Args:
+            loss: what the criterion gave for this process's images, a number.
+            criterion, targets: of which the weights are, see `weight_of`.
         """
         return loss
 
@@ -87,8 +92,8 @@ class ManyProcesses(OneProcess):
     def connected(self, model: nn.Module) -> nn.Module:
         return self.fabric.setup_module(model, move_to_device=False)
 
-    def part_of_mean(self, loss: Tensor, weight: float | Tensor) -> Tensor:
-        weight = torch.as_tensor(weight, dtype=torch.float32, device=loss.device)
+    def part_of_mean(self, loss: Tensor, criterion: nn.Module, targets: Tensor) -> Tensor:
+        weight = torch.as_tensor(weight_of(criterion, targets), dtype=torch.float32, device=loss.device)
         return loss * (weight / self.mean(weight))
 
     def mean(self, value: Tensor) -> Tensor:
@@ -121,6 +126,14 @@ class ManyProcesses(OneProcess):
                 f"process {self.rank} of {self.size} stops because another one has stopped or does not answer: start "
                 f"the run again with resume, which goes on from its last checkpoint ({str(error).splitlines()[0]})"
             ) from error
+
+
+def weight_of(loss: nn.Module, targets: Tensor) -> float | Tensor:
+    """What a loss that is a mean over a batch has divided by: its images, or the sum of their weights."""
+    weight = getattr(loss, "weight", None)
+    if weight is None or (isinstance(loss, Loss) and loss.reduction != "weighted_mean"):
+        return float(len(targets))
+    return (targets @ weight if targets.is_floating_point() else weight[targets]).sum()
 
 
 def join(device: torch.device, devices: int, num_nodes: int, timeout: float) -> OneProcess:

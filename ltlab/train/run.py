@@ -23,6 +23,7 @@ from ..recipes import Recipe, Stage
 from ..samplers import generator_seed
 from . import checkpoint as checkpoints
 from .captured import CapturedStep
+from .curves import Write, check_curves, curves
 from .processes import OneProcess, across_processes, join
 from .step import Slots, TrainingStep, batch_norms, evaluate, predict, train_epoch
 
@@ -48,7 +49,7 @@ def fit(
     recipe: Recipe | str, data: LongTailedData, model: nn.Module | None = None, *,
     seed: int = 0, device: str | torch.device = "auto", precision: str = "auto",
     checkpoint: str | os.PathLike | None = None, resume: bool = False, start_from: str | os.PathLike | None = None,
-    capture: bool = False, progress: bool = True, evaluate_every: int = 1,
+    capture: bool = False, progress: bool = True, evaluate_every: int = 1, tensorboard: str | os.PathLike | None = None,
     devices: int = 1, num_nodes: int = 1, batch_norm: str = "local", timeout: float = 120.0,
 ) -> Result:  # fmt: skip
     """Train a recipe on long-tailed data and report the figures of the last epoch.
@@ -56,7 +57,8 @@ def fit(
     The test set is looked at every `evaluate_every` epochs for the history's curve, and never to choose an epoch.
 
     Args:
-        recipe: a recipe or the name of one; what it leaves open, the data's protocol fills in.
+        recipe: a recipe or the name of one; what it leaves open, the data's protocol fills in, see `protocol_for`.
+            With another: `recipes.get("ce").resolve(recipes.PROTOCOLS["inat18"])`.
         data: a set from `ltlab.data.load`.
         model: any module from float images (N, 3, H, W) in [0, 1] to logits (N, C), trained in place; None builds
             the protocol's, with weights drawn from `seed`.
@@ -71,6 +73,8 @@ def fit(
         capture: take the step by a `CapturedStep`: the same arithmetic, on a GPU without the time between kernels.
         progress: show a progress bar, in a terminal or a notebook.
         evaluate_every: epochs between looks at the test error; the last epoch always gets one.
+        tensorboard: a folder for TensorBoard, one for each run: train/lr, train/loss, train/stage and test/error of
+            every epoch, and at the end the figures of `Result.metrics`, metrics/top1_error and others.
         devices, num_nodes: processes on each machine, one per device, and machines; see below.
         batch_norm: of several processes: "local" normalises with the statistics of a process's own images, "sync" with
             those of the whole batch.
@@ -84,7 +88,7 @@ def fit(
 
     Raises:
         ConnectionError: another process of the run has stopped or does not answer.
-        ImportError: several processes without Lightning Fabric.
+        ImportError: several processes without Lightning Fabric, or `tensorboard` without TensorBoard.
         ValueError: an unknown recipe, device, precision or batch_norm; more devices than there are, than a batch has
             images, or more than one with `capture`; images smaller than the protocol's crop; a foreground slot in the
             first stage; a stage that changes or trains the classifier alone, and a model without a part of that name;
@@ -92,8 +96,8 @@ def fit(
             that the model does not have; `resume` without `checkpoint`; a checkpoint that is damaged or of another
             run; one to start from that is not finished, or whose last stage this recipe goes on with at the same
             schedule.
-        FileNotFoundError, FileExistsError: `resume` or `start_from` without a checkpoint file; a checkpoint file
-            without `resume`.
+        FileNotFoundError, FileExistsError: `resume` or `start_from` without a checkpoint file; a checkpoint file, or
+            curves in the folder `tensorboard`, without `resume`.
         FloatingPointError: the training loss is no longer finite; on the CPU the losses of ltlab say so first, as a
             ValueError, at the step where it happens.
     """
@@ -106,17 +110,21 @@ def fit(
         raise ValueError("resume=True needs checkpoint=, the file to go on from")
     if path is not None and path.exists() and not resume:
         raise FileExistsError(f"checkpoint {path} exists: pass resume=True to go on from it, or remove it first")
+    check_curves(tensorboard, resume)
     processes = join(find_device(device), devices, num_nodes, timeout)
     device = processes.device
     with _own_randomness(seed, device), processes.watched():
-        recipe = recipe.resolve(recipes.protocol_for(data.name))
+        recipe = recipe.resolve(recipes.protocol_for(data.name, min(data.train.images.shape[2:])))
         run = _Run(recipe, data, model, seed, precision, capture, processes, batch_norm, path)
         if resume:
             run.load_state(checkpoints.load(path, device, run.refusal))
         elif start_from is not None:
             run.load_state(checkpoints.load(Path(start_from), device, run.refusal_to_start_from))
-        run.train(progress, evaluate_every)
-        return run.result()
+        with curves(tensorboard if processes.rank == 0 else None) as write:
+            run.train(progress, evaluate_every, write)
+            result = run.result()
+            write({"epoch": run.recipe.epochs} | result.metrics)
+        return result
 
 
 def load_model(checkpoint: str | os.PathLike, data: LongTailedData) -> nn.Module:
@@ -197,9 +205,11 @@ class _Run:
         self.history: list[dict[str, float]] = []
         self.seconds = 0.0
 
-    def train(self, progress: bool, evaluate_every: int) -> None:
-        """Train from where the run stands to the recipe's end."""
+    def train(self, progress: bool, evaluate_every: int, write: Write) -> None:
+        """Train from where the run stands to the recipe's end, and write the curves of the whole."""
         total = self.recipe.epochs
+        for row in self.history:
+            write(row)
         with tqdm(total=total, initial=len(self.history), desc=self.recipe.name, unit="epoch",
                   disable=not progress or self.processes.rank > 0, leave=False) as bar:  # fmt: skip
             while len(self.history) < total:
@@ -209,6 +219,7 @@ class _Run:
                 self.seconds += time.perf_counter() - started
                 if self.path is not None:
                     self.save()
+                write(row)
                 error = {} if math.isnan(row["test_error"]) else {"test_error": f"{row['test_error']:.1%}"}
                 bar.set_postfix(loss=f"{row['train_loss']:.3f}", **error, refresh=False)
                 bar.update()
@@ -409,7 +420,8 @@ def _check_run(
     if crop is not None and crop > min(data.test.images.shape[2:]):
         raise ValueError(
             f"protocol {recipe.protocol.name!r} crops {crop} x {crop} pixels, the images have "
-            f"{tuple(data.test.images.shape[2:])}: load them with size={crop} or more, or take another protocol"
+            f"{tuple(data.test.images.shape[2:])}: load them with size={crop} or more, or take another protocol, "
+            "recipe.resolve(PROTOCOLS[NAME]) or --protocol NAME"
         )
     if recipe.protocol.batch_size < processes.size:
         raise ValueError(

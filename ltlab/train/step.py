@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from .. import metrics
 from ..cam import evaluating
 from ..data import Split
-from ..losses import Loss
 from ..recipes import Protocol, Stage
 from ..samplers import ShuffledSampler
 from .augmentation import centre_crop, colour_jitter, random_resized_crop
@@ -59,7 +58,7 @@ class TrainingStep:
             else:
                 logits = self.model(images)  # (n, C)
         loss = slots.loss(logits.float(), targets)  # LOSS: what a mistake costs
-        return self.processes.part_of_mean(loss, weight_of(slots.loss, targets))
+        return self.processes.part_of_mean(loss, slots.loss, targets)
 
 
 def train_epoch(
@@ -83,14 +82,6 @@ def train_epoch(
         total = total + take(*batch) * len(batches[number])
     average_statistics([module for module in batch_norms(step.model) if module.training], step.processes)
     return float(step.processes.mean(total)) / sum(map(len, batches))
-
-
-def weight_of(loss: nn.Module, targets: Tensor) -> float | Tensor:
-    """What a loss that is a mean over a batch has divided by: its images, or the sum of their weights."""
-    weight = getattr(loss, "weight", None)
-    if weight is None or (isinstance(loss, Loss) and loss.reduction != "weighted_mean"):
-        return float(len(targets))
-    return (targets @ weight if targets.is_floating_point() else weight[targets]).sum()
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
