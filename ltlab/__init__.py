@@ -9,14 +9,32 @@ The rooms are imported when they are first used, so `import ltlab` costs next to
     losses     what a mistake costs        plots, widgets, course, cli
 """
 
-from importlib import import_module
+from importlib import import_module, metadata
 
 __version__ = "0.1.0"
+
+OLDEST_TORCH = (2, 9)
 
 _ROOMS = (
     "cam", "classifiers", "cli", "course", "data", "losses", "metrics", "mixup", "models", "plots", "recipes",
     "results", "samplers", "train", "widgets",
 )  # fmt: skip
+
+
+def _check_torch() -> None:
+    """Name a torch that is too old, where ltlab was installed beside it without its requirements."""
+    try:
+        torch = metadata.version("torch")
+    except metadata.PackageNotFoundError:
+        return  # built from its sources, or missing, which its own import says best
+    if tuple(map(int, torch.split(".")[:2])) < OLDEST_TORCH:
+        raise ImportError(
+            f"ltlab needs torch {OLDEST_TORCH[0]}.{OLDEST_TORCH[1]} or newer, this is {torch}: on Colab choose the "
+            "latest runtime version, elsewhere `pip install --upgrade torch torchvision`"
+        )
+
+
+_check_torch()
 
 
 def __getattr__(name: str):

@@ -1,6 +1,7 @@
-"""Fixtures that several rooms need: the official CIFAR files, a browser, a JupyterLab."""
+"""Fixtures that several rooms need: a trained network, the official CIFAR files, a browser, a JupyterLab."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,23 @@ import pytest
 
 if TYPE_CHECKING:
     from browser import JupyterLab
+
+    from ltlab.data import LongTailedData
+    from ltlab.train import Result
+
+# A run of all tests starts Python some fifty times: kernels, processes, commands. With bytecode kept, they import
+# torch in a third of the time.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+
+@pytest.fixture(scope="session")
+def plain() -> tuple["LongTailedData", "Result"]:
+    """The default data and the default recipe trained on them, once for all tests that look at what was learnt."""
+    from ltlab import data, train
+
+    shapes = data.load("shapes-lt")
+    return shapes, train.fit("ce", shapes, progress=False, device="cpu", evaluate_every=1000)
 
 
 @pytest.fixture(scope="session")

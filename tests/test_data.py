@@ -387,7 +387,7 @@ def birds(tmp_path):
 
 def test_folder_as_it_is(birds):
     (birds / "train" / ".ipynb_checkpoints").mkdir()
-    (birds / "train" / "owl" / "notes.txt").write_text("no image")
+    (birds / "train" / "owl" / "notes.txt").write_text("no image", encoding="utf-8")
     loaded = load(birds, imbalance=None)
     assert loaded.name == "birds" and loaded.class_names == ("kiwi", "owl")
     assert loaded.class_counts.tolist() == [9, 2] and loaded.test.labels.tolist() == [0, 1]
@@ -500,7 +500,7 @@ def test_an_installed_package_finds_its_own_tables_and_the_users_cache(tmp_path,
         benchmark_class_counts("inat18")
     tables = tmp_path / "site-packages" / "ltlab" / "_files" / "class_counts"
     tables.mkdir(parents=True)
-    (tables / "inat18_class_counts.csv").write_text("class_id,count,name\n0,3,Bellis perennis\n")
+    (tables / "inat18_class_counts.csv").write_text("class_id,count,name\n0,3,Bellis perennis\n", encoding="utf-8")
     assert benchmark_class_counts("inat18").tolist() == [3]
 
 

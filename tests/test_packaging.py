@@ -41,8 +41,8 @@ def test_versions_agree():
 
 
 def test_the_lock_file_is_not_committed_and_ci_runs_the_readme_s_test_command():
-    assert "uv.lock" in (ROOT / ".gitignore").read_text().splitlines()
-    readme, ci = (ROOT / "README.md").read_text(encoding="utf-8"), (ROOT / ".ci" / "run").read_text()
+    assert "uv.lock" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    readme, ci = (ROOT / "README.md").read_text(encoding="utf-8"), (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert "\nuv run pytest\n" in readme and "\nuv run pytest\n" in ci
     assert "pip install uv && uv run ltlab lab" in readme
 
