@@ -10,7 +10,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from ltlab.train import augmentation
 from ltlab.train.augmentation import centre_crop, colour_jitter, crop_boxes, random_resized_crop
+from ltlab.train.step import augment
 
 
 def seeded(seed=0):
@@ -114,6 +116,23 @@ def test_every_image_has_a_draw_of_its_own():
         assert len({image.numpy().tobytes() for image in out}) == 5
 
 
+@pytest.mark.parametrize("n", [1, 7])
+def test_flip_mirrors_the_crops(n):
+    """To the bit as `augment` does, and by its draws."""
+    mirrored = random_resized_crop(batch(n), 9, flip=True, generator=seeded(3))
+    generator = seeded(3)
+    crops = random_resized_crop(batch(n), 9, generator=generator)
+    assert torch.equal(mirrored, augment(crops, 0, True, generator))
+
+
+def test_half_of_the_crops_are_mirrored():
+    rising = torch.arange(8.0).expand(4000, 3, 8, 8)  # from left to right
+    drawn = random_resized_crop(rising, 8, scale=(1, 1), ratio=(1, 1), flip=True, generator=seeded(4))
+    mirrored = drawn[:, 0, 0, 0] > drawn[:, 0, 0, -1]
+    assert mirrored.float().mean().item() == pytest.approx(0.5, abs=0.03)
+    torch.testing.assert_close(drawn, torch.where(mirrored[:, None, None, None], rising.flip(-1), rising))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -188,6 +207,15 @@ def test_colour_jitter_refuses(options):
         colour_jitter(batch(), **options, generator=seeded())
 
 
+def test_what_is_switched_off_takes_no_turn():
+    """The other two have the draws and the order that they have among three."""
+    images = batch()
+    for b in ((0.9, 0.9, 0), (0, 0.9, 0.9), (0.9, 0, 0.9)):
+        expected = torchvision_jitter(images, b, seed=2)
+        torch.testing.assert_close(colour_jitter(images, *b, generator=seeded(2)), expected, atol=2e-6, rtol=0)
+    assert torch.equal(colour_jitter(images, generator=seeded()), images.float() / 255)
+
+
 # --- where it runs ---------------------------------------------------------------------------------------------------
 
 
@@ -204,10 +232,27 @@ class NoWaiting(TorchDispatchMode):
 def test_nothing_waits_for_the_device():
     images, generator = batch(), seeded()
     with NoWaiting():
-        crops = random_resized_crop(images, 8, generator=generator)
+        crops = random_resized_crop(images, 8, flip=True, generator=generator)
         colour_jitter(centre_crop(crops, 6), 0.4, 0.4, 0.4, generator=generator)
     with NoWaiting(), pytest.raises(AssertionError, match="_local_scalar_dense"):  # the net catches fish
         crops.sum().item()
+
+
+@pytest.mark.parametrize("group", [1, 3, 100])
+def test_results_do_not_depend_on_how_many_images_a_cpu_takes_at_a_time(monkeypatch, group):
+    def augmented():
+        generator = seeded(6)
+        crops = random_resized_crop(batch(n=7), 8, flip=True, generator=generator)
+        return colour_jitter(crops, 0.4, 0.4, 0.4, generator=generator)
+
+    expected = augmented()
+    monkeypatch.setattr(augmentation, "IN_CACHE", group)
+    assert torch.equal(augmented(), expected)
+
+
+def test_a_batch_without_images_stays_one():
+    crops = random_resized_crop(batch(n=0), 8, flip=True, generator=seeded())
+    assert colour_jitter(crops, 0.4, 0.4, 0.4, generator=seeded()).shape == (0, 3, 8, 8)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")

@@ -29,7 +29,7 @@ def write_tree(root, entries):
 
 
 def write_lines(path, entries):
-    path.write_text("".join(f"{file} {label}\n" for file, label in entries))
+    path.write_text("".join(f"{file} {label}\n" for file, label in entries), encoding="utf-8")
     return path
 
 
@@ -63,7 +63,7 @@ def annotations(entries, num_classes):
 
 
 def write_json(path, content):
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), encoding="utf-8")
     return path
 
 
@@ -244,7 +244,7 @@ def test_a_missing_test_image_is_found_too(imagenet):
     ],
 )  # fmt: skip
 def test_lines_refused(tmp_path, train, message):
-    (tmp_path / "train.txt").write_text(train)
+    (tmp_path / "train.txt").write_text(train, encoding="utf-8")
     write_lines(tmp_path / "test.txt", [("b/1.jpg", 0)])
     with pytest.raises(ValueError, match=message) as error:
         list_set(tmp_path / "train.txt", tmp_path / "test.txt", tmp_path)
@@ -270,6 +270,53 @@ def test_a_class_without_a_test_image(imagenet):
         list_set(imagenet / "ImageNet_LT_train.txt", test, imagenet)
 
 
+def test_lists_that_number_the_classes_differently(imagenet):
+    """Labels and counts fit, and only the folders show that one list belongs to another set."""
+    test = write_lines(imagenet / "other.txt", [(file, (1, 0, 2)[label]) for file, label in TEST])
+    message = r"folder 'n00' is class 0 in .*train\.txt and class 1 in .*other\.txt, 2 folders have two classes"
+    with pytest.raises(ValueError, match=message):
+        list_set(imagenet / "ImageNet_LT_train.txt", test, imagenet)
+    assert list_set(imagenet / "ImageNet_LT_train.txt", test, imagenet, class_names="abc").class_names == tuple("abc")
+
+
+def test_lists_of_different_sets(imagenet):
+    train = imagenet / "ImageNet_LT_train.txt"
+    places = [(f"val/{place}/Places365_val_{c}.jpg", c) for c, place in enumerate(("airfield", "arch", "attic", "bar"))]
+    with pytest.raises(ValueError, match=r"places\.txt, line 4: label 3 is out of range.* 3 classes"):
+        list_set(train, write_lines(imagenet / "places.txt", places), imagenet)
+    with pytest.raises(FileNotFoundError, match=r"3 of the 3 images of .*places\.txt are not under .*: val/airfield/"):
+        list_set(train, write_lines(imagenet / "places.txt", places[:3]), imagenet)
+
+
+def test_lists_that_say_different_numbers_of_classes(imagenet):
+    train = write_json(imagenet / "train.json", annotations(TRAIN, 3))
+    test = write_json(imagenet / "test.json", annotations(TEST, 4))
+    with pytest.raises(ValueError, match=r"test\.json says that there are 4 classes, not 3 as .*train\.json: take"):
+        list_set(train, test, imagenet)
+    with pytest.raises(ValueError, match=r"train\.json says that there are 3 classes, not 2 as class_names"):
+        list_set(train, test, imagenet, class_names=("a", "b"))
+    with pytest.raises(ValueError, match=r"test\.json has no image of class 3; 1 of the classes 0 to 3"):
+        list_set(write_json(imagenet / "train.json", annotations([*TRAIN, ("x.JPEG", 3)], 4)), test, imagenet)
+
+
+def test_an_image_whose_name_is_not_utf8(tmp_path):
+    """Lines have its bytes, JSON has them as json.dumps writes them."""
+    names = [b"\xff\xfe.png", b"\xfd.png"]
+    for name in names:
+        write_image(tmp_path / os.fsdecode(name))
+    entries = [(os.fsdecode(name), 0) for name in names]
+    for part, name in zip(("train", "test"), names, strict=True):
+        (tmp_path / f"{part}.txt").write_bytes(name + b" 0\n")
+        write_json(tmp_path / f"{part}.json", annotations([(os.fsdecode(name), 0)], 1))
+    for kind in ("txt", "json"):
+        data = list_set(tmp_path / f"train.{kind}", tmp_path / f"test.{kind}", tmp_path, workers=0, size=6)
+        assert data.train.images.reader.paths.tolist() == names[:1] and data.train.images[0].shape == (3, 6, 6)
+    assert read_list(write_json(tmp_path / "c.json", competition(entries))).paths.tolist() == names
+    (tmp_path / "raw.json").write_bytes(b'{"annotations": [{"fpath": "\xff.png", "category_id": 0}], "num_classes": 1}')
+    with pytest.raises(ValueError, match=r"raw\.json is not JSON, or it is cut off: 'utf-8' codec can't decode"):
+        read_list(tmp_path / "raw.json")
+
+
 def test_an_image_in_both_lists(imagenet):
     test = write_lines(imagenet / "other.txt", [*TEST, TRAIN[4], TRAIN[0]])
     with pytest.raises(ValueError, match=r"train/n00/n00_0\.JPEG is in both .* as 2 images are"):
@@ -288,6 +335,8 @@ BROKEN = {
     "a path twice": (
         lambda c: c["images"][3].update(file_name=c["images"][1]["file_name"]), "stands twice, as image 2 and image 4",
     ),
+    "no images at all": (lambda c: c.update(images=[], annotations=[]), "names no image"),
+    "no annotations": (lambda c: c.pop("annotations"), "has no 'annotations' where the format needs it"),
     "no categories": (lambda c: c.pop("categories"), "has no 'categories' where the format needs it"),
     "no file name": (lambda c: c["images"][0].pop("file_name"), "has no 'file_name' where the format needs it"),
     "another format": (lambda c: c.update(images=3), "is JSON of another format"),
@@ -301,7 +350,7 @@ def test_competition_refused(inat, case):
     damage(content)
     path = write_json(inat / "train2018.json", content)
     if case == "cut off":
-        path.write_text(path.read_text()[:200])
+        path.write_text(path.read_text(encoding="utf-8")[:200], encoding="utf-8")
     with pytest.raises(ValueError, match=re.escape(message)) as error:
         read_list(path)
     assert str(path) in str(error.value)
@@ -313,6 +362,12 @@ def test_competition_refused(inat, case):
         (annotations([("a.jpg", "0")], 1), "'0' stands where a whole number must"),
         (annotations([("a.jpg", 0)], None), "None stands where a whole number must"),
         (annotations([], 1), "names no image"),
+        (annotations([("a.jpg", 0)], 0), "num_classes=0 must be at least 1, one more than the largest category_id"),
+        (annotations([("a.jpg", 0)], -2), "num_classes=-2 must be at least 1"),
+        (annotations([("a.jpg", 0), ("a.jpg", 0)], 1), "a.jpg stands twice, as annotation 1 and annotation 2"),
+        (annotations([("a.jpg", 10**30)], 1), "1e[+]30 stands where a whole number must"),
+        (annotations([("a.jpg", 10**10)], 1), "annotation 1: label 10000000000 is out of range"),
+        (annotations([(None, 0)], 1), "is JSON of another format"),
         ({"annotations": []}, "has no 'num_classes'"),
         ({"num_classes": 3}, "has no 'annotations'"),
         ([1, 2], "is JSON of another format|has no"),
@@ -354,7 +409,7 @@ def test_inat18_lines_are_indexed_in_three_seconds(tmp_path):
     labels = np.repeat(np.arange(8142), benchmark_class_counts("inat18").numpy())
     np.random.default_rng(0).shuffle(labels)
     names = (f"train_val2018/Actinopterygii/{c}/{i:032x}.jpg {c}\n" for i, c in enumerate(labels.tolist()))
-    (tmp_path / "iNaturalist18_train.txt").write_text("".join(names))
+    (tmp_path / "iNaturalist18_train.txt").write_text("".join(names), encoding="utf-8")
     start = time.process_time()  # the seconds of this process, whatever else the machine does
     images = read_list(tmp_path / "iNaturalist18_train.txt")
     lists.check_labels(images, 8142)

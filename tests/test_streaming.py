@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
 from ltlab.data import LongTailedData, Split, StreamedSplit, load
+from ltlab.data.files import class_folders
 from ltlab.data.streaming import ImageFiles, _as_it_is, read_image
 
 SIZE = 12
@@ -253,9 +254,16 @@ def jpeg():
 DAMAGE = {
     "empty": lambda path: path.write_bytes(b""),
     "truncated": lambda path: path.write_bytes(jpeg()[:-400]),
-    "no image": lambda path: path.write_text("<html>404</html>"),
+    "no image": lambda path: path.write_text("<html>404</html>", encoding="utf-8"),
     "gone": lambda path: path.unlink(),
 }
+
+
+@pytest.mark.parametrize("kept", [2, 100, 700, -200, -1])
+def test_a_jpeg_that_was_cut_off_is_never_shown_in_part(tmp_path, kept):
+    (tmp_path / "cut.jpg").write_bytes(jpeg()[:kept])
+    with pytest.raises(ValueError, match=r"cut\.jpg cannot be read as an image: "):
+        read_image(str(tmp_path / "cut.jpg"), 16)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -332,6 +340,39 @@ def test_a_streamed_folder_is_the_folder(birds, imbalance):
         assert torch.equal(one.labels, other.labels)
         # one resizes tensors, the other PIL images: not the same to the last bit
         assert (one.images[:].int() - other.images.int()).abs().max() <= 1
+
+
+def test_class_folders_are_listed_by_name(birds):
+    for name in ("10.JPG", "9.jpeg", ".hidden.png", "notes.txt", "png"):
+        (birds / "train" / "owl" / name).write_bytes(b"")
+    (birds / "train" / ".cache").mkdir()
+    (birds / "train" / "list.txt").write_bytes(b"")
+    names, (files, labels), (test_files, test_labels) = class_folders(birds)
+    assert names == ("kiwi", "owl") and labels.tolist() == [0] * 9 + [1] * 5 and labels.dtype == torch.int64
+    owls = [f"train/owl/{name}" for name in ("0.png", "1.png", "10.JPG", "2.png", "9.jpeg")]
+    assert files == [f"train/kiwi/{i}.png" for i in range(9)] + owls
+    assert test_files == ["test/kiwi/0.png", "test/kiwi/1.png", "test/owl/0.png"] and test_labels.tolist() == [0, 0, 1]
+
+
+def test_class_folders_refused(birds):
+    for part, other in (("train", "test"), ("test", "train")):
+        for name in ("emu", "rhea"):
+            (birds / part / name).mkdir()
+        message = rf"class 'emu' is in .*{part} but not in .*{other}, as 2 of the 4 classes are; every class must be"
+        with pytest.raises(ValueError, match=message):
+            class_folders(birds)
+        for name in ("emu", "rhea"):
+            (birds / part / name).rmdir()
+    for part in ("train", "test"):
+        (birds / part / "emu").mkdir()
+    with pytest.raises(ValueError, match=r"train.emu has no image; images end in \.jpg"):
+        class_folders(birds)
+    (birds / "test").rename(birds / "val")
+    with pytest.raises(FileNotFoundError, match=r"test is missing: a folder of images has train/<class>/ and test/"):
+        class_folders(birds)
+    (birds / "test").mkdir()
+    with pytest.raises(ValueError, match="test has no class folders: put the images of each class into a folder"):
+        class_folders(birds)
 
 
 def test_streamed_folders_refused(birds):

@@ -1,6 +1,7 @@
 """Sets of your own: an .npz file of arrays, or a folder of images."""
 
 import dataclasses
+import os
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ from .counts import check_whole_number, long_tail_indices
 from .sets import LongTailedData, Split
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test", "classes")
+
+Listing = tuple[list[str], Tensor]  # files, and their labels (N,) int64
 
 
 def npz_set(path: str | Path, *, imbalance: float | None = 100, kind: str = "exp", seed: int = 0) -> LongTailedData:
@@ -90,9 +93,7 @@ def folder_set(
 ) -> LongTailedData:
     """A set from a folder with the images train/<class>/* and test/<class>/*, held in memory as a whole.
 
-    The classes are the sorted names of the folders; the images are the files with an extension that torchvision
-    knows (`IMG_EXTENSIONS`), in the order of their names; names that begin with a dot are left out. Grey, palette and
-    transparent images become RGB.
+    Classes and images are those that `class_folders` finds. Grey, palette and transparent images become RGB.
 
     Args:
         imbalance, kind, seed: thin the training images out to this profile, see `long_tail_counts`; N0 is the largest
@@ -102,22 +103,15 @@ def folder_set(
 
     Raises:
         FileNotFoundError: there is no train or no test folder.
-        ValueError: a class is in one of them only or has no image, an image cannot be read, images differ in size
-            without `size`, or a class has fewer images than the profile needs.
+        ValueError: what `class_folders` refuses, an image cannot be read, images differ in size without `size`, or a
+            class has fewer images than the profile needs.
     """
     path = Path(path)
     if size is not None:
         check_whole_number("size", size, least=1)
-    train, test = _image_files(path / "train"), _image_files(path / "test")
-    if one_sided := sorted(train.keys() ^ test.keys()):
-        there, missing = ("train", "test") if one_sided[0] in train else ("test", "train")
-        raise ValueError(f"class {one_sided[0]!r} is in {path / there} but not in {path / missing}; it must be in both")
-    class_names = tuple(train)
-    train_labels, test_labels = _labels(train), _labels(test)
+    class_names, (train_files, train_labels), (test_files, test_labels) = class_folders(path)
     keep = long_tail_indices(train_labels, class_names, imbalance=imbalance, kind=kind, seed=seed)
-    train_files = [file for files in train.values() for file in files]
-    test_files = [file for files in test.values() for file in files]
-    images = _decode([train_files[i] for i in keep] + test_files, size)
+    images = _decode([path / file for file in [*(train_files[i] for i in keep), *test_files]], size)
     return LongTailedData(
         name=path.resolve().name,
         train=Split(images[: len(keep)], train_labels[keep]),
@@ -127,27 +121,52 @@ def folder_set(
     )
 
 
-def _image_files(folder: Path) -> dict[str, list[Path]]:
-    """The image files of every class folder, both sorted by name."""
+def class_folders(path: Path) -> tuple[tuple[str, ...], Listing, Listing]:
+    """The class names, the training files and the test files of a folder with train/<class>/* and test/<class>/*.
+
+    The classes are the sorted names of the folders; the images are the files with an extension that torchvision
+    knows (`IMG_EXTENSIONS`), in the order of their names; names that begin with a dot are left out.
+
+    Returns:
+        Names; then for train and for test the files as paths from `path`, class after class, and their labels.
+
+    Raises:
+        FileNotFoundError: there is no train or no test folder.
+        ValueError: a class is in one of them only or has no image.
+    """
+    classes = {part: _class_names(path / part) for part in ("train", "test")}
+    for part, other in (("train", "test"), ("test", "train")):
+        if one_sided := sorted(set(classes[part]) - set(classes[other])):
+            raise ValueError(
+                f"class {one_sided[0]!r} is in {path / part} but not in {path / other}, as {len(one_sided):,} of the "
+                f"{len(classes[part]):,} classes are; every class must be in both"
+            )
+    return tuple(classes["train"]), *(_image_files(path, part, names) for part, names in classes.items())
+
+
+def _class_names(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is missing: a folder of images has train/<class>/ and test/<class>/")
-    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    with os.scandir(folder) as entries:
+        classes = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
     if not classes:
         raise ValueError(f"{folder} has no class folders: put the images of each class into a folder of its name")
-    images = {}
-    for name in classes:
-        images[name] = sorted(
-            file for file in (folder / name).iterdir()
-            if file.suffix.lower() in IMG_EXTENSIONS and not file.name.startswith(".")
+    return classes
+
+
+def _image_files(path: Path, part: str, class_names: Sequence[str]) -> Listing:
+    files: list[str] = []
+    counts = []
+    for name in class_names:
+        images = sorted(
+            file for file in os.listdir(path / part / name)  # noqa: PTH208 (a Path for every file is ten times slower)
+            if file.lower().endswith(IMG_EXTENSIONS) and not file.startswith(".")
         )  # fmt: skip
-        if not images[name]:
-            raise ValueError(f"{folder / name} has no image; images end in {', '.join(IMG_EXTENSIONS)}")
-    return images
-
-
-def _labels(images: dict[str, list[Path]]) -> Tensor:
-    """The class index of every file, class after class. -> (N,) int64"""
-    return torch.arange(len(images)).repeat_interleave(torch.tensor([len(files) for files in images.values()]))
+        if not images:
+            raise ValueError(f"{path / part / name} has no image; images end in {', '.join(IMG_EXTENSIONS)}")
+        files += [f"{part}/{name}/{file}" for file in images]
+        counts.append(len(images))
+    return files, torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
 
 
 def _decode(files: Sequence[Path], size: int | None) -> Tensor:

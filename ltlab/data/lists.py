@@ -13,7 +13,8 @@ import csv
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,10 +77,7 @@ def read_list(path: str | Path) -> ImageList:
         raise FileNotFoundError(f"there is no list {path.absolute()}")
     if path.suffix.lower() != ".json":
         return _read_lines(path)
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON, or it is cut off: {error}") from error
+    content = _json(path)
     try:
         return _read_competition(path, content) if "images" in content else _read_annotations(path, content)
     except KeyError as error:
@@ -102,6 +100,18 @@ def _read_lines(path: Path) -> ImageList:
             files.append(fields[0])
             labels.append(int(fields[1]))
     return _image_list(path, "line", files, labels)
+
+
+def _json(path: Path) -> Any:
+    import orjson  # here, because only annotation files need it
+
+    text = path.read_bytes()
+    with suppress(ValueError):
+        return orjson.loads(text)
+    try:
+        return json.loads(text)  # slower; it also takes names that are not UTF-8, and says where it stopped
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON, or it is cut off: {error}") from error
 
 
 def _read_competition(path: Path, content: dict[str, Any]) -> ImageList:
@@ -131,6 +141,8 @@ def _read_annotations(path: Path, content: dict[str, Any]) -> ImageList:
     files, labels = [entry["fpath"] for entry in annotations], [entry["category_id"] for entry in annotations]
     if wrong := [label for label in (num_classes, *labels) if type(label) is not int]:
         raise ValueError(f"{path}: {wrong[0]!r} stands where a whole number must, for num_classes or a category_id")
+    if num_classes < 1:
+        raise ValueError(f"{path}: num_classes={num_classes} must be at least 1, one more than the largest category_id")
     return _image_list(path, "annotation", files, labels, num_classes=num_classes)
 
 
@@ -147,8 +159,12 @@ def _image_list(
                 raise ValueError(f"{path}: {file} stands twice, as {entry} {first[file]} and {entry} {number}")
     if (largest := max(labels)) > LARGEST_LABEL:
         raise ValueError(f"{path}, {entry} {labels.index(largest) + 1}: label {largest} is out of range")
-    paths = np.array([os.fsencode(file) for file in files])
-    return ImageList(path, entry, paths, np.array(labels, dtype=np.int64), class_names, num_classes)
+    return ImageList(path, entry, _encoded(files), np.array(labels, dtype=np.int64), class_names, num_classes)
+
+
+def _encoded(files: Sequence[str]) -> np.ndarray:
+    """Paths as the file system has them: (N,) bytes."""
+    return np.array([os.fsencode(file) for file in files])
 
 
 def check_labels(images: ImageList, num_classes: int) -> None:
@@ -218,7 +234,7 @@ def list_set(
     Raises:
         FileNotFoundError: there is no such list, or an image of one is not under `root`.
         ValueError: what `read_list` refuses, a label outside 0 ... C - 1, a class without a training or a test image,
-            an image in both lists, or lists with different classes.
+            an image in both lists, or lists with different classes or numbers for them.
     """
     lists = read_list(train), read_list(test)
     names = None if class_names is None else tuple(class_names)
@@ -235,6 +251,11 @@ def _assemble(
     """Two lists as one set, once they are checked."""
     num_classes = _num_classes(train) if class_names is None else len(class_names)
     for images in (train, test):
+        if images.num_classes not in (None, num_classes):
+            raise ValueError(
+                f"{images.source} says that there are {images.num_classes:,} classes, not {num_classes:,} as "
+                f"{'class_names' if class_names else train.source}: take lists of one set, and all of its names"
+            )
         check_labels(images, num_classes)
     if shared := set(train.paths.tolist()) & set(test.paths.tolist()):
         raise ValueError(
@@ -254,23 +275,31 @@ def _assemble(
 
 def _num_classes(train: ImageList) -> int:
     """What the list says, else as many as its largest label needs."""
-    return train.num_classes or int(train.labels.max()) + 1
+    return int(train.labels.max()) + 1 if train.num_classes is None else train.num_classes
 
 
 def _class_names(train: ImageList, test: ImageList, num_classes: int) -> tuple[str, ...]:
+    """Those of the lists, else the names of the classes' folders, else their numbers."""
     if test.class_names is not None and train.class_names not in (None, test.class_names):
         raise ValueError(f"{train.source} and {test.source} have different categories")
     if (names := train.class_names or test.class_names) is not None:
         return names
-    folders = set(zip(train.labels.tolist(), _folder_names(train.paths.tolist()), strict=True))
-    folder_of = dict(folders)
-    if all(folder_of.values()) and len(folders) == len(set(folder_of.values())) == num_classes:
-        return tuple(os.fsdecode(folder_of[c]) for c in range(num_classes))
-    return tuple(str(c) for c in range(num_classes))
+    label_of, in_test = _labels_of_folders(train, num_classes), _labels_of_folders(test, num_classes)
+    if moved := sorted(folder for folder in label_of.keys() & in_test.keys() if label_of[folder] != in_test[folder]):
+        raise ValueError(
+            f"folder {os.fsdecode(moved[0])!r} is class {label_of[moved[0]]} in {train.source} and class "
+            f"{in_test[moved[0]]} in {test.source}, {len(moved):,} folders have two classes: take lists of one set"
+        )
+    folder_of = {label: os.fsdecode(folder) for folder, label in label_of.items()}
+    return tuple(folder_of.get(c, str(c)) for c in range(num_classes))
 
 
-def _folder_names(paths: Iterable[bytes]) -> list[bytes]:
-    return [path.rpartition(b"/")[0].rpartition(b"/")[2] for path in paths]
+def _labels_of_folders(images: ImageList, num_classes: int) -> dict[bytes, int]:
+    """The class of every folder, where each class has one folder of its own; else nothing."""
+    folders = (path.rpartition(b"/")[0].rpartition(b"/")[2] for path in images.paths.tolist())
+    pairs = set(zip(folders, images.labels.tolist(), strict=True))
+    label_of = dict(pairs)
+    return label_of if len(pairs) == len(label_of) == num_classes and b"" not in label_of else {}
 
 
 def streamed_folder_set(
@@ -288,42 +317,21 @@ def streamed_folder_set(
     Raises:
         FileNotFoundError, ValueError: as `folder_set`, as long as it does not read the images.
     """
+    from .files import class_folders  # here, because it imports torchvision, which takes as long as importing torch
+
     path = Path(path)
-    folders = {part: _scan(path, part) for part in ("train", "test")}
-    for part, other in (("train", "test"), ("test", "train")):
-        if one_sided := sorted(folders[part].keys() - folders[other].keys()):
-            raise ValueError(
-                f"class {one_sided[0]!r} is in {path / part} but not in {path / other}; it must be in both"
-            )
+    class_names, *parts = class_folders(path)
     train, test = (
-        StreamedSplit(ImageFiles(path, *_flat(files), size, workers, on_error)) for files in folders.values()
+        StreamedSplit(ImageFiles(path, _encoded(files), labels.numpy(), size, workers, on_error))
+        for files, labels in parts
     )
     options = {"imbalance": imbalance, "kind": kind, "seed": seed}
-    class_names = tuple(folders["train"])
     return LongTailedData(
         name=path.resolve().name,
         train=train.take(long_tail_indices(train.labels, class_names, **options)),
         test=test,
         class_names=class_names,
         options={"path": str(path), **options, "size": size},
-    )
-
-
-def _scan(path: Path, part: str) -> dict[str, list[bytes]]:
-    """The images of every class folder of a part, sorted, as paths from the set's own folder."""
-    from .files import _image_files
-
-    return {
-        name: [os.fsencode(f"{part}/{name}/{file.name}") for file in files]
-        for name, files in _image_files(path / part).items()
-    }
-
-
-def _flat(files: dict[str, list[bytes]]) -> tuple[np.ndarray, np.ndarray]:
-    """Paths and labels, class after class."""
-    counts = [len(of_class) for of_class in files.values()]
-    return np.array([file for of_class in files.values() for file in of_class]), np.repeat(
-        np.arange(len(counts)), counts
     )
 
 

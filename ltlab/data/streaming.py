@@ -183,6 +183,7 @@ class ImageFiles:
         """The images of every batch of indices, read ahead by the workers, after the indices that were read.
 
         Workers whose pass is over stay for the next one. Every pass has workers of its own, so passes may overlap.
+        A pass that is broken off ends when its workers have read the batches that they are at, or after 5 s.
 
         Raises:
             ValueError: an image that cannot be read; with on_error="skip", a class none of whose images can.
@@ -199,6 +200,8 @@ class ImageFiles:
 
     def _loader(self) -> DataLoader:
         """Its batch_sampler is the list of batches, which every pass replaces, so that the workers can persist."""
+        import torchvision.transforms.v2  # noqa: F401 (here once, else every worker that is forked does it anew)
+
         return DataLoader(
             self.reader, batch_sampler=[], num_workers=self.workers, persistent_workers=self.workers > 0,
             collate_fn=_as_it_is, pin_memory=self.device.type == "cuda",

@@ -5,21 +5,25 @@
     centre_crop            for evaluation
 
 They do what torchvision's transforms of these names do, for a whole batch at once. Nothing here waits for the device,
-so a CUDA graph can record it.
+so a CUDA graph can record it. A CPU takes a few images at a time, so that what lies between fits into its cache; all
+draws are made before, so that the result does not depend on how many.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 TRIES = 10  # draws of a crop until one fits
+IN_CACHE = 2  # images that each thread of a CPU works on at a time
 GREY = (0.2989, 0.587, 0.114)  # of red, green and blue, ITU-R 601-2, as torchvision has them
+BRIGHTNESS, CONTRAST, SATURATION = range(3)
 
 
 def random_resized_crop(
-    images: Tensor, size: int, *, generator: torch.Generator,
+    images: Tensor, size: int, *, generator: torch.Generator, flip: bool = False,
     scale: tuple[float, float] = (0.08, 1.0), ratio: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> Tensor:  # fmt: skip
     """Cut a random rectangle out of every image and resize it to `size` x `size` pixels, bilinearly.
@@ -36,6 +40,7 @@ def random_resized_crop(
         images: (N, 3, H, W), uint8 or float in [0, 1].
         size: pixels of a side of the result.
         generator: on the images' device.
+        flip: mirror every image with probability 1/2, which costs nothing here.
         scale, ratio: the range of the share of the area, and of width over height.
 
     Returns:
@@ -59,8 +64,10 @@ def random_resized_crop(
     place = torch.rand(2, n, generator=generator, device=images.device)
     top, left, height, width = crop_boxes(shape, place, (h, w), scale, ratio)
     y, x = _pixels_to_read(top, height, h, size), _pixels_to_read(left, width, w, size)  # (N, size) in [-1, 1]
-    grid = torch.stack([x[:, None].expand(n, size, size), y[:, :, None].expand(n, size, size)], 3)
-    return F.grid_sample(_to_float(images), grid, align_corners=False)
+    if flip:
+        mirrored = torch.rand(n, 1, generator=generator, device=images.device) < 0.5
+        x = torch.where(mirrored, x.flip(1), x)
+    return _in_cache(_read_pixels, (size, size), images, y, x)
 
 
 def crop_boxes(
@@ -109,6 +116,13 @@ def _pixels_to_read(start: Tensor, length: Tensor, full: int, size: int) -> Tens
     return torch.clamp(centre, start + 0.5, start + length - 0.5) * (2 / full) - 1
 
 
+def _read_pixels(images: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    """Bilinear values at y and x, each (N, size) in [-1, 1]: (N, 3, H, W) -> (N, 3, size, size) float32."""
+    n, size = y.shape
+    grid = torch.stack([x[:, None].expand(n, size, size), y[:, :, None].expand(n, size, size)], 3)
+    return F.grid_sample(_to_float(images), grid, align_corners=False)
+
+
 def colour_jitter(
     images: Tensor, brightness: float = 0.0, contrast: float = 0.0, saturation: float = 0.0, *,
     generator: torch.Generator,
@@ -136,19 +150,44 @@ def colour_jitter(
     for name, b in {"brightness": brightness, "contrast": contrast, "saturation": saturation}.items():
         if not 0 <= b < math.inf:
             raise ValueError(f"{name}={b} must be finite and at least 0; 0 changes nothing")
-    n, device = len(images), images.device
-    uniform = torch.rand(3, n, 1, 1, 1, generator=generator, device=device)
-    order = torch.rand(3, n, 1, 1, 1, generator=generator, device=device).argsort(0)  # what comes first, second, third
-    low = [max(0.0, 1 - b) for b in (brightness, contrast, saturation)]
-    high = [1 + b for b in (brightness, contrast, saturation)]
-    factors = torch.stack([low[k] + (high[k] - low[k]) * uniform[k] for k in range(3)])
+    shape = (3, len(images), 1, 1, 1)
+    uniform = torch.rand(shape, generator=generator, device=images.device)
+    turn = torch.rand(shape, generator=generator, device=images.device)  # the one with the smallest comes first
+    steps = []
+    for kind, b in enumerate((brightness, contrast, saturation)):
+        if b > 0:
+            low, high = max(0.0, 1 - b), 1 + b
+            steps.append((turn[kind], _weights(kind, low + (high - low) * uniform[kind])))
+    if not steps:
+        return _to_float(images)
+    turns, weights = map(torch.stack, zip(*steps, strict=True))  # (steps, N, 1, 1, 1), (steps, N, 3, 1, 1)
+    order = turns.argsort(0).expand_as(weights)
+    return _in_cache(
+        _adjust, images.shape[2:], images, *weights.gather(0, order),
+        memory_format=torch.channels_last,  # which convolutions prefer
+    )  # fmt: skip
+
+
+def _weights(kind: int, factor: Tensor) -> Tensor:
+    """What an adjusted image has of the image, of its grey values and of their mean: (N, 1, 1, 1) -> (N, 3, 1, 1)
+
+    (f, 0, 0) for brightness,   (f, 0, 1 - f) for contrast,   (f, 1 - f, 0) for saturation
+    """
+    rest, nothing = 1 - factor, torch.zeros_like(factor)
+    grey, mean = (rest if kind == SATURATION else nothing), (rest if kind == CONTRAST else nothing)
+    return torch.cat([factor, grey, mean], 1)
+
+
+def _adjust(images: Tensor, *steps: Tensor) -> Tensor:
+    """Take one step after the other, each by its weights (N, 3, 1, 1): (N, 3, H, W) -> the same in float32."""
     x = _to_float(images)
-    for which, factor in zip(order, factors.gather(0, order), strict=True):  # each (N, 1, 1, 1)
+    for weights in steps:
+        of_itself, of_grey, of_mean = weights.split(1, 1)  # each (N, 1, 1, 1)
         red, green, blue = x.split(1, 1)  # each (N, 1, H, W)
         grey = (GREY[0] * red).add_(green, alpha=GREY[1]).add_(blue, alpha=GREY[2])
         mean = grey.mean((2, 3), keepdim=True)
-        reference = torch.where(which == 2, grey, torch.where(which == 1, mean, 0.0))
-        x = torch.lerp(reference, x, factor).clamp_(0, 1)
+        reference = grey.mul_(of_grey).add_(of_mean * mean)
+        x = torch.addcmul(reference, x, of_itself).clamp_(0, 1)
     return x
 
 
@@ -167,5 +206,19 @@ def centre_crop(images: Tensor, size: int) -> Tensor:
     return images[..., top : top + size, left : left + size]
 
 
+def _in_cache(
+    transform: Callable[..., Tensor], size: tuple[int, int], images: Tensor, *draws: Tensor,
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> Tensor:  # fmt: skip
+    """transform(images, *draws), which gives (N, 3, *size) float32; on a CPU for a few images at a time."""
+    if images.device.type != "cpu":
+        return transform(images, *draws)
+    out = torch.empty((len(images), 3, *size), dtype=torch.float32, memory_format=memory_format)
+    group = IN_CACHE * torch.get_num_threads()
+    for place, *some in zip(*(each.split(group) for each in (out, images, *draws)), strict=True):
+        place.copy_(transform(*some))
+    return out
+
+
 def _to_float(images: Tensor) -> Tensor:
-    return images.float() / 255 if images.dtype == torch.uint8 else images.float()
+    return images.float().div_(255) if images.dtype == torch.uint8 else images.float()

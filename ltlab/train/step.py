@@ -140,8 +140,8 @@ def batch_norms(model: nn.Module) -> list[nn.Module]:
 def augmented(images: Tensor, protocol: Protocol, generator: torch.Generator) -> Tensor:
     """A batch as the protocol trains on it: uint8 (n, 3, H, W) -> float32 in [0, 1], of the protocol's crop if any."""
     if protocol.crop is not None:
-        images = random_resized_crop(images, protocol.crop, generator=generator)
-    images = augment(images, protocol.crop_padding, protocol.flip, generator)
+        images = random_resized_crop(images, protocol.crop, flip=protocol.flip, generator=generator)
+    images = augment(images, protocol.crop_padding, protocol.flip and protocol.crop is None, generator)
     if protocol.colour_jitter is not None:
         images = colour_jitter(images, *protocol.colour_jitter, generator=generator)
     return to_float(images)
