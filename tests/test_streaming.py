@@ -1,10 +1,12 @@
 """Streamed splits: the batches of a split in memory, whatever the number of workers; damaged images by name."""
 
+import gc
 import io
 import logging
 import multiprocessing
 import pickle
 import re
+import time
 
 import numpy as np
 import pytest
@@ -249,6 +251,18 @@ def jpeg():
     buffer = io.BytesIO()
     pixels(0, (64, 64)).save(buffer, "JPEG")
     return buffer.getvalue()
+
+
+def test_workers_end_at_once_with_their_split_whatever_holds_it(root):
+    split = streamed(root, workers=1)
+    list(split.batches([torch.arange(3)]))
+    (worker,) = split.images._idle[0]._iterator._workers
+    circle = [split]
+    circle.append(circle)
+    begun = time.monotonic()
+    del split, circle
+    gc.collect()
+    assert not worker.is_alive() and time.monotonic() - begun < 4
 
 
 DAMAGE = {

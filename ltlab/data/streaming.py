@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import logging
 import os
+import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -149,6 +150,8 @@ class ImageFiles:
         self.device = torch.device(device)
         self.damaged = {} if damaged is None else damaged
         self._idle: list[DataLoader] = []
+        # Workers end at once when their loader is let go by hand; inside a cycle of garbage they would take 5 s.
+        weakref.finalize(self, self._idle.clear)
 
     @property
     def shape(self) -> torch.Size:
