@@ -13,6 +13,8 @@ from .answers import Matches, NotYet, difference, kind, wants_function
 
 def two_few_shot(answer: Any) -> str:
     """The imbalance at which two of ten classes, the largest with 320 images, are few-shot."""
+    if isinstance(answer, Tensor) and answer.numel() == 1:
+        answer = answer.item()
     if not isinstance(answer, Real):
         raise NotYet(f"this wants the imbalance, a number; it got {kind(answer)}")
     counts = long_tail_counts(10, 320, imbalance=answer)

@@ -40,6 +40,10 @@ def effective_number_sampler(answer: Any) -> str:
     if not (isinstance(answer, type) and issubclass(answer, ClassSampler)):
         raise NotYet(f"this wants the class itself, derived from samplers.ClassSampler; it got {kind(answer)}")
     given = answer(_LABELS).probabilities()
+    if given is None or given is ...:
+        raise Unsolved
+    if not isinstance(given, Tensor):
+        raise NotYet(f"probabilities() is to return a tensor, as draws are made from one; it returned {kind(given)}")
     expected = _shares(effective_numbers(_COUNTS, BETA))
     if found := difference(given, expected):
         hints = [hint for hint, wrong in PROBABILITY_MISTAKES.items() if not difference(given, wrong(_COUNTS))]

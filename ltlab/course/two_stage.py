@@ -19,7 +19,9 @@ def from_the_middle(answer: Any) -> str:
     resolved = answer.resolve(CIFAR)
     losses = [getattr(stage.loss, "func", stage.loss) for stage in resolved.stages]
     if len(losses) != 2 or not isinstance(losses[0], CrossEntropyLoss) or losses[1] is not CostSensitiveLoss:
-        raise NotYet("this wants two stages, the first plain and the second with loss=losses.CostSensitiveLoss")
+        raise NotYet(
+            "this wants two stages, the first plain and the second with loss=losses.CostSensitiveLoss, the class itself"
+        )
     first, second = (stage.epochs for stage in resolved.stages)
     if first + second != CIFAR.epochs:
         raise NotYet(f"{first} + {second} epochs on CIFAR are not {CIFAR.epochs}: the two shares are to add up to 1")
