@@ -82,7 +82,7 @@ def draw(folder: Path) -> None:
     gain = with_family(results.gains(measured()))
     plots.gains(gain).figure.savefig(folder / "gain_per_trick.png", dpi=110)
     seeds = ours()["seeds"].min()
-    titles = (f"shapes-lt, measured, {seeds} seeds each", "CIFAR-10-LT-100, published, subsets of Cui et al.")
+    titles = (f"shapes-lt\nmeasured, {seeds} seeds each", "CIFAR-10-LT-100\npublished, on the subsets of Cui et al.")
     plots.beside(ours(), theirs(), titles=titles)[0].figure.savefig(folder / "beside_published.png", dpi=110)
 
 
