@@ -55,13 +55,38 @@ RUN_ALL = """
 }
 """
 
-# Times of key presses, and of the frames painted after them, in milliseconds.
+# Times of key presses, and of the frames painted after them, in ms: of an explorer, whose picture changes ...
 LISTEN_TO_KEYS = """
-picture => {
+root => {
     window.pressed = [];
     window.painted = [];
     document.onkeydown = () => window.pressed.push(performance.now());
-    picture.onload = () => requestAnimationFrame(() => window.painted.push(performance.now()));
+    const seen = () => requestAnimationFrame(() => window.painted.push(performance.now()));
+    const picture = root.querySelector('img');
+    const output = root.querySelector('.jp-OutputArea');
+    if (!output) {
+        picture.onload = seen;
+        return;
+    }
+    // ... and of `interact`, whose pictures come anew
+    let last = picture.src;
+    new MutationObserver(changes => {
+        for (const change of changes) for (const node of [change.target, ...change.addedNodes]) {
+            const next = node.tagName === 'IMG' ? node : node.querySelector?.('img');
+            if (next && next.src !== last) {
+                last = next.src;
+                next.decode().then(seen);
+            }
+        }
+    }).observe(output, { childList: true, subtree: true, attributes: true, attributeFilter: ['src'] });
+}
+"""
+
+
+DIGEST = """
+async picture => {
+    const bytes = await (await fetch(picture.src)).arrayBuffer();
+    return Array.from(new Uint8Array(await crypto.subtle.digest('SHA-256', bytes))).join();
 }
 """
 
@@ -128,10 +153,10 @@ class JupyterLab:
         finally:
             self._stop_server()
 
-    def open(self, notebook: str, *, width: int = 1300, height: int = 900) -> None:
+    def open(self, notebook: str, *, width: int = 1300, height: int = 900, density: int = 2) -> None:
         """Show a notebook in a fresh page, with a fresh kernel, in place of the one before."""
         self.close()
-        self.page = self.browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=2)
+        self.page = self.browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=density)
         self.page.on("console", lambda message: message.type == "error" and self.console.append(message.text))
         self.page.on("pageerror", lambda error: self.console.append(str(error)))
         self.page.goto(f"{self.url}/lab/tree/{notebook}?token={self.token}&reset")
@@ -183,13 +208,13 @@ class JupyterLab:
         for name, settings in SETTINGS.items():
             path = self.home / "config" / name
             path.parent.mkdir(parents=True)
-            path.write_text(json.dumps(settings))
+            path.write_text(json.dumps(settings), encoding="utf-8")
         command = [
             sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", "--expose-app-in-browser",
             f"--port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={self.token}",
             f"--ServerApp.root_dir={self.folder}",
         ]  # fmt: skip
-        with self.log.open("w") as log:
+        with self.log.open("w", encoding="utf-8") as log:
             return subprocess.Popen(
                 command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
             )
@@ -226,33 +251,53 @@ class ExplorerView:
     def picture(self) -> Locator:
         return self.root.locator("img")
 
+    def labels(self) -> list[str]:
+        """The descriptions of the controls, in their order; of those that are there to be seen."""
+        row = self.root.locator(".widget-box").first
+        expect(row.locator("> .widget-inline-hbox")).not_to_have_count(0, timeout=30 * SECOND)
+        expect(row.locator("> :not(.widget-inline-hbox)")).to_have_count(0)  # in place of controls that are yet to come
+        shown = row.locator("> .widget-inline-hbox:visible").all()
+        return [control.inner_text().split("\n")[0].strip() for control in shown]
+
     def control(self, label: str) -> Locator:
-        """What takes the keys of the control with this description: a slider's handle, a dropdown, a checkbox."""
-        label = self.root.locator("label").filter(has_text=re.compile(f"^{re.escape(label)}$"))
-        return label.locator("..").locator("[role=slider], select, input, button").first
+        """What takes the keys of the control with this description: slider's handle, checkbox, the chosen button."""
+        label = self.root.locator("label").filter(has_text=re.compile(f"^\\s*{re.escape(label)}$"))
+        control = label.locator("..")
+        return control.locator("[role=slider], select, input, button.mod-active").first
 
     def summary(self) -> str:
         return self.root.get_by_role("status").inner_text()
 
     def move(self, label: str, to: str) -> None:
-        """Press the key `to` on a control, or choose the option `to` of a dropdown or of a row of buttons; wait for
-        summary and picture.
-
-        (JupyterLab takes the arrow keys of a closed dropdown for itself.)
-        """
+        """Press the key `to` on a control, or Enter on the button `to` of a row; wait for summary and picture."""
         before, control = self.summary(), self.control(label)
-        if control.evaluate("control => control.tagName") == "SELECT":
-            control.select_option(to)
-        elif control.evaluate("control => control.tagName") == "BUTTON":
+        if control.evaluate("control => control.tagName") == "BUTTON":
             control.locator("..").get_by_role("button", name=to, exact=True).press("Enter")
         else:
             control.press(to)
         expect(self.root.get_by_role("status")).not_to_have_text(before, timeout=30 * SECOND)
         self.picture.evaluate("picture => picture.decode()")
 
+    def there_and_back(self, label: str) -> tuple[str, str]:
+        """Moves of a control, `move`'s `to`: to a neighbouring value, and back to where it stands."""
+        control = self.control(label)
+        kind = control.evaluate("control => control.type === 'checkbox' ? 'CHECKBOX' : control.tagName")
+        if kind == "CHECKBOX":
+            return "Space", "Space"
+        if kind == "BUTTON":
+            names = control.locator("..").locator("button").all_inner_texts()
+            at = names.index(control.inner_text())
+            return names[at + 1 if at + 1 < len(names) else at - 1], names[at]
+        now, highest = (float(control.get_attribute(f"aria-value{which}")) for which in ("now", "max"))
+        return ("ArrowRight", "ArrowLeft") if now < highest else ("ArrowLeft", "ArrowRight")
+
     def pixels(self) -> bytes:
         """What the screen shows of the picture, as a PNG."""
         return self.picture.screenshot()
+
+    def drawn(self) -> str:
+        """A digest of the picture that the page has got; much quicker than `pixels`."""
+        return self.picture.evaluate(DIGEST)
 
     def size(self) -> tuple[float, float]:
         """Width and height of the picture's box in CSS pixels."""
@@ -260,13 +305,18 @@ class ExplorerView:
         return box["width"], box["height"]
 
     def latencies(self, label: str, keys: Sequence[str]) -> list[float]:
-        """Press keys, each after the frame of the one before; ms from every key to the painting of its frame."""
-        page = self._listen(label)
+        """Press keys, each after the frame of the one before; ms from every key to the painting of its frame.
+
+        A key may be several with spaces between them, of which the last makes the frame.
+        """
+        page, times = self._listen(label), []
         for n, key in enumerate(keys, start=1):
-            page.keyboard.press(key)
+            for part in key.split():
+                page.keyboard.press(part)
             page.wait_for_function("n => window.painted.length >= n", arg=n, timeout=30 * SECOND)
-        pressed, painted = page.evaluate("() => [window.pressed, window.painted]")
-        return [frame - key for key, frame in zip(pressed, painted, strict=True)]
+            times.append(page.evaluate("n => window.painted[n - 1] - window.pressed.at(-1)", n))
+            page.evaluate("n => { window.painted.length = n }", n)  # a picture may be painted more than once
+        return times
 
     def frames(self, label: str, keys: Sequence[str], interval: float) -> int:
         """Press a key every `interval` seconds, whatever is shown; how many frames were painted."""
@@ -278,7 +328,7 @@ class ExplorerView:
         return page.evaluate("() => window.painted.length")
 
     def _listen(self, label: str) -> Page:
-        self.picture.evaluate(LISTEN_TO_KEYS)
+        self.root.evaluate(LISTEN_TO_KEYS)
         self.control(label).focus()
         return self.root.page
 

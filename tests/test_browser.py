@@ -1,39 +1,21 @@
 """Explorers in a real JupyterLab: keys move controls, picture and summary follow, nothing reports an error."""
 
-from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
 import pytest
 from browser import ExplorerView, JupyterLab, write_notebook
+from explorers import EXPLORER, explorer_cells, notebooks, setup
 from playwright.sync_api import expect
+
+from ltlab import widgets
 
 pytestmark = pytest.mark.browser
 
 SCREENSHOTS = Path(__file__).parent / "screenshots"
 
 LONG_TAIL = "from ltlab.widgets import long_tail_explorer\nlong_tail_explorer(imbalance=60)"
-REAL = "from ltlab.widgets import real_distributions_explorer\nreal_distributions_explorer()"
-EFFECTIVE = "from ltlab.widgets import effective_number_explorer\neffective_number_explorer(beta=0.99)"
-FOCAL = "from ltlab.widgets import focal_explorer\nfocal_explorer(gamma=1)"
-SAMPLING = "from ltlab.widgets import sampling_explorer\nsampling_explorer()"
-GRADIENT = """
-import torch
-from ltlab.widgets import gradient_explorer
-
-logits = torch.tensor([[2.0, 1, 0], [1, 0.5, 0], [2, 1, 1]])
-gradient_explorer(logits, torch.arange(3), [100, 20, 5], names=["cat", "dog", "owl"])
-"""
-NET = """
-from ltlab import data, models
-from ltlab.widgets import manifold_explorer, mixup_explorer
-
-shapes = data.load("shapes-lt", test_count=1)
-net = models.build("small_net", 10, shapes.train.images)
-"""
-MIXUP, MANIFOLD = NET + "mixup_explorer(shapes, net)", NET + "manifold_explorer(shapes, net)"
-BETA = "from ltlab.widgets import beta_explorer\nbeta_explorer()"
-REMIX = "from ltlab.widgets import remix_explorer\nremix_explorer([320, 90, 30, 9, 3])"
+TIMELINE = "from ltlab.widgets import timeline_explorer\ntimeline_explorer()"
 FOREGROUND = """
 from ltlab import data, models
 from ltlab.widgets import foreground_explorer
@@ -41,16 +23,6 @@ from ltlab.widgets import foreground_explorer
 shapes = data.load("shapes-lt", test_count=1)
 nets = {name: models.build("small_net", 10, shapes.train.images) for name in ("early", "late")}
 foreground_explorer(shapes, nets)
-"""
-TIMELINE = "from ltlab.widgets import timeline_explorer\ntimeline_explorer()"
-POST_HOC = """
-import torch
-from ltlab.widgets import post_hoc_explorer
-
-generator = torch.Generator().manual_seed(0)
-labels, weight = torch.arange(3).repeat(100), torch.eye(3)
-features = weight[labels] + torch.randn(300, 3, generator=generator) + torch.tensor([1.0, 0.5, 0])
-post_hoc_explorer(features, labels, [500, 50, 5], features, weight, names=["cat", "dog", "owl"])
 """
 BAG = """
 from ltlab import results
@@ -80,67 +52,59 @@ def show(lab: JupyterLab, name: str, cell: str) -> ExplorerView:
     return lab.explorer()
 
 
-@pytest.mark.parametrize(
-    ("name", "cell", "label", "moves"),  # after the five moves the explorer stands where it stood after the first
-    [
-        ("long_tail", LONG_TAIL, "imbalance", ["ArrowRight"] * 3 + ["ArrowLeft"] * 2),
-        (
-            "real_distributions",
-            REAL,
-            "data set",
-            ["Places-LT", "CIFAR-100-LT", "ImageNet-LT", "CIFAR-100-LT", "Places-LT"],
-        ),
-        ("effective_number", EFFECTIVE, "beta", ["ArrowRight"] * 3 + ["ArrowLeft"] * 2),
-        ("focal", FOCAL, "gamma", ["ArrowRight"] * 3 + ["ArrowLeft"] * 2),
-        ("gradient", GRADIENT, "loss", ["CS_CE", "focal", "LDAM", "CDT", "CS_CE"]),
-        ("sampling", SAMPLING, "q", ["ArrowLeft"] * 3 + ["ArrowRight"] * 2),
-        ("mixup", MIXUP, "lambda", ["ArrowRight"] * 3 + ["ArrowLeft"] * 2),
-        ("manifold", MANIFOLD, "layer", ["stem", "layer2", "pool", "layer2", "stem"]),
-        ("beta", BETA, "alpha", ["ArrowRight"] * 3 + ["ArrowLeft"] * 2),
-        ("remix", REMIX, "tau", ["ArrowRight"] * 3 + ["ArrowLeft"] * 2),
-        ("foreground", FOREGROUND, "threshold", ["ArrowRight"] * 3 + ["ArrowLeft"] * 2),
-        ("timeline", TIMELINE, "recipe", ["drw_cs_ce", "crt", "cam_drs", "ce", "drw_cs_ce"]),
-        ("post_hoc", POST_HOC, "tau of logit adjustment", ["ArrowRight"] * 3 + ["ArrowLeft"] * 2),
-        ("bag", BAG, "mix", ["input", "Remix", "manifold", "Remix", "input"]),
-    ],
-    ids=[
-        "long_tail",
-        "real_distributions",
-        "effective_number",
-        "focal",
-        "gradient",
-        "sampling",
-        "mixup",
-        "manifold",
-        "beta",
-        "remix",
-        "foreground",
-        "timeline",
-        "post_hoc",
-        "bag",
-    ],
-)
-def test_explorer(lab: JupyterLab, name: str, cell: str, label: str, moves: list[str]) -> None:
-    """Controls change picture and summary; the picture's box keeps its size; nothing is cut at 1300 and 800 pixels."""
-    explorer = show(lab, name, cell)
-    size = explorer.size()
-    seen = [(explorer.summary(), explorer.pixels())]
-    for to in moves:
-        explorer.move(label, to)
-        assert explorer.size() == size
-        seen.append((explorer.summary(), explorer.pixels()))
-    for (summary, pixels), (next_summary, next_pixels) in pairwise(seen):
-        assert next_summary != summary
-        assert next_pixels != pixels
-    assert seen[5] == seen[1]
+# What has to be moved before a control changes the picture, and the keys that change it where an arrow is too little.
+BEFORE = {
+    ("focal_explorer", "form"): ("alpha", "ArrowRight"),
+    ("foreground_explorer", "shift right"): ("scale", "Home"),  # and there is room
+    ("bag_explorer", "when"): ("foreground", "none"),
+}
+KEYS = {("remix_explorer", "kappa"): ("PageUp", "PageDown")}
 
+
+def test_every_explorer_of_the_package_is_in_a_notebook() -> None:
+    """And the other way round: what the notebooks call is what the package gives out."""
+    shown = {maker for notebook in notebooks() for cell in explorer_cells(notebook) for maker in EXPLORER.findall(cell)}
+    assert shown == {name for name in widgets.__all__ if EXPLORER.fullmatch(f"{name}(")}
+
+
+@pytest.mark.parametrize("notebook", notebooks())
+def test_every_control_of_a_notebook(lab: JupyterLab, notebook: str) -> None:
+    """By the keyboard: a control changes summary and picture, and back again; nothing flickers, fails or is cut off."""
+    cells = explorer_cells(notebook)
+    write_notebook(lab.folder / f"{notebook}.ipynb", setup(notebook), *cells)
+    lab.open(f"{notebook}.ipynb", density=1)
+    lab.run_all()
+    lab.check()
+    assert lab.page.locator(".ltlab-explorer").count() == len(cells)
+    for number, (cell, maker) in enumerate((cell, EXPLORER.search(cell)[1]) for cell in cells):
+        explorer = lab.explorer(number)
+        labels = explorer.labels()
+        assert labels and explorer.picture.get_attribute("title"), cell
+        for label in labels:
+            if first := BEFORE.get((maker, label)):
+                explorer.move(*first)
+            assert_moves(explorer, label, KEYS.get((maker, label)) or explorer.there_and_back(label))
+        (there, back), pixels = explorer.there_and_back(labels[0]), explorer.pixels()
+        explorer.move(labels[0], there)
+        assert explorer.pixels() != pixels  # the screen shows what the page has got
+        explorer.move(labels[0], back)
     SCREENSHOTS.mkdir(exist_ok=True)
     for width in (1300, 800):
         lab.resize(width, 900)
-        lab.page.screenshot(path=SCREENSHOTS / f"{name}_{width}.png")
-        assert_nothing_is_cut(lab, explorer)
-    assert explorer.picture.get_attribute("title")
+        for number in range(len(cells)):
+            explorer = lab.explorer(number)
+            explorer.root.screenshot(path=SCREENSHOTS / f"{notebook[:2]}_{number}_{width}.png")
+            assert_nothing_is_cut(lab, explorer)
     lab.check()
+
+
+def assert_moves(explorer: ExplorerView, label: str, there_and_back: tuple[str, str]) -> None:
+    size, summary, drawn = explorer.size(), explorer.summary(), explorer.drawn()
+    there, back = there_and_back
+    explorer.move(label, there)
+    assert explorer.size() == size and explorer.drawn() != drawn, f"{label}: {explorer.summary()}"
+    explorer.move(label, back)
+    assert (explorer.size(), explorer.summary(), explorer.drawn()) == (size, summary, drawn), label
 
 
 def assert_nothing_is_cut(lab: JupyterLab, explorer: ExplorerView) -> None:

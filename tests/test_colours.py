@@ -12,7 +12,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from ltlab import plots
-from ltlab.widgets import bag, foreground, mixing, two_stage
+from ltlab.widgets import bag, foreground, pair, timeline
 
 VISION = {
     "normal": np.eye(3),
@@ -36,8 +36,8 @@ BY_COLOUR_ALONE, BESIDE_A_SIGN = 20, 10
 SETS = {
     "groups": (plots.GROUP_COLOURS.values(), BY_COLOUR_ALONE),
     "families": (plots.FAMILY_COLOURS.values(), BESIDE_A_SIGN),
-    "images A and B": ((mixing.A_COLOUR, mixing.B_COLOUR, "0.9"), BY_COLOUR_ALONE),
-    "slots that are on": ((two_stage.ON, two_stage.PLAIN), BESIDE_A_SIGN),
+    "images A and B": ((pair.A_COLOUR, pair.B_COLOUR, "0.9"), BY_COLOUR_ALONE),
+    "slots that are on": ((timeline.ON, timeline.PLAIN), BESIDE_A_SIGN),
     "recipes near and far": ((bag.FULL, bag.PALE, bag.PALER), BY_COLOUR_ALONE),
     "outlines": ((foreground.TRUE_COLOUR, "white", "black"), BY_COLOUR_ALONE),
 }

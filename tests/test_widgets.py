@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 
 from ltlab import cam, plots
@@ -41,8 +42,9 @@ from ltlab.widgets import (
     sampling_explorer,
     timeline_explorer,
 )
+from ltlab.widgets.pixels import show_pixels
 from ltlab.widgets.reweighting import LOSSES, pulls
-from ltlab.widgets.two_stage import ON, PLAIN, learning_rates, with_second_stage_at
+from ltlab.widgets.timeline import ON, PLAIN, learning_rates, with_second_stage_at
 
 WIDTH, HEIGHT = 160, 120
 
@@ -263,7 +265,7 @@ def test_real_distributions_of_ones_own() -> None:
     explorer.controls["log"].value = True
     assert explorer.summary == (
         "mine: 3 classes, 444 training images; largest class 400, smallest 4; "
-        "many/medium/few: 1/1/1 classes; imbalance 100; 33.3% of the classes are few-shot"
+        "many/medium/few: 1/1/1 classes; imbalance 100; 33.3% of the classes are few-shot; the counts on a log scale"
     )
     assert explorer.figure.axes[0].get_yscale() == "log"
     with pytest.raises(ValueError, match="counts_by_name is empty"):
@@ -928,3 +930,24 @@ def test_post_hoc_refuses(trained: dict) -> None:
     ]:
         with pytest.raises(ValueError, match=message):
             post_hoc_explorer(logits, labels, *arguments)
+
+
+# --- pixels ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("extent", [None, (0, 12, 9, 0), (0, 1, 0, 1)])
+@pytest.mark.parametrize(
+    ("shape", "settings"),
+    [((8, 8, 3), {}), ((5, 7), {"cmap": "cividis", "vmin": 0, "vmax": 0.8}), ((4, 4), {"cmap": "gray", "alpha": 0.5})],
+)
+def test_pixels_are_drawn_as_by_matplotlib(shape: tuple[int, ...], settings: dict, extent: tuple | None) -> None:
+    values = np.random.default_rng(0).random(shape)
+    image = values if len(shape) == 2 else (255 * values).astype(np.uint8)
+    box = (0.113, 0.137, 0.771, 0.709)  # no image pixel ends in the middle of a drawn one, where rounding decides
+    drawn = []
+    for show in (show_pixels, Axes.imshow):
+        figure = blank_figure(WIDTH, HEIGHT)
+        show(figure.add_axes(box), image, extent=extent, interpolation="nearest", **settings)
+        figure.canvas.draw()
+        drawn.append(np.asarray(figure.canvas.buffer_rgba()).copy())
+    np.testing.assert_array_equal(*drawn)

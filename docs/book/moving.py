@@ -1,29 +1,39 @@
-"""Explorers whose figures still move in the book, where no kernel runs: the frames of one slider, drawn beforehand."""
+"""Explorers whose figures still move in the book, where no kernel runs: the frames of one slider, drawn beforehand.
+
+Where a notebook has a row of buttons, the book has a slider over its options.
+"""
 
 import html
+import io
 import json
+import math
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import ipywidgets
+import nbformat
 import numpy as np
+from torch import nn
 
-from ltlab import classifiers, data, recipes, train, widgets
+from ltlab import classifiers, data, recipes, results, train, widgets
 from ltlab.widgets import Explorer
 
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 MOST_FRAMES = 31  # of a slider; one with more steps is shown at every second or third
 
 
 @dataclass(frozen=True)
 class Moving:
-    """One slider of a notebook's explorer; the other controls stay where the notebook leaves them.
+    """One control of a notebook's explorer, as a slider; the other controls stay where the notebook leaves them.
 
     Args:
         notebook: the file's name without its ending.
         maker: the function of `ltlab.widgets` that the notebook's cell calls.
-        control: the slider's name in the explorer.
+        control: the name in the explorer of a slider, or of a row of buttons.
         make: the same explorer, in the state in which the notebook shows it.
         trained: whether it shows a trained network, so that its numbers may differ a little from machine to machine.
     """
@@ -43,6 +53,33 @@ def shapes() -> data.LongTailedData:
 @cache
 def plainly_trained() -> train.Result:
     return train.fit("ce", shapes(), progress=False, evaluate_every=1000)
+
+
+@cache
+def trained_with_mixup() -> dict[str, nn.Module]:
+    """The three networks of notebook 04, trained as there."""
+    with TemporaryDirectory() as folder:
+        saved = Path(folder) / "input_mixup.pt"
+        runs = {
+            "ce_long": train.fit("ce_long", shapes(), progress=False, evaluate_every=1000),
+            "input_mixup": train.fit("input_mixup", shapes(), checkpoint=saved, progress=False, evaluate_every=1000),
+            "input_mixup_finetune": train.fit("input_mixup_finetune", shapes(), start_from=saved, progress=False),
+        }
+    return {name: run.model for name, run in runs.items()}
+
+
+def one_cycle() -> Explorer:
+    """The explorer that notebook 00 builds step by step, from its own cells."""
+    cells = nbformat.read(NOTEBOOKS / "00_start_here.ipynb", as_version=4).cells
+    sources = [cell.source for cell in cells if cell.cell_type == "code"]
+    names = {"math": math, "np": np, "w": ipywidgets, "Explorer": Explorer, "blank_figure": widgets.blank_figure}
+    for begin in ("def one_cycle", "share, figure =", "sliders ="):
+        found = [source for source in sources if source.startswith(begin)]
+        if not found:
+            raise ValueError(f"notebook 00 has no cell that begins with {begin!r}: bring one_cycle up to date")
+        with redirect_stdout(io.StringIO()):
+            exec(found[0], names)
+    return names["explorer"]
 
 
 def long_tail() -> Explorer:
@@ -72,22 +109,39 @@ def foreground() -> Explorer:
     return explorer
 
 
+def bag() -> Explorer:
+    measured = results.table(results.measured(recipes.RECIPES))
+    explorer = widgets.bag_explorer(measured, results.published("cifar10-lt", 100))
+    paper = {"sampler": "class-balanced", "foreground": "CAM", "mix": "input", "when": "deferred (last fifth)"}
+    for name, option in (paper | {"afterwards": "fine-tuning without mixup"}).items():
+        explorer.controls[name].value = option
+    return explorer
+
+
+def between_two_images() -> Explorer:
+    return widgets.mixup_explorer(shapes(), trained_with_mixup(), a=0, b=1, lam=0.7)
+
+
 MOVING = (
+    Moving("00_start_here", "Explorer", "rise", one_cycle),
     Moving("01_the_long_tail", "long_tail_explorer", "imbalance", long_tail),
     Moving("02_reweighting", "effective_number_explorer", "beta", lambda: widgets.effective_number_explorer(beta=0.9)),
     Moving("02_reweighting", "focal_explorer", "gamma", lambda: widgets.focal_explorer(gamma=2.0)),
     Moving("03_resampling", "sampling_explorer", "q", lambda: widgets.sampling_explorer(shapes(), q=0.0)),
     Moving("04_mixup", "beta_explorer", "alpha", lambda: widgets.beta_explorer(alpha=1.0)),
+    Moving("04_mixup", "mixup_explorer", "lam", between_two_images, trained=True),
     Moving("05_two_stage", "timeline_explorer", "start", timeline),
     Moving("05_two_stage", "post_hoc_explorer", "tau", post_hoc, trained=True),
     Moving("06_cam_drs", "foreground_explorer", "threshold", foreground, trained=True),
     Moving("06_cam_drs", "foreground_explorer", "angle", foreground, trained=True),
+    Moving("07_bag_of_tricks", "bag_explorer", "loss", bag),
+    Moving("07_bag_of_tricks", "bag_explorer", "sampler", bag),
 )
 
 
 def steps(control: ipywidgets.ValueWidget) -> Iterator[tuple[str, object]]:
-    """Label and value of a slider's steps, at most `MOST_FRAMES` of them; the value where it stands is one."""
-    if isinstance(control, ipywidgets.SelectionSlider):
+    """Label and value of a control's steps, at most `MOST_FRAMES` of them; the value where it stands is one."""
+    if hasattr(control, "options"):
         pairs = [option if isinstance(option, tuple) else (str(option), option) for option in control.options]
         at = control.index
     else:

@@ -19,7 +19,7 @@ from matplotlib.transforms import Affine2D
 from .. import plots
 from ..recipes import RECIPES, SHAPES, Protocol, Recipe, Stage, describe, get
 from .explorer import Explorer, blank_figure, choice
-from .two_stage import ON, PLAIN, Timeline
+from .timeline import ON, PLAIN, Timeline
 
 # --- from choices to a recipe ----------------------------------------------------------------------------------------
 

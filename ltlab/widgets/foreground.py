@@ -11,6 +11,7 @@ from .. import plots
 from ..cam import class_activation_maps, evaluating, foreground_masks, intersection_over_union, transform_foreground
 from ..data import LongTailedData, load
 from .explorer import Explorer, blank_figure, choice
+from .pixels import show_pixels
 
 IMAGES_PER_CLASS = 20
 GREY = 225  # behind a foreground that stands alone
@@ -67,7 +68,7 @@ def foreground_explorer(
     for k, panel in enumerate(PANELS):
         ax = figure.add_axes((0.005 + 0.2 * k, 0.02, 0.19, 0.85))
         ax.set_axis_off()
-        pictures[panel] = ax.imshow([[0]], cmap="cividis", vmin=0, vmax=1, interpolation="nearest", extent=(0, w, h, 0))
+        pictures[panel] = show_pixels(ax, [[0]], cmap="cividis", vmin=0, vmax=1, extent=(0, w, h, 0))
         titles[panel] = ax.text(0, -0.03 * h, panel, fontsize=plots.FONT_SIZE, va="bottom")
     outlines = [
         pictures["foreground"].axes.plot([], [], color=colour, linewidth=width, solid_capstyle="projecting")[0]

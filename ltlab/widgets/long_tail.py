@@ -17,6 +17,7 @@ from .explorer import Explorer, blank_figure, choice
 IMBALANCES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100, 120, 150, 200, 256)
 COLUMNS = 12  # thumbnails of the most frequent class
 ROWS = 10  # classes shown as thumbnails
+ON_A_LOG_SCALE = "; the counts on a log scale"
 
 
 def long_tail_explorer(
@@ -81,7 +82,7 @@ def long_tail_explorer(
         rarest = counts[-3:].sum() / counts.sum()
         return (
             f"imbalance {imbalance}, {kind}: {_describe(counts, groups)}; "
-            f"the 3 rarest classes hold {rarest:.1%} of the images"
+            f"the 3 rarest classes hold {rarest:.1%} of the images{ON_A_LOG_SCALE if log else ''}"
         )
 
     controls = {
@@ -153,26 +154,31 @@ def real_distributions_explorer(
     if not counts_by_name:
         raise ValueError("counts_by_name is empty: give at least one data set's class counts")
     limits = {"many": many, "few": few}
-    figure = blank_figure(900, 400)
-    ax = figure.add_axes((0.09, 0.15, 0.9, 0.7))
+    counts_by_name = {name: np.asarray(counts) for name, counts in counts_by_name.items()}
+    figure, panels = blank_figure(900, 400), {}
+    for name, counts in counts_by_name.items():  # each drawn once; the chosen one is shown
+        panels[name] = figure.add_axes((0.09, 0.15, 0.9, 0.7))
+        plots.class_counts(counts, ax=panels[name], **limits)
 
     def update(data_set: str, log: bool) -> str:
-        counts = np.asarray(counts_by_name[data_set])
-        ax.clear()
-        plots.class_counts(counts, log=log, ax=ax, **limits)
+        counts, panel = counts_by_name[data_set], panels[data_set]
+        for other in panels.values():
+            other.set_visible(other is panel)
+        if log != (panel.get_yscale() == "log"):
+            plots.count_axis(panel, counts.max(), log=log)
         groups = _groups(counts, limits)
         return (
             f"{data_set}: {len(counts):,} classes, {_describe(counts, groups)}; "
             f"imbalance {counts.max() / counts.min():.0f}; {groups['few'].mean():.1%} of the classes are few-shot"
+            f"{ON_A_LOG_SCALE if log else ''}"
         )
 
     controls = {
-        "data_set": ipywidgets.Dropdown(options=list(counts_by_name), description="data set"),
+        "data_set": choice("data set", counts_by_name, width=140),
         "log": ipywidgets.Checkbox(description="log scale", indent=False),
     }
-    return Explorer(
-        controls, figure, update, label="Training images per class of a data set, most frequent class first"
-    )
+    label = "Training images per class of a data set, most frequent class first"
+    return Explorer(controls, figure, update, moving=panels.values(), label=label)
 
 
 def _groups(counts: np.ndarray, limits: Mapping[str, int]) -> dict[str, np.ndarray]:

@@ -4,15 +4,15 @@ import ipywidgets
 import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
-from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from .. import plots
 from ..data import LongTailedData, load
 from ..samplers import PowerSampler, ProgressivelyBalancedSampler, ReversedSampler
-from .explorer import Explorer, blank_figure, choice
+from .explorer import Explorer, blank_figure, choice, dress
 from .long_tail import group_colours
+from .pixels import Pixels, show_pixels
 
 COLUMNS, ROWS = 8, 6  # images of a batch
 
@@ -105,14 +105,12 @@ def _bars(ax: Axes, plain: Tensor, colours: list[str], ylabel: str) -> list[Rect
     bars = ax.bar(range(len(plain)), plain.tolist(), color=colours).patches
     ax.step(range(-1, len(plain) + 1), [plain[0].item(), *plain.tolist(), plain[-1].item()], where="mid", color="0.3")
     ax.set_xlim(-0.6, len(plain) - 0.4)
-    ax.set_ylabel(ylabel, fontsize=plots.FONT_SIZE)
-    ax.tick_params(labelsize=plots.FONT_SIZE)
-    ax.spines[["top", "right"]].set_visible(False)
+    dress(ax, "", ylabel)
     return bars
 
 
-def _empty_batch(ax: Axes) -> AxesImage:
-    picture = ax.imshow([[0]], extent=(0, COLUMNS, ROWS, 0), interpolation="nearest")
+def _empty_batch(ax: Axes) -> Pixels:
+    picture = show_pixels(ax, [[0]], extent=(0, COLUMNS, ROWS, 0))
     ax.set_title(f"the epoch's first {COLUMNS * ROWS} draws, by class", fontsize=plots.FONT_SIZE, loc="left")
     ax.set_axis_off()
     return picture

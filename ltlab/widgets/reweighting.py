@@ -28,12 +28,10 @@ from ..losses import (
     sigmoid_focal,
     softmax_focal,
 )
-from .explorer import Explorer, blank_figure, choice
+from .explorer import GREY, LEGEND, Explorer, blank_figure, choice, dress
 from .long_tail import group_colours
 
 BLUE, GREEN, VERMILION = plots.GROUP_COLOURS.values()
-GREY = {"color": "0.45", "linewidth": 1.5}
-LEGEND = {"frameon": False, "fontsize": plots.FONT_SIZE, "handlelength": 1.6, "borderaxespad": 0.2}
 
 # --- effective numbers -----------------------------------------------------------------------------------------------
 
@@ -73,12 +71,12 @@ def effective_number_explorer(counts_by_name: Mapping[str, Any] | None = None, *
     left.axhline(1, **GREY, linestyle=":", label="uniform: beta = 0")
     (inverse,) = left.plot([], [], **GREY, linestyle="--", label="inverse frequency: beta → 1")
     (balanced,) = left.plot([], [], color=BLUE, marker="o", markersize=4, label="class-balanced")
-    _label(left, "class, most frequent first", "weight (mean 1)")
+    dress(left, "class, most frequent first", "weight (mean 1)")
     right.axhline(1, **GREY, linestyle=":")
     (identity,) = right.plot([], [], **GREY, linestyle="--")
     (curve,) = right.plot([], [], color=BLUE)
     (dots,) = right.plot([], [], color=BLUE, linestyle="", marker="o", markersize=5)
-    _label(right, "training images n of a class", "effective number of n images")
+    dress(right, "training images n of a class", "effective number of n images")
     for axis in (left.yaxis, right.xaxis, right.yaxis):
         axis.set_major_formatter("{x:,g}")
     left.legend(loc="upper left", **LEGEND)
@@ -133,13 +131,6 @@ def _mean_one(weights: Tensor) -> list[float]:
     return (weights / weights.mean()).tolist()
 
 
-def _label(ax: Axes, x: str, y: str) -> None:
-    ax.set_xlabel(x, fontsize=plots.FONT_SIZE)
-    ax.set_ylabel(y, fontsize=plots.FONT_SIZE)
-    ax.tick_params(labelsize=plots.FONT_SIZE)
-    ax.spines[["top", "right"]].set_visible(False)
-
-
 # --- focal loss ------------------------------------------------------------------------------------------------------
 
 ALPHAS = ("none", 0.1, 0.25, 0.5, 0.75, 0.9)
@@ -167,8 +158,8 @@ def focal_explorer(*, gamma: float = 2.0) -> Explorer:
     axes = figure.add_axes((0.065, 0.15, 0.42, 0.8)), figure.add_axes((0.565, 0.15, 0.42, 0.8))
     p = LOG_ODDS.sigmoid().numpy()
     lines = [_focal_lines(ax, p, values) for ax, values in zip(axes, _answer(softmax_focal, 0.0, None), strict=True)]
-    _label(axes[0], "p_t, probability of the right answer", "loss")
-    _label(axes[1], "p_t, probability of the right answer", "size of the gradient at the logit")
+    dress(axes[0], "p_t, probability of the right answer", "loss")
+    dress(axes[1], "p_t, probability of the right answer", "size of the gradient at the logit")
     axes[0].set(xlim=(0, 1), ylim=(0, 5))
     axes[1].set(xlim=(0, 1), ylim=(0, 1.4))
     axes[0].legend(loc="upper right", **LEGEND)
@@ -315,7 +306,7 @@ def gradient_explorer(
             f"an image of class {names[target]} ({counts[target]:,} training images), p = {probability[target]:.2f}",
             fontsize=plots.FONT_SIZE, loc="left",
         )  # fmt: skip
-        _label(ax, "", "pull")
+        dress(ax, "", "pull")
     if len(counts) <= plots.NAMES_UP_TO:
         rows[-1].set_xticks(range(len(counts)), [names[c] for c in order])
 

@@ -12,7 +12,7 @@ COLUMNS = re.compile(r"\S {2,}\S")  # words set below one another with spaces
 
 
 def as_rest(lines: list[str]) -> list[str]:
-    """Tables, columns and indented paragraphs word for word; in other text `*`, `_` and `|` mean nothing.
+    """Tables and columns as tables, indented paragraphs word for word; in other text `*`, `_` and `|` mean nothing.
 
     A formula or an example is a paragraph that is indented under one at the margin. What is indented right after a
     line, as under "Args:", is text.
@@ -22,15 +22,30 @@ def as_rest(lines: list[str]) -> list[str]:
         paragraph = list(group)
         if is_text:
             indented = paragraph[0][0] == " " and (verbatim or not last.startswith(" "))
-            table = paragraph[0][0] == "|" or COLUMNS.search(paragraph[0]) is not None
-            verbatim, last = indented or table, paragraph[-1]
-            if verbatim:
-                begin = "::" if indented else ".. code-block:: text"
-                paragraph = [begin, "", *(f"    {line}" for line in paragraph)]
+            verbatim, last = indented, paragraph[-1]
+            if indented:
+                paragraph = ["::", "", *(f"    {line}" for line in paragraph)]
+            elif paragraph[0][0] == "|":
+                rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in paragraph]
+                paragraph = _table([rows[0], *rows[2:]], header=True)  # without the line of dashes
+            elif all(COLUMNS.search(line) for line in paragraph):
+                paragraph = _table([re.split(r" {2,}", line, maxsplit=1) for line in paragraph])
             else:
                 paragraph = [_plain(line) for line in paragraph]
         rest += paragraph
     return rest
+
+
+def _table(rows: list[list[str]], *, header: bool = False) -> list[str]:
+    lines = [".. list-table::", *(["    :header-rows: 1"] if header else []), ""]
+    for first, *others in rows:
+        lines += [f"    * - {_cell(first)}", *(f"      - {_cell(other)}" for other in others)]
+    return lines
+
+
+def _cell(text: str) -> str:
+    """Plain text, in which a minus at the beginning makes no list."""
+    return re.sub(r"^-", r"\\-", _plain(text))
 
 
 def _plain(line: str) -> str:

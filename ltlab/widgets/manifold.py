@@ -1,0 +1,134 @@
+"""Manifold mixup: the feature maps of two images, mixed inside the network and before it."""
+
+from collections.abc import Sequence
+from functools import cache
+
+import torch
+from matplotlib.axes import Axes
+from torch import Tensor, nn
+
+from .. import plots
+from ..data import LongTailedData, load
+from ..mixup import forward_mixed, mix
+from .explorer import Explorer, blank_figure, choice
+from .pair import (
+    A_COLOUR,
+    B_COLOUR,
+    first_of_each_class,
+    framed_picture,
+    in_evaluation_mode,
+    lambda_slider,
+    pair_controls,
+    path,
+    to_pixels,
+)
+from .pixels import Pixels, show_pixels
+
+MAPS, MAP_STEPS = 8, 20
+
+
+def manifold_explorer(
+    data: LongTailedData | None, model: nn.Module, *,
+    layers: Sequence[str] = ("input", "stem", "layer1", "layer2", "layer3", "pool"), a: int = 0, b: int = -1,
+) -> Explorer:  # fmt: skip
+    """Where to mix: the feature maps of two images at a layer, their mixture, and the maps of the mixed images.
+
+    Controls: layer, image A, image B (the first test image of each class) and lambda.
+
+    Columns are channels of the layer, those in which A and B differ most; black is 0 (or the lowest value of A and B,
+    if that is negative), white the highest value of A and B in the channel. The rows are A, B, the mixture of the two
+    (manifold mixup at this layer) and what the layer makes of the mixed images (input mixup). The last two would be
+    equal if everything below the layer were linear.
+
+    Args:
+        data: the images; shapes-lt if None.
+        model: with these layers; its maps are computed once for each pair, in evaluation mode.
+        layers: "input", and names of parts that give out (N, K, h, w) or (N, K).
+        a, b: classes where the sliders begin.
+
+    Raises:
+        ValueError: a layer that the model does not have, or that gives out something else.
+    """
+    data = data or load("shapes-lt", test_count=1)
+    images, names = first_of_each_class(data), data.class_names
+    device = next(model.parameters()).device
+    lams = torch.linspace(0, 1, MAP_STEPS + 1)
+    controls = {"layer": choice("layer", layers, width=80), **pair_controls(names, ("image A", "image B"), a, b)}
+    controls["lam"] = lambda_slider(0.5, MAP_STEPS)
+
+    figure = blank_figure(1000, 470)
+    rows = ("A", "B", "maps mixed\n(manifold)", "maps of the\nmixed image")
+    figure.text(0.185, 0.985, "image", fontsize=plots.FONT_SIZE, ha="center", va="top")
+    channel = figure.text(0.25, 0.985, "", fontsize=plots.FONT_SIZE, va="top")
+    pictures, maps = [], []
+    for r, row in enumerate(rows):
+        bottom = 0.73 - r * 0.2375
+        figure.text(0.12, bottom + 45 / 470, row, fontsize=plots.FONT_SIZE, ha="right", va="center")
+        if r != 2:  # no image has the mixed maps
+            ax = figure.add_axes((0.14, bottom, 0.09, 90 / 470))
+            pictures.append(framed_picture(ax, images[0], (A_COLOUR, B_COLOUR, "", "0.3")[r]))
+        maps.append([_map(figure.add_axes((0.25 + c * 0.094, bottom, 0.09, 90 / 470))) for c in range(MAPS)])
+
+    @cache
+    def features(layer: str, a: int, b: int) -> tuple[list[int], Tensor]:
+        """The channels that are shown, and their maps along the path, (MAP_STEPS + 1, n, h, w) in [0, 1] by channel."""
+        x = path(images[a], images[b], MAP_STEPS).to(device)
+        x = in_evaluation_mode(model, _features, model, x, layer).float().cpu()  # (S, K, h, w)
+        chosen = (x[-1] - x[0]).square().sum((1, 2)).argsort(descending=True, stable=True)[:MAPS].sort().values
+        x = x[:, chosen]
+        ends = x[[0, -1]]
+        low, high = ends.amin((0, 2, 3), True).clamp(max=0), ends.amax((0, 2, 3), True)
+        return chosen.tolist(), (x - low) / (high - low).clamp(min=1e-12)
+
+    @cache
+    def probabilities(layer: str, a: int, b: int) -> Tensor:
+        n = len(lams)
+        ends = images[[a, b]].repeat_interleave(n, 0).to(device)
+        args = model, ends, torch.arange(2 * n).roll(n).to(device), lams.repeat(2).to(device), layer
+        return in_evaluation_mode(model, forward_mixed, *args)[:n].float().softmax(1).cpu()
+
+    def update(layer: str, a: int, b: int, lam: float) -> str:
+        step = round(lam * MAP_STEPS)
+        chosen, x = features(layer, a, b)
+        mixed = mix(x[[-1, 0]], torch.tensor([1, 0]), lam)[0]
+        for row, values in zip(maps, (x[-1], x[0], mixed, x[step]), strict=True):
+            for c, picture in enumerate(row):
+                for artist in (picture, picture.axes):
+                    artist.set_visible(c < len(chosen))
+                if c < len(chosen):
+                    picture.set_data(values[c].numpy())
+        blend = mix(images[[a, b]], torch.tensor([1, 0]), lam)[0]
+        for picture, image in zip(pictures, (images[a], images[b], blend), strict=True):
+            picture.set_data(to_pixels(image))
+        channel.set_text(f"channels {', '.join(map(str, chosen))} of {layer}")
+        apart = (mixed - x[step]).square().sum().sqrt() / (x[-1] - x[0]).square().sum().sqrt().clamp(min=1e-12)
+        p = probabilities(layer, a, b)[step]
+        return (
+            f"{layer}, lambda {lam:.2f}: the mixed maps and the maps of the mixed image differ by {apart:.0%} of the "
+            f"distance between A and B; mixed at this layer, the model says {names[a]} {p[a]:.0%}"
+            + (f", {names[b]} {p[b]:.0%}" if a != b else "")
+        )
+
+    moving = [*pictures, channel, *(picture for row in maps for picture in row)]
+    label = "Feature maps of two images, mixed inside the network and before it"
+    return Explorer(controls, figure, update, moving=moving, label=label)
+
+
+def _map(ax: Axes) -> Pixels:
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_color("0.7")
+    return show_pixels(ax, [[0]], cmap="gray", vmin=0, vmax=1, extent=(0, 1, 0, 1))
+
+
+def _features(model: nn.Module, images: Tensor, layer: str) -> Tensor:
+    """What a layer gives out, as (N, K, h, w); ValueError if it cannot be mixed, or is no map."""
+    if layer == "input":
+        return images
+    seen = []
+    forward_mixed(model, images, torch.arange(len(images), device=images.device), 1.0, layer)
+    with model.get_submodule(layer).register_forward_hook(lambda module, inputs, output: seen.append(output)):
+        model(images)
+    (x,) = seen
+    if x.ndim not in (2, 4):
+        raise ValueError(f"layer={layer!r} gives out {tuple(x.shape)}; the explorer shows (N, K, h, w) or (N, K)")
+    return x if x.ndim == 4 else x[:, :, None, None]

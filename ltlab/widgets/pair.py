@@ -1,0 +1,66 @@
+"""A pair of images, A and B: sliders that choose them, their colours, and the path from one to the other."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ipywidgets
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from torch import Tensor, nn
+
+from .. import plots
+from ..cam import evaluating
+from ..data import LongTailedData
+from ..mixup import mix
+from .pixels import Pixels, show_pixels
+
+A_COLOUR, B_COLOUR = "#832db6", "#a96b59"  # of the two images; the blue, green and vermilion belong to the groups
+TITLE = {"fontsize": plots.FONT_SIZE, "loc": "left"}
+
+
+def first_of_each_class(data: LongTailedData) -> Tensor:
+    """The first test image of every class, float (C, 3, H, W) in [0, 1]."""
+    labels = data.test.labels.cpu()
+    first = [(labels == c).nonzero()[:1].flatten() for c in range(len(data.class_names))]
+    return data.test.images.cpu()[torch.cat(first)].float() / 255
+
+
+def pair_controls(names: Sequence[str], descriptions: tuple[str, str], a: int, b: int) -> dict[str, Any]:
+    """Two sliders over the class names."""
+    options = [(name, c) for c, name in enumerate(names)]
+    return {
+        key: ipywidgets.SelectionSlider(options=options, value=value % len(names), description=description)
+        for key, value, description in zip("ab", (a, b), descriptions, strict=True)
+    }
+
+
+def lambda_slider(lam: float, steps: int) -> ipywidgets.FloatSlider:
+    if not 0 <= lam <= 1:
+        raise ValueError(f"lam={lam} is not on the slider: choose one from 0 to 1")
+    return ipywidgets.FloatSlider(value=lam, max=1, step=1 / steps, description="lambda", readout_format=".2f")
+
+
+def in_evaluation_mode(model: nn.Module, function: Callable[..., Any], *args: Any) -> Any:
+    """function(*args) without gradients and with the model's running statistics; the model stays as it was."""
+    with evaluating(model), torch.inference_mode():
+        return function(*args)
+
+
+def path(a: Tensor, b: Tensor, steps: int) -> Tensor:
+    """Mixtures lam a + (1 - lam) b for lam = 0, 1/steps, ... 1. -> (steps + 1, *a.shape)"""
+    n = steps + 1
+    ends = torch.stack([a, b]).repeat_interleave(n, 0)  # n times a, n times b, each the other's partner
+    return mix(ends, torch.arange(2 * n).roll(n), torch.linspace(0, 1, n).repeat(2))[:n]
+
+
+def framed_picture(ax: Axes, image: Tensor, colour: str) -> Pixels:
+    """A (3, H, W) image in a frame of its colour."""
+    ax.set(xticks=[], yticks=[])
+    for spine in ax.spines.values():
+        spine.set(color=colour, linewidth=4)
+    return show_pixels(ax, to_pixels(image))
+
+
+def to_pixels(image: Tensor) -> np.ndarray:
+    return image.permute(1, 2, 0).mul(255).round().byte().numpy()

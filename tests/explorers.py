@@ -1,0 +1,72 @@
+"""The course's explorers in small notebooks: the cells of the course themselves, over networks that nobody trained."""
+
+import re
+from pathlib import Path
+
+import nbformat
+
+COURSE = Path(__file__).parents[1] / "notebooks"
+EXPLORER = re.compile(r"\b(\w+_explorer|Explorer)\(")  # what a cell calls
+
+SHARED = """\
+from pathlib import Path
+from types import SimpleNamespace
+
+import ipywidgets as w
+import math
+import numpy as np
+import torch
+from IPython.display import display
+
+from ltlab import classifiers, data, metrics, recipes, results, widgets
+from ltlab.models import build
+from ltlab.widgets import Explorer, blank_figure, long_tail_explorer, real_distributions_explorer
+
+tailed = data.load("shapes-lt", test_count=20)
+counts, test = tailed.class_counts, tailed.test
+
+def untrained(seed=0):
+    torch.manual_seed(seed)
+    model = build("small_net", 10, tailed.train.images).eval()
+    with torch.inference_mode():
+        logits = model(test.images.float() / 255)
+    return SimpleNamespace(model=model, logits=logits, metrics={"top1_error": 0.9})
+"""
+OWN: dict[str, str] = {  # what a notebook's cells take from the cells before them
+    "02_reweighting": "baseline, chosen = untrained(), torch.tensor([0, 100, 199])",
+    "04_mixup": "names = 'ce_long', 'input_mixup', 'input_mixup_finetune'\n"
+                "runs = {name: untrained(seed) for seed, name in enumerate(names)}",
+    "05_two_stage": "torch.manual_seed(0)\n"
+                    "features = 2 * torch.eye(10)[test.labels] + torch.randn(len(test.labels), 10)\n"
+                    "weight, bias = torch.linspace(2, 0.5, 10).diag(), torch.linspace(0.5, -0.5, 10)\n"
+                    "baseline = SimpleNamespace(logits=features @ weight.T + bias)",
+    "06_cam_drs": "models = {'early': untrained(0).model, 'late': untrained(1).model}\n"
+                  "data, RUNS = SimpleNamespace(load=lambda *_, **__: tailed), Path('runs')\n"
+                  "trained = lambda *_, **__: untrained(2)\ntrain = SimpleNamespace(fit=trained)",
+    "07_bag_of_tricks": "table = results.table(results.measured(recipes.RECIPES))",
+}  # fmt: skip
+NEEDED = {  # and cells that they take as they are, by how they are recognised
+    "00_start_here": ("def one_cycle", "blank_figure("),
+    "05_two_stage": ("def my_adjusted",),
+}
+
+
+def notebooks() -> list[str]:
+    """The notebooks of the course that show explorers."""
+    return [path.stem for path in sorted(COURSE.glob("*.ipynb")) if explorer_cells(path.stem)]
+
+
+def explorer_cells(notebook: str) -> list[str]:
+    """The cells that show an explorer."""
+    return [source for source in _code(notebook) if EXPLORER.search(source)]
+
+
+def setup(notebook: str) -> str:
+    """What has to run before the explorers' cells."""
+    needed = [source for source in _code(notebook) if any(mark in source for mark in NEEDED.get(notebook, ()))]
+    return "\n\n".join([SHARED, OWN.get(notebook, ""), *needed])
+
+
+def _code(notebook: str) -> list[str]:
+    cells = nbformat.read(COURSE / f"{notebook}.ipynb", as_version=4).cells
+    return [cell.source for cell in cells if cell.cell_type == "code"]
