@@ -152,6 +152,6 @@ def _words(flip: bool, angle: float, scale: float, right: int, down: int) -> str
     """What is done to the foreground, in the order in which it is done."""
     done = {
         "flipped": flip, f"scaled by {scale:.2f}": scale != 1, f"turned by {angle:g} degrees": angle,
-        f"shifted by {right} right, {down} down": right or down,
+        f"shifted by {right} right, {down} down as far as there is room": right or down,
     }  # fmt: skip
     return ", ".join(words for words, is_done in done.items() if is_done) or "not at all"
