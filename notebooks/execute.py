@@ -17,7 +17,12 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 def execute(path: Path) -> None:
     """Run every cell in a fresh kernel, in the notebook's folder; an error in a cell leaves the file as it was."""
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": FOLDER}}).execute()
+    NotebookClient(
+        notebook,
+        timeout=600,
+        kernel_name="python3",
+        resources={"metadata": {"path": FOLDER}},
+    ).execute()
     strip(notebook)
     nbformat.write(notebook, path)
 

@@ -71,8 +71,12 @@ def exercises(solution: NotebookNode) -> tuple[str, list[str]]:
     cells = [cell for cell in solution.cells if TAG in cell.metadata.get("tags", [])]
     kinds = [cell.cell_type for cell in cells]
     if not cells or kinds != ["markdown", "code"] * (len(cells) // 2):
-        raise ValueError(f"cells tagged {TAG!r} must be a task (markdown) and its solution (code) in turn, got {kinds}")
-    return "\n\n".join(cell.source for cell in cells[::2]), [starting_code(cell.source) for cell in cells[1::2]]
+        raise ValueError(
+            f"cells tagged {TAG!r} must be a task (markdown) and its solution (code) in turn, got {kinds}"
+        )
+    return "\n\n".join(cell.source for cell in cells[::2]), [
+        starting_code(cell.source) for cell in cells[1::2]
+    ]
 
 
 def write_exercises(notebook: NotebookNode, solution: NotebookNode, name: str) -> None:
@@ -81,18 +85,35 @@ def write_exercises(notebook: NotebookNode, solution: NotebookNode, name: str) -
     Raises:
         ValueError: no cell of the lesson, or more than one, has the heading.
     """
-    places = [i for i, cell in enumerate(notebook.cells) if cell.cell_type == "markdown" and HEADING in cell.source]
+    places = [
+        i
+        for i, cell in enumerate(notebook.cells)
+        if cell.cell_type == "markdown" and HEADING in cell.source
+    ]
     if len(places) != 1:
-        raise ValueError(f"{name}: exactly one markdown cell must hold {HEADING!r}, found {len(places)}")
+        raise ValueError(
+            f"{name}: exactly one markdown cell must hold {HEADING!r}, found {len(places)}"
+        )
     (place,) = places
     tasks, codes = exercises(solution)
     last = notebook.cells[place]
-    last.source = last.source.partition(HEADING)[0] + HEADING + INTRODUCTION.format(name=name) + "\n" + tasks
+    last.source = (
+        last.source.partition(HEADING)[0]
+        + HEADING
+        + INTRODUCTION.format(name=name)
+        + "\n"
+        + tasks
+    )
     known = {cell.source: cell for cell in notebook.cells[place + 1 :]}
     number = name[:2]
-    new = [_code_cell(code, f"{number}-exercise-{n}", TAG) for n, code in enumerate(codes, start=1)]
+    new = [
+        _code_cell(code, f"{number}-exercise-{n}", TAG)
+        for n, code in enumerate(codes, start=1)
+    ]
     new.append(_code_cell(f'quiz("{number}")', f"{number}-quiz", "quiz"))
-    notebook.cells = notebook.cells[: place + 1] + [known.get(cell.source, cell) for cell in new]
+    notebook.cells = notebook.cells[: place + 1] + [
+        known.get(cell.source, cell) for cell in new
+    ]
 
 
 def _code_cell(source: str, identity: str, tag: str) -> NotebookNode:
@@ -106,6 +127,10 @@ if __name__ == "__main__":
         execute(SOLUTIONS / f"{name}.ipynb")
         lesson = FOLDER / f"{name}.ipynb"
         notebook = nbformat.read(lesson, as_version=4)
-        write_exercises(notebook, nbformat.read(SOLUTIONS / f"{name}.ipynb", as_version=4), name)
+        write_exercises(
+            notebook, nbformat.read(SOLUTIONS / f"{name}.ipynb", as_version=4), name
+        )
         nbformat.write(notebook, lesson)
-        print(f"{name}: written; now execute it with: uv run python notebooks/execute.py {name}.ipynb")
+        print(
+            f"{name}: written; now execute it with: uv run python notebooks/execute.py {name}.ipynb"
+        )
