@@ -1,4 +1,4 @@
-"""Execute notebooks in place and keep what reads well on a code host: outputs and pictures, no widget state.
+"""Execute notebooks in place; keep outputs and pictures, which read well on a code host.
 
 uv run python notebooks/execute.py                        # all of them
 uv run python notebooks/execute.py 01_the_long_tail.ipynb
@@ -15,22 +15,18 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def execute(path: Path) -> None:
-    """Run every cell in a fresh kernel, in the notebook's folder; an error in a cell leaves the file as it was."""
+    """Run all cells in a fresh kernel in the notebook's folder; an error keeps the file."""
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(
-        notebook,
-        timeout=600,
-        kernel_name="python3",
-        resources={"metadata": {"path": FOLDER}},
-    ).execute()
+    place = {"metadata": {"path": FOLDER}}
+    NotebookClient(notebook, timeout=600, kernel_name="python3", resources=place).execute()
     strip(notebook)
     nbformat.write(notebook, path)
 
 
 def strip(notebook: nbformat.NotebookNode) -> None:
-    """Drop widget state and widget views: a view without its state shows as an error; its picture stays instead.
+    """Drop widget state and views: a view without its state is an error, its picture stays.
 
-    Also what would make every execution a change: times of execution and the kernel's exact version.
+    Also what would make every execution a change: times of execution, the kernel's version.
     """
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},

@@ -1,10 +1,11 @@
 """The course's exercises and questions: answers that are held against ltlab, and told apart in one line.
 
-answers       what a check says, and how a result is held against another
-exercises     every exercise by name, `check`
-quizzes       the questions at the end of each notebook, `quiz`; their text lies in `questions/`
-start_here, long_tail, reweighting, resampling, mixing, two_stage, foreground, bag_of_tricks
-              the exercises of notebooks 00 to 07: what is right, and which mistakes are known
+answers      what a check says, and how a result is held against another
+exercises    every exercise by name, `check`
+quizzes      the questions at the end of each notebook, `quiz`; their text lies in `questions/`
+
+The other files, start_here to bag_of_tricks, are the exercises of notebooks 00 to 07: what is right, and which mistakes
+are known.
 """
 
 from .answers import Matches, NotYet, Verdict, difference

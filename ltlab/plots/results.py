@@ -98,7 +98,7 @@ def trade_off(
     Args:
         table: indexed by recipe, with the columns x, y and family.
         xlabel, ylabel: what the columns are, with units.
-        named: recipes whose names stand beside their points.
+        named: recipes whose names stand beside their points, at the end of a line that leads out of the crowd.
 
     Raises:
         ValueError: a column is missing, `table` has no rows, or a name in `named` is none of its recipes.
@@ -117,8 +117,9 @@ def trade_off(
     for name in named:
         left = table.loc[name, x] <= middle  # of the axes, and its name to the right of the point
         ax.annotate(
-            name, (table.loc[name, x], table.loc[name, y]), xytext=(6 if left else -6, 5), textcoords="offset points",
-            ha="left" if left else "right", fontsize=FONT_SIZE - 2, zorder=4,
+            name, (table.loc[name, x], table.loc[name, y]), xytext=(80 if left else -80, 0), textcoords="offset points",
+            ha="left" if left else "right", va="center", fontsize=FONT_SIZE - 1, zorder=4,
+            arrowprops={"arrowstyle": "-", "color": "0.3", "linewidth": 0.9, "shrinkA": 1, "shrinkB": 4},
         )  # fmt: skip
     ax.grid(color="0.92")
     ax.set_axisbelow(True)
