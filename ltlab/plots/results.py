@@ -110,8 +110,8 @@ def trade_off(
     for family, colour in family_colours(table["family"]).items():
         points = table[table["family"] == family]
         ax.scatter(
-            points[x], points[y], color=colour, marker=FAMILY_MARKERS.get(family, "o"), s=55, label=family, zorder=3,
-            edgecolor="white", linewidth=0.7,
+            points[x], points[y], color=colour, marker=FAMILY_MARKERS.get(family, "o"), s=55, label=family,
+            edgecolor="white", linewidth=0.7, zorder=4 if family == "baseline" else 3,  # never hidden
         )  # fmt: skip
     middle = (table[x].min() + table[x].max()) / 2
     for name in named:
