@@ -30,7 +30,7 @@ POSIX_MODULES = {"fcntl", "grp", "pwd", "pty", "resource", "termios"}
 POSIX_NAMES = {"fork", "forkpty", "geteuid", "getpgid", "getuid", "killpg", "mkfifo", "setsid", "sched_getaffinity",
                "uname", "SIGKILL", "SIGHUP", "SIGXFSZ"}  # fmt: skip
 POSIX_ARGUMENTS = {"shell", "start_new_session", "preexec_fn", "pass_fds"}
-POSIX_PLACES = ("/tmp", "/dev/", "/home/", "/root/", "/usr/", "/var/")
+POSIX_PLACES = ("/tmp", "/dev/", "/home/", "/usr/", "/var/")
 FOR_USERS = ("docs", "ltlab", "notebooks")  # tests and benchmarks may have parts for POSIX alone
 
 

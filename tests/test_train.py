@@ -25,7 +25,7 @@ from ltlab.samplers import PowerSampler, ProgressivelyBalancedSampler, RandomUnd
 from ltlab.train import TrainingStep, augment, evaluate, fit, predict, to_float
 from ltlab.train import checkpoint as checkpoints
 from ltlab.train.curves import curves
-from ltlab.train.run import find_device
+from ltlab.train.fitting import find_device
 
 TINY = replace(SHAPES, epochs=4, batch_size=32)
 RECIPE = Recipe(Stage(epochs=2), Stage(epochs=2, sampler=partial(PowerSampler, q=0.0)), name="tiny", protocol=TINY)

@@ -67,5 +67,6 @@ def _device(generator: Generator | None) -> torch.device:
 
 
 def check_alpha(alpha: float) -> None:
+    """A ValueError unless alpha is a finite number above zero."""
     if not 0 < alpha < math.inf:  # also true for NaN
         raise ValueError(f"alpha={alpha!r}: it must be a finite number above zero; without mixup leave the slot empty")

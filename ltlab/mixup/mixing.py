@@ -92,6 +92,7 @@ def mix_targets(targets: Tensor, partner: Tensor, lam: float | Tensor, num_class
 
 
 def check_lambda(lam: float | Tensor) -> Tensor:
+    """lam as a tensor; on the CPU a ValueError unless it is in [0, 1]."""
     lam = lam if isinstance(lam, Tensor) else torch.as_tensor(lam, dtype=torch.float64)
     if lam.is_cpu and not ((lam >= 0) & (lam <= 1)).all():
         raise ValueError(f"lam must be in [0, 1], got {lam.tolist()}")

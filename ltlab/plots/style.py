@@ -36,6 +36,7 @@ def family_colours(families: Sequence[str]) -> dict[str, str]:
 
 
 def new_axes(width: float, height: float) -> Axes:
+    """Axes of a new figure of that many inches."""
     return plt.subplots(figsize=(width, height), layout="constrained")[1]
 
 

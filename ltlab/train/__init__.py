@@ -1,14 +1,15 @@
 """The training step, once; and around it epochs, evaluation, checkpoints and resuming.
 
 `step.py` is the whole of long-tailed training: four lines of it are the four slots of the course.
-`run.py` moves a recipe through its stages; `checkpoint.py` makes that exact: a run can be killed at any moment and
-resumed to give, bit for bit on a CPU, the run that was never interrupted. `processes.py` is what changes with several
-devices: shares of a batch, means over processes.
+`fitting.py` begins a run, `run.py` moves its recipe through the stages, and `checkpoint.py` makes that exact: a run can
+be killed at any moment and resumed to give, bit for bit on a CPU, the run that was never interrupted. `processes.py` is
+what changes with several devices: shares of a batch, means over processes.
 """
 
 from .captured import CapturedStep
+from .fitting import find_device, fit, load_model
 from .processes import is_first
-from .run import Result, find_device, fit, load_model
+from .run import Result
 from .step import TrainingStep, augment, evaluate, predict, to_float, train_epoch
 
 __all__ = [

@@ -36,6 +36,7 @@ def pair_controls(names: Sequence[str], descriptions: tuple[str, str], a: int, b
 
 
 def lambda_slider(lam: float, steps: int) -> ipywidgets.FloatSlider:
+    """From 0 to 1 in so many steps."""
     if not 0 <= lam <= 1:
         raise ValueError(f"lam={lam} is not on the slider: choose one from 0 to 1")
     return ipywidgets.FloatSlider(value=lam, max=1, step=1 / steps, description="lambda", readout_format=".2f")
@@ -63,4 +64,5 @@ def framed_picture(ax: Axes, image: Tensor, colour: str) -> Pixels:
 
 
 def to_pixels(image: Tensor) -> np.ndarray:
+    """float (3, H, W) in [0, 1] -> uint8 (H, W, 3)"""
     return image.permute(1, 2, 0).mul(255).round().byte().numpy()

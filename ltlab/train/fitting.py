@@ -1,0 +1,151 @@
+"""Where a run begins: `fit`, and the network of a run that has ended."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from .. import models, recipes
+from ..data import LongTailedData
+from ..names import look_up
+from ..recipes import Recipe
+from . import checkpoint as checkpoints
+from .curves import check_curves, curves
+from .processes import join
+from .run import Result, Run
+
+
+def fit(
+    recipe: Recipe | str, data: LongTailedData, model: nn.Module | None = None, *,
+    seed: int = 0, device: str | torch.device = "auto", precision: str = "auto",
+    checkpoint: str | os.PathLike | None = None, resume: bool = False, start_from: str | os.PathLike | None = None,
+    capture: bool = False, progress: bool = True, evaluate_every: int = 1, tensorboard: str | os.PathLike | None = None,
+    devices: int = 1, num_nodes: int = 1, batch_norm: str = "local", timeout: float = 120.0,
+) -> Result:  # fmt: skip
+    """Train a recipe on long-tailed data and report the figures of the last epoch.
+
+    The test set is looked at every `evaluate_every` epochs for the history's curve, and never to choose an epoch.
+
+    Args:
+        recipe: a recipe or the name of one; what it leaves open, the data's protocol fills in, see `protocol_for`.
+            With another: `recipes.get("ce").resolve(recipes.PROTOCOLS["inat18"])`.
+        data: a set from `ltlab.data.load`.
+        model: any module from float images (N, 3, H, W) in [0, 1] to logits (N, C), trained in place; None builds
+            the protocol's, with weights drawn from `seed`.
+        seed: of weights, order of images, augmentation and mixing. The global generators are left as they were.
+        device: "auto" (CUDA, else Apple's MPS, else CPU), or a torch device.
+        precision: "float32", "bfloat16" (autocast), also by Lightning's names "32-true" and "bf16-mixed"; or "auto":
+            bfloat16 on CUDA, float32 elsewhere.
+        checkpoint: a file that is rewritten after every epoch; the history goes to a CSV of the same name beside it.
+        resume: go on from `checkpoint`, which must exist and come from the same recipe, data, seed and kind of device.
+        start_from: the checkpoint of a finished run of the recipe's first stages, on the same data, with the same seed
+            and kind of device: they are not trained again, and the result is the same to the bit.
+        capture: take the step by a `CapturedStep`: the same arithmetic, on a GPU without the time between kernels.
+        progress: show a progress bar, in a terminal or a notebook.
+        evaluate_every: epochs between looks at the test error; the last epoch always gets one.
+        tensorboard: a folder for TensorBoard, one for each run: train/lr, train/loss, train/stage and test/error of
+            every epoch, and at the end the figures of `Result.metrics`, metrics/top1_error and others.
+        devices, num_nodes: processes on each machine, one per device, and machines; see below.
+        batch_norm: of several processes: "local" normalises with the statistics of a process's own images, "sync" with
+            those of the whole batch.
+        timeout: seconds that a process waits for the others before it stops.
+
+    Several processes take a share each of every batch, whose size is the protocol's in all, and average their
+    gradients: the same images and, but for rounding and local batch norm, the same steps as one process without
+    random augmentation. Draws for augmentation and mixing are each process's own. Lightning Fabric starts the script
+    again for every further device; under torchrun, `fabric run` or Slurm the processes that are there join. The first
+    alone writes; all need to see `checkpoint`'s folder. All return the same result.
+
+    Raises:
+        ConnectionError: another process of the run has stopped or does not answer.
+        ImportError: several processes without Lightning Fabric, or `tensorboard` without TensorBoard.
+        ValueError: an unknown recipe, device, precision or batch_norm; more devices than there are, than a batch has
+            images, or more than one with `capture`; images smaller than the protocol's crop; a foreground slot in the
+            first stage; a stage that changes or trains the classifier alone, and a model without a part of that name;
+            a first stage that trains it alone, or with batch_norm="eval", and no model given; a mix slot at a layer
+            that the model does not have; `resume` without `checkpoint`; a checkpoint that is damaged or of another
+            run; one to start from that is not finished, or whose last stage this recipe goes on with at the same
+            schedule.
+        FileNotFoundError, FileExistsError: `resume` or `start_from` without a checkpoint file; a checkpoint file, or
+            curves in the folder `tensorboard`, without `resume`.
+        FloatingPointError: the training loss is no longer finite; with a loss of ltlab on the CPU at the step where it
+            happens, else at the epoch's end.
+    """
+    if isinstance(recipe, str):
+        recipe = recipes.get(recipe)
+    if evaluate_every < 1:
+        raise ValueError(f"evaluate_every={evaluate_every}: it takes at least 1 epoch between two looks")
+    path = None if checkpoint is None else Path(checkpoint)
+    if resume and path is None:
+        raise ValueError("resume=True needs checkpoint=, the file to go on from")
+    if path is not None and path.exists() and not resume:
+        raise FileExistsError(f"checkpoint {path} exists: pass resume=True to go on from it, or remove it first")
+    check_curves(tensorboard, resume)
+    processes = join(find_device(device), devices, num_nodes, timeout)
+    device = processes.device
+    with _own_randomness(seed, device), processes.watched():
+        recipe = recipe.resolve(recipes.protocol_for(data.name, min(data.train.images.shape[2:])))
+        run = Run(recipe, data, model, seed, precision, capture, processes, batch_norm, path)
+        if resume:
+            run.load_state(checkpoints.load(path, device, run.refusal))
+        elif start_from is not None:
+            run.load_state(checkpoints.load(Path(start_from), device, run.refusal_to_start_from))
+        with curves(tensorboard if processes.rank == 0 else None) as write:
+            run.train(progress, evaluate_every, write)
+            result = run.result()
+            write({"epoch": run.recipe.epochs} | result.metrics)
+        return result
+
+
+def load_model(checkpoint: str | os.PathLike, data: LongTailedData) -> nn.Module:
+    """The network of a run on these data as its checkpoint holds it, on the CPU.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the checkpoint is damaged, of a run on other data, or its network is not one that the recipe's
+            protocol builds: a model of your own, or one whose classifier a stage has replaced by another kind.
+    """
+    path, fingerprint = Path(checkpoint), {"data fingerprint": data.fingerprint}
+    state = checkpoints.load(
+        path, torch.device("cpu"),
+        lambda state: checkpoints.difference({k: state["identity"][k] for k in fingerprint}, fingerprint),
+    )  # fmt: skip
+    identity = state["identity"]
+    model = models.build(
+        identity["protocol.model"], len(data.class_names), data.train.images, classifier=identity["classifier"]
+    )
+    try:
+        model.load_state_dict(state["model"])
+    except RuntimeError as error:
+        raise ValueError(
+            f"checkpoint {path} holds another network than {identity['protocol.model']}: {error}"
+        ) from error
+    return model
+
+
+@contextmanager
+def _own_randomness(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's default generators for what has no generator argument (weight initialisation, dropout); put them
+    back afterwards."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def find_device(device: str | torch.device) -> torch.device:
+    """The device of that name; "auto" is CUDA, else Apple's MPS, else the CPU.
+
+    Raises:
+        ValueError: an unknown name, or a device that this machine does not have.
+    """
+    here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if here[kind]))
+    kind, _, index = str(device).partition(":")
+    look_up("device", kind, here | {"auto": True})
+    if not here[kind] or (kind == "cuda" and index and int(index) >= torch.cuda.device_count()):
+        raise ValueError(f"device={str(device)!r} is not on this machine; device='auto' takes the best there is")
+    return torch.device(device)
