@@ -3,11 +3,11 @@
 uv run python docs/figures.py            # draws docs/figures/*.png and rewrites the table in README.md
 """
 
-import sys
 from pathlib import Path
 
 import matplotlib
 import pandas as pd
+from marked import rewrite
 
 from ltlab import plots, results, widgets
 from ltlab.data import load
@@ -95,18 +95,8 @@ def draw_explorer(path: Path) -> None:
     picture.resize((picture.width // 2, picture.height // 2)).save(path)
 
 
-def rewrite(readme: Path) -> None:
-    """Put the table between the README's two marks."""
-    text = readme.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, mark, after = rest.partition(END)
-    if not mark:
-        sys.exit(f"{readme} lacks the marks {BEGIN} and {END}")
-    readme.write_text(f"{before}{BEGIN}\n\n{table()}\n\n{END}{after}", encoding="utf-8")
-
-
 if __name__ == "__main__":
     matplotlib.use("agg")
     draw(FIGURES)
     draw_explorer(FIGURES / "cam_explorer.png")
-    rewrite(ROOT / "README.md")
+    rewrite(ROOT / "README.md", BEGIN, END, table())

@@ -4,12 +4,12 @@ uv run python benchmarks/gpu_step.py --large --rows data/results/steps.csv   # o
 uv run python docs/scaling.py                                                # rewrites the page's section
 """
 
-import sys
 from functools import cache
 from pathlib import Path
 
 import pandas as pd
 import torch
+from marked import rewrite
 from torch.utils.flop_counter import FlopCounterMode
 
 from ltlab import models, recipes
@@ -142,15 +142,5 @@ python benchmarks/gpu_step.py --large --rows data/results/steps.csv && python do
 {of_steps(rows)}"""  # noqa: E501
 
 
-def rewrite(page: Path) -> None:
-    """Put the section between the page's two marks."""
-    text = page.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, mark, after = rest.partition(END)
-    if not mark:
-        sys.exit(f"{page} lacks the marks {BEGIN} and {END}")
-    page.write_text(f"{before}{BEGIN}\n\n{section(measured_steps())}\n\n{END}{after}", encoding="utf-8")
-
-
 if __name__ == "__main__":
-    rewrite(PAGE)
+    rewrite(PAGE, BEGIN, END, section(measured_steps()))

@@ -88,7 +88,7 @@ def train(
 
     chosen = recipes.get(recipe)
     loaded = _load(data, imbalance, kind, root, option, seed)
-    chosen = chosen.resolve(_protocol(loaded, protocol, batch_size, lr))
+    chosen = _resolve(chosen, loaded, protocol, batch_size, lr)
     if epochs is not None:
         chosen = chosen.with_epochs(epochs)
     changes = {"-": protocol, "-batch": batch_size, "-lr": lr}
@@ -150,8 +150,8 @@ def compare(
     asked = dict.fromkeys([*(recipe or []), *(member.name for member in members)])
     data_of_seed = partial(_load, data, imbalance, kind, root, option)
     if (protocol, batch_size, lr) != (None, None, None):
-        chosen = _protocol(data_of_seed(0), protocol, batch_size, lr)
-        asked = [recipes.get(name).resolve(chosen) for name in asked]
+        first = data_of_seed(0)
+        asked = [_resolve(recipes.get(name), first, protocol, batch_size, lr) for name in asked]
     folder = output or Path("runs") / f"compare-{_run_name(data, imbalance, kind, option)}"
     rows = results.compare(
         asked, data_of_seed, seeds, folder=folder, epochs=epochs,
@@ -276,16 +276,21 @@ def _run_name(data: str, imbalance: str, kind: str, option: list[str]) -> str:
     return "-".join([Path(data).stem, imbalance, *([] if kind == "exp" else [kind]), *option])
 
 
-def _protocol(data, name: str | None, batch_size: int | None, lr: float | None):
-    """The protocol of that name, or the data's own, with another batch size or learning rate where they are given."""
+def _resolve(recipe, data, name: str | None, batch_size: int | None, lr: float | None):
+    """The recipe by the protocol of that name, or the data's own, with another batch size or learning rate where they
+    are given."""
     from .names import look_up
     from .recipes import PROTOCOLS, protocol_for
 
-    side = min(data.train.images.shape[2:])
-    protocol = protocol_for(data.name, side) if name is None else look_up("protocol", name, PROTOCOLS)
+    if recipe.protocol is not None and (name, batch_size, lr) != (None, None, None):
+        raise ValueError(
+            f"recipe {recipe.name!r} has a protocol of its own, {recipe.protocol.name}: it takes no --protocol, "
+            "--batch-size or --lr"
+        )
+    protocol = protocol_for(data.name, data.side) if name is None else look_up("protocol", name, PROTOCOLS)
     if batch_size is not None:
         protocol = replace(protocol, batch_size=batch_size)
-    return protocol if lr is None else protocol.with_learning_rate(lr)
+    return recipe.resolve(protocol if lr is None else protocol.with_learning_rate(lr))
 
 
 def _load(name: str, imbalance: str, kind: str, root: Path | None, option: list[str], seed: int):

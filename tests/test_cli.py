@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from ltlab import cli
+from ltlab import cli, recipes
+from ltlab.recipes import Recipe, Stage
 
 TINY = ["-o", "max_count=20", "-o", "test_count=5", "--imbalance", "10"]
 
@@ -84,6 +85,15 @@ def test_compare_by_another_protocol(tmp_path):
     ltlab("compare", "ce", *options[:4], "--output", "rows", *TINY, cwd=tmp_path)
     rows = pd.read_csv(tmp_path / "rows" / "runs.csv")
     assert rows["batch_size"].tolist() == [16, 16, 32] and rows["fingerprint"].nunique() == 3
+
+
+@pytest.mark.parametrize("option", [("--protocol", "cifar"), ("--batch-size", "16"), ("--lr", "0.1")])
+@pytest.mark.parametrize("command", [("train", "--recipe", "own"), ("compare", "own")])
+def test_a_recipe_with_a_protocol_of_its_own_takes_no_other(command, option, tmp_path, monkeypatch):
+    monkeypatch.setitem(recipes.RECIPES, "own", Recipe(Stage(), name="own", protocol=recipes.SHAPES))
+    refused = ltlab(*command, *option, *TINY, cwd=tmp_path)
+    assert refused.returncode == 2 and not list(tmp_path.iterdir())
+    assert refused.stderr.startswith("ltlab: recipe 'own' has a protocol of its own, shapes-lt: it takes no --protocol")
 
 
 def test_train_writes_curves_for_tensorboard(trained):

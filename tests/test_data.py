@@ -196,6 +196,10 @@ def test_data_count_their_training_images():
     assert counts.dtype == torch.int64 and counts.tolist() == [3, 1, 1]
 
 
+def test_the_side_of_data_is_the_shorter_one_of_their_images():
+    assert LongTailedData("wide", Split(IMAGES, LABELS), Split(IMAGES, LABELS), ("cat",)).side == 4
+
+
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [

@@ -27,14 +27,14 @@ def test_the_table_in_the_readme_is_made_of_the_rows(figures):
     assert end and table.strip() == figures.table(), "run: uv run python docs/figures.py"
 
 
-def test_rewriting_replaces_the_table_alone(figures, tmp_path):
-    path = tmp_path / "README.md"
-    path.write_text(f"before\n{figures.BEGIN}\nold\n{figures.END}\nafter\n", encoding="utf-8")
-    figures.rewrite(path)
-    assert path.read_text(encoding="utf-8") == f"before\n{figures.BEGIN}\n\n{figures.table()}\n\n{figures.END}\nafter\n"
-    path.write_text("no marks", encoding="utf-8")
-    with pytest.raises(SystemExit, match="lacks the marks"):
-        figures.rewrite(path)
+def test_rewriting_replaces_what_stands_between_the_marks_alone(figures, tmp_path):
+    page = tmp_path / "README.md"
+    page.write_text("before\n<!-- a -->\nold\n<!-- b -->\nafter\n", encoding="utf-8")
+    figures.rewrite(page, "<!-- a -->", "<!-- b -->", "new")
+    assert page.read_text(encoding="utf-8") == "before\n<!-- a -->\n\nnew\n\n<!-- b -->\nafter\n"
+    page.write_text("no marks", encoding="utf-8")
+    with pytest.raises(SystemExit, match="lacks the marks <!-- a --> and <!-- b -->"):
+        figures.rewrite(page, "<!-- a -->", "<!-- b -->", "new")
 
 
 def test_the_figures_are_drawn_and_of_the_size_of_those_in_the_repository(figures, tmp_path):

@@ -133,6 +133,11 @@ class LongTailedData:
         """Training images per class. -> (C,) int64, on the device of the labels"""
         return torch.bincount(self.train.labels, minlength=len(self.class_names))
 
+    @property
+    def side(self) -> int:
+        """The shorter side of the images, in pixels."""
+        return min(self.train.images.shape[2:])
+
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits of the sha256 of both splits and the class names: equal exactly for equal content.

@@ -95,7 +95,7 @@ def compare(
 
 
 def _resolve(recipe: Recipe, data: LongTailedData, epochs: int | None) -> Recipe:
-    recipe = recipe.resolve(protocol_for(data.name, min(data.train.images.shape[2:])))
+    recipe = recipe.resolve(protocol_for(data.name, data.side))
     return recipe if epochs is None else recipe.with_epochs(epochs)
 
 

@@ -49,7 +49,7 @@ class _Runs:
 
     def resolve(self, recipe: Recipe) -> Recipe:
         data = self.data_of_seed(0)
-        protocol = protocol_for(data.name, min(data.train.images.shape[2:]))
+        protocol = protocol_for(data.name, data.side)
         recipe, epochs = recipe.resolve(protocol), protocol.epochs if self.epochs is None else self.epochs
         return recipe if recipe.epochs == epochs else recipe.with_epochs(epochs)
 

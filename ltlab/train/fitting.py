@@ -87,7 +87,7 @@ def fit(
     processes = join(find_device(device), devices, num_nodes, timeout)
     device = processes.device
     with _own_randomness(seed, device), processes.watched():
-        recipe = recipe.resolve(recipes.protocol_for(data.name, min(data.train.images.shape[2:])))
+        recipe = recipe.resolve(recipes.protocol_for(data.name, data.side))
         run = Run(recipe, data, model, seed, precision, capture, processes, batch_norm, path)
         if resume:
             run.load_state(checkpoints.load(path, device, run.refusal))

@@ -307,7 +307,7 @@ def check_run(
             raise ValueError(
                 f"stage {number} needs a model with a part called classifier, {type(model).__name__} has none"
             )
-    if crop is not None and crop > min(data.test.images.shape[2:]):
+    if crop is not None and crop > data.side:
         raise ValueError(
             f"protocol {recipe.protocol.name!r} crops {crop} x {crop} pixels, the images have "
             f"{tuple(data.test.images.shape[2:])}: load them with size={crop} or more, or take another protocol, "
