@@ -85,6 +85,10 @@ def test_formulas_have_neither_row_gaps_as_text_nor_functions_that_touch_their_a
     assert space in mathml.mathml(r"-\log p_y") and space not in mathml.mathml(r"\log(p)")
 
 
+def test_infinity_stands_like_a_number():
+    assert mathml.mathml(r"\alpha \to \infty").endswith("<mn>&#x0221E;</mn></mrow></math>")
+
+
 def test_a_brace_below_a_formula_is_drawn_by_the_book():
     formula = mathml.mathml(r"\underbrace{\sum_k w_k}_{m}")
     assert '<munder><mrow class="underbrace">' in formula and "&#x23DF;" not in formula and "<mi>m</mi>" in formula

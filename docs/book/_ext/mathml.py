@@ -13,6 +13,8 @@ from sphinx.writers.html5 import HTML5Translator
 ROW_GAP = re.compile(r"\\\\\[[^]]*\]")  # as in \\[4pt], which the converter would print
 FUNCTION = re.compile(r"(<mi>(?:log|cos|sin)</mi>)(?=<m(?:i|n|sub|frac)\b)")  # with an argument that has no bracket
 
+AS_OPERATOR, AS_NUMBER = "<mo>&#x0221E;</mo>", "<mn>&#x0221E;</mn>"  # the converter's infinity has an operator's space
+
 # Chromium draws the brace below a formula without its left end, so the book draws it by a border (book.css)
 UNDERBRACE = re.compile(r"<munder><mrow>((?:(?!<munder>).)*)</mrow><mo>&#x23DF;</mo></munder>")
 
@@ -20,7 +22,7 @@ UNDERBRACE = re.compile(r"<munder><mrow>((?:(?!<munder>).)*)</mrow><mo>&#x23DF;<
 def mathml(latex: str, display: str = "inline") -> str:
     """A formula as a `<math>` element, with LaTeX's thin space between a function and its argument."""
     formula = FUNCTION.sub(r'\1<mspace width="0.17em"/>', convert(ROW_GAP.sub(r"\\\\", latex), display=display))
-    return UNDERBRACE.sub(r'<mrow class="underbrace">\1</mrow>', formula)
+    return UNDERBRACE.sub(r'<mrow class="underbrace">\1</mrow>', formula).replace(AS_OPERATOR, AS_NUMBER)
 
 
 def inline(translator: HTML5Translator, node: nodes.math) -> None:
