@@ -6,6 +6,7 @@ import pickle
 from decimal import Decimal, getcontext
 from math import exp, log
 
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -360,9 +361,11 @@ def test_published_ratio_of_class_balanced_weights():
         assert (weights.max() / weights.min()).item() == pytest.approx(ratio, rel=2e-3)
 
 
-def test_counts_may_be_a_list_an_array_or_a_tensor():
+def test_counts_may_be_a_list_an_array_a_series_or_a_tensor():
     as_tensor = torch.tensor(COUNTS)
-    for counts in (COUNTS, tuple(COUNTS), as_tensor, as_tensor.numpy(), as_tensor.float()):
+    series, fixed = pd.Series(COUNTS, index=list("abcde")), as_tensor.double().numpy()
+    fixed.flags.writeable = False
+    for counts in (COUNTS, tuple(COUNTS), as_tensor, as_tensor.numpy(), as_tensor.float(), series, fixed):
         assert L.cost_sensitive_weights(counts).tolist() == [N_MIN / n for n in COUNTS]
 
 

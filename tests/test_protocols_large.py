@@ -115,7 +115,7 @@ def test_another_learning_rate_keeps_the_proportions():
     assert changed.schedules["second"].lr == pytest.approx(0.003) and changed.schedules["retrain"].lr == 0.3
     assert CIFAR.with_learning_rate(0.1) == CIFAR
     for lr in (0.0, -1.0, float("nan"), float("inf")):
-        with pytest.raises(ValueError, match=f"lr={lr}: a learning rate is above 0"):
+        with pytest.raises(ValueError, match=f"lr={lr}: it must be above 0"):
             CIFAR.with_learning_rate(lr)
     for size in (0, 1.5):
         with pytest.raises(ValueError, match=f"batch_size={size}: it is a whole number"):

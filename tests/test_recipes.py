@@ -10,8 +10,16 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ltlab import recipes
+from ltlab.cam import ForegroundTransform
 from ltlab.classifiers import fresh, logit_adjusted, nearest_class_mean, tau_normalised, weight_scaling
-from ltlab.losses import BalancedSoftmaxLoss, ClassBalancedLoss, CrossEntropyLoss, LDAMLoss, LogitAdjustedLoss
+from ltlab.losses import (
+    BalancedSoftmaxLoss,
+    ClassBalancedLoss,
+    CrossEntropyLoss,
+    FocalLoss,
+    LDAMLoss,
+    LogitAdjustedLoss,
+)
 from ltlab.mixup import InputMixup
 from ltlab.recipes import CIFAR, SHAPES, OneCycle, Recipe, Stage, Steps
 from ltlab.samplers import PowerSampler
@@ -134,13 +142,112 @@ def test_identity_tells_losses_from_elsewhere_by_what_they_hold():
     assert str(again.identity()) == texts[3]
 
 
-def test_a_slot_without_a_repr_of_its_own_is_told_by_its_class():
-    class Mix:
-        pass
+class Mix:
+    def __init__(self, alpha=1.0):
+        self.alpha = alpha
 
-    recipes_of_two_sessions = [Recipe(Stage(mix=Mix())).resolve(SHAPES) for _ in range(2)]
-    assert recipes_of_two_sessions[0].identity() == recipes_of_two_sessions[1].identity()
-    assert recipes_of_two_sessions[0].table()["mix"].tolist() == ["Mix"]
+    def __call__(self, model, images, targets, *, class_counts, generator):
+        return model(images), targets
+
+
+def test_a_slot_without_a_repr_of_its_own_is_told_by_its_class_and_settings():
+    one, same, other = (Recipe(Stage(mix=Mix(alpha))).resolve(SHAPES) for alpha in (1.0, 1.0, 0.2))
+    assert one.identity() == same.identity() != other.identity()
+    assert one.table()["mix"].tolist() == ["Mix"]
+
+
+FEW, MANY = torch.arange(1, 11), torch.arange(10, 0, -1)
+HALF = torch.arange(2000).view(2, 1000) < 1000
+
+
+def own(factor):
+    return lambda class_counts: CrossEntropyLoss() if factor else nn.CrossEntropyLoss()
+
+
+@pytest.mark.parametrize(
+    ("slot", "made"),
+    [
+        ("loss", [lambda: BalancedSoftmaxLoss(FEW), lambda: BalancedSoftmaxLoss(MANY)]),
+        ("loss", [lambda: FocalLoss(alpha=[0.1] * 10), lambda: FocalLoss(alpha=[0.9] * 10)]),
+        ("loss", [lambda: lambda counts: CrossEntropyLoss(), lambda: lambda counts: nn.CrossEntropyLoss()]),
+        ("loss", [lambda: own(1), lambda: own(0)]),
+        ("loss", [lambda: lambda counts, on=1: own(on), lambda: lambda counts, on=0: own(on)]),
+        ("loss", [lambda: partial(own, HALF), lambda: partial(own, ~HALF)]),
+        ("loss", [lambda: partial(own, factor=HALF.numpy()), lambda: partial(own, factor=(~HALF).numpy())]),
+        ("foreground", [lambda: ForegroundTransform(masks=HALF[None]), lambda: ForegroundTransform(masks=~HALF[None])]),
+        ("mix", [lambda: Mix({"a": [HALF]}), lambda: Mix({"a": [~HALF]})]),
+        ("sampler", [lambda: partial(PowerSampler, q=0.0), lambda: partial(PowerSampler, q=-0.1)]),
+    ],
+)
+def test_identity_tells_slots_by_what_they_hold_and_do(slot, made):
+    def identity(make):
+        return Recipe(Stage(), Stage(**{slot: make()})).resolve(SHAPES).identity()
+
+    first, second = made
+    assert identity(first) == identity(first) != identity(second) == identity(second)
+
+
+def test_identity_of_what_holds_itself_ends():
+    mix = Mix()
+    mix.alpha = [mix, HALF]
+    assert Recipe(Stage(mix=mix)).resolve(SHAPES).identity()
+
+
+@pytest.mark.parametrize(
+    ("slots", "message"),
+    [
+        (
+            {"sampler": PowerSampler(torch.tensor([0, 0, 1]), 0.0)},
+            r"sampler=PowerSampler.*called as sampler\(labels, seed",
+        ),
+        ({"classifier": "fresh"}, r"classifier=fresh: .*classifier\(model, images"),
+        ({"loss": "ce"}, r"loss=ce: a stage takes what can be called as loss\(class_counts\)"),
+        ({"loss": FocalLoss}, r"loss=FocalLoss: it takes no class counts, so make it: FocalLoss\("),
+        ({"loss": partial(FocalLoss, gamma=2.0)}, r"loss=FocalLoss\(gamma=2.0\): it takes no class counts"),
+        ({"loss": nn.CrossEntropyLoss}, "loss=CrossEntropyLoss: it takes no class counts"),
+        ({"mix": InputMixup}, r"mix=InputMixup: a stage takes one that is made, such as InputMixup\(alpha=1.0\)"),
+        ({"mix": partial(InputMixup, alpha=0.2)}, r"mix=InputMixup\(alpha=0.2\): a stage takes one that is made"),
+        (
+            {"foreground": ForegroundTransform},
+            r"foreground=ForegroundTransform: .* made, such as ForegroundTransform\(\)",
+        ),
+        ({"foreground": lambda images, rows, generator: images}, "foreground=<lambda> has no method prepare"),
+    ],
+)
+def test_a_stage_refuses_what_a_run_could_not_call(slots, message):
+    with pytest.raises(TypeError, match=message):
+        Stage(**slots)
+
+
+@pytest.mark.parametrize("use", [lambda r: r.epochs, lambda r: r.identity(), lambda r: r.with_epochs(5)])
+@pytest.mark.parametrize("recipe", [recipes.get("ce"), Recipe(Stage(epochs=3))])
+def test_what_needs_a_resolved_recipe_says_so(use, recipe):
+    with pytest.raises(ValueError, match=rf"recipe {recipe.name!r} leaves epochs or schedules open: .*resolve\("):
+        use(recipe)
+
+
+def test_a_recipe_at_its_own_length_is_itself():
+    bag = recipes.get("bag_of_tricks").resolve(CIFAR)
+    assert bag.with_epochs(bag.epochs) is bag
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        (lambda: Steps(-1.0), "lr=-1.0: it must be above 0"),
+        (lambda: Steps(0.1, milestones=(160, 180)), r"milestones=\(160, 180\): .*\(0.8, 0.9\) for epochs 160 and 180"),
+        (lambda: Steps(0.1, milestones=(0.9, 0.8)), "rising shares"),
+        (lambda: Steps(0.1, milestones=(math.nan,)), "rising shares"),
+        (lambda: Steps(0.1, factor=0.0), "factor=0.0"),
+        (lambda: Steps(0.1, warmup=-1), "warmup=-1"),
+        (lambda: OneCycle(math.nan), "lr=nan"),
+        (lambda: OneCycle(0.1, rise=2), "rise=2: it is a share of the span"),
+        (lambda: OneCycle(0.1, rise=1.0), "rise=1.0"),
+    ],
+)
+def test_schedules_refuse_what_is_none(schedule, message):
+    with pytest.raises(ValueError, match=message):
+        schedule()
 
 
 def test_every_recipe_resolves_for_every_protocol():

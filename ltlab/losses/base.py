@@ -28,7 +28,8 @@ class Loss(nn.Module):
             range, or probabilities that are negative or do not sum to one.
         FloatingPointError: for tensors on the CPU, logits that make a loss infinite or NaN.
 
-    On an accelerator values are not checked: reading them would stall it at every step.
+    On an accelerator values are not checked: reading them would stall it at every step. On the CPU they are, so that
+    `torch.func` and `torch.compile(fullgraph=True)`, which know no values, take the losses on an accelerator only.
     """
 
     default_reduction: ClassVar[Reduction] = "weighted_mean"

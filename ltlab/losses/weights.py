@@ -6,11 +6,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-ClassCounts = Sequence[float] | Tensor  # or a NumPy array: whatever torch.as_tensor reads as C numbers
+ClassCounts = Sequence[float] | Tensor  # or a NumPy array or a pandas Series: C numbers
 
 
 def as_counts(class_counts: ClassCounts) -> Tensor:
     """Class counts as a (C,) float64 tensor; ValueError unless every one is a finite number above zero."""
+    if not isinstance(class_counts, Tensor) and hasattr(class_counts, "tolist"):  # NumPy, pandas
+        class_counts = class_counts.tolist()
     counts = torch.as_tensor(class_counts, dtype=torch.float64)
     if counts.ndim != 1 or len(counts) == 0:
         raise ValueError(f"class_counts must hold one number per class, got shape {tuple(counts.shape)}")

@@ -16,8 +16,9 @@ paper's 200 epochs of ResNet-32 on CIFAR, 30 epochs of a small net on shapes-lt.
 and `recipe.resolve(CIFAR)` shows what exactly will run. `PROTOCOLS` has all by name, also the paper's on large images.
 """
 
+from .contents import describe
 from .families import FAMILIES, RECIPES, family, get
-from .recipe import OTHERS, Recipe, Stage, describe
+from .recipe import OTHERS, Recipe, Stage
 from .schedules import (
     CIFAR,
     IMAGENET,

@@ -1,6 +1,6 @@
 """A stage fixes the four slots of the training step for some epochs; a recipe is a list of stages."""
 
-import hashlib
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,12 +8,12 @@ from functools import partial
 from itertools import accumulate
 
 import pandas as pd
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..classifiers import logit_adjusted, nearest_class_mean, tau_normalised, weight_scaling
 from ..losses import BalancedSoftmaxLoss, CrossEntropyLoss, LDAMLoss, LogitAdjustedLoss, Loss
 from ..names import look_up
+from .contents import contents, describe
 from .schedules import Protocol, Schedule
 
 
@@ -45,6 +45,8 @@ class Stage:
         weight_decay: None takes the protocol's.
 
     Raises:
+        TypeError: something in a slot that a run could not call: a sampler or loss that is made already and is not,
+            a mix, foreground or loss without class counts that still has to be made.
         ValueError: epochs negative, or 0 without `classifier` or with a slot; share or weight_decay not positive; an
             unknown value of `trains` or `batch_norm`.
     """
@@ -70,10 +72,13 @@ class Stage:
             raise ValueError(f"share={self.share!r}: a stage takes a positive share of the protocol's epochs")
         if self.weight_decay is not None and not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"weight_decay={self.weight_decay!r}: it is at least 0, or None for the protocol's")
+        _check_slots(self)
         look_up("trains", self.trains, dict.fromkeys(("all", "classifier")))
         look_up("batch_norm", self.batch_norm, dict.fromkeys(("train", "eval", "shift")))
 
 
+SLOTS = ("sampler", "foreground", "mix", "loss")
+EXAMPLES = {"foreground": "ForegroundTransform()", "mix": "InputMixup(alpha=1.0)"}
 OTHERS = ("classifier", "trains", "batch_norm", "weight_decay")  # what a stage may set beside slots and schedule
 
 
@@ -129,7 +134,12 @@ class Recipe:
 
     @property
     def epochs(self) -> int:
-        """Epochs of all stages of a resolved recipe."""
+        """Epochs of all stages of a resolved recipe.
+
+        Raises:
+            ValueError: the recipe is not resolved.
+        """
+        self._check_resolved()
         return sum(stage.epochs for stage in self.stages)
 
     def first(self, stages: int) -> "Recipe":
@@ -140,8 +150,10 @@ class Recipe:
         """A resolved recipe, shortened or stretched to `epochs` in all: stages and warm-up keep their shares.
 
         Raises:
-            ValueError: fewer epochs than stages.
+            ValueError: fewer epochs than stages, or the recipe is not resolved.
         """
+        if epochs == self.epochs:
+            return self
         trained = list(accumulate(int(stage.epochs > 0) for stage in self.stages))  # stages that train, up to each one
         if epochs < trained[-1]:
             raise ValueError(f"epochs={epochs}: recipe {self.name!r} needs at least {trained[-1]}, one per stage")
@@ -177,28 +189,45 @@ class Recipe:
 
     def table(self) -> pd.DataFrame:
         """One row per stage: its epochs, its four slots and its learning rate; and what else a stage sets, if any."""
+        stages = pd.RangeIndex(1, len(self.stages) + 1, name="stage")
+        return pd.DataFrame(self._rows(describe), index=stages)
+
+    def identity(self) -> dict[str, str]:
+        """What makes two resolved recipes train alike, as text; checkpoints and rows of results are told by it.
+
+        Raises:
+            ValueError: the recipe is not resolved.
+        """
+        self._check_resolved()
+        protocol = {f"protocol.{k}": v for k, v in self.protocol.identity().items()}
+        stages = {
+            f"stage {number}.{column}": str(value)
+            for number, row in enumerate(self._rows(contents), start=1)
+            for column, value in row.items()
+        }
+        return protocol | {"classifier": self.classifier} | stages
+
+    def _rows(self, shown: Callable[[object], str]) -> list[dict[str, object]]:
+        """For every stage its epochs and, as `shown` tells them, its slots and what else any stage sets."""
         rows = []
         others = [name for name in OTHERS if any(getattr(s, name) != getattr(Stage, name) for s in self.stages)]
-        for number, stage in enumerate(self.stages, start=1):
+        for stage in self.stages:
             epochs = f"{stage.share:.0%} of the protocol's" if stage.epochs is None else stage.epochs
-            slots = {slot: getattr(stage, slot) for slot in ("sampler", "foreground", "mix", "loss")}
+            slots = {slot: getattr(stage, slot) for slot in SLOTS}
             slots["learning rate"] = stage.schedule
             if stage.epochs == 0:
                 slots = dict.fromkeys(slots)
             other = {name.replace("_", " "): getattr(stage, name) for name in others}
-            shown = {column: describe(value) for column, value in (slots | other).items()}
-            rows.append({"stage": number, "epochs": epochs, **shown})
-        return pd.DataFrame(rows).set_index("stage")
+            values = {column: shown(value) for column, value in (slots | other).items()}
+            rows.append({"epochs": epochs, **values})
+        return rows
 
-    def identity(self) -> dict[str, str]:
-        """What makes two resolved recipes train alike, as text; checkpoints are compared by it."""
-        protocol = {f"protocol.{k}": v for k, v in self.protocol.identity().items()}
-        stages = self.table().T.to_dict()
-        return (
-            protocol
-            | {"classifier": self.classifier}
-            | {f"stage {n}.{k}": str(v) for n, row in stages.items() for k, v in row.items()}
-        )
+    def _check_resolved(self) -> None:
+        if any(stage.epochs is None or isinstance(stage.schedule, str) for stage in self.stages):
+            raise ValueError(
+                f"recipe {self.name!r} leaves epochs or schedules open: fill them in first, "
+                'recipe.resolve(recipes.protocol_for("cifar10-lt"))'
+            )
 
     def __str__(self) -> str:
         return f"recipe {self.name!r}\n{self.table().to_string()}"
@@ -207,6 +236,28 @@ class Recipe:
 
     def _repr_html_(self) -> str:
         return f"<b>{self.name}</b>{self.table().to_html()}"
+
+
+def _check_slots(stage: Stage) -> None:
+    """Refuse what a run could not call, or would call with something else than it takes."""
+    calls = {"sampler": "sampler(labels, seed=seed)", "classifier": "classifier(model, images, labels, class_counts)",
+             "loss": "loss(class_counts), unless it is a loss module"}  # fmt: skip
+    for name, call in calls.items():
+        slot = getattr(stage, name)
+        if slot is not None and not callable(slot):
+            raise TypeError(f"{name}={describe(slot)}: a stage takes what can be called as {call}")
+    for name, called in (("foreground", stage.foreground), ("mix", stage.mix)):
+        if called is not None and (isinstance(_made_by(called), type) or not callable(called)):
+            raise TypeError(f"{name}={describe(called)}: a stage takes one that is made, such as {EXAMPLES[name]}")
+    if stage.foreground is not None and not hasattr(stage.foreground, "prepare"):
+        raise TypeError(f"foreground={describe(stage.foreground)} has no method prepare(model, images, labels)")
+    made_by = _made_by(stage.loss)
+    if isinstance(made_by, type) and (issubclass(made_by, Loss) or made_by.__module__.startswith("torch.")):
+        first = next(iter(inspect.signature(stage.loss).parameters), None)
+        if first != "class_counts":
+            raise TypeError(
+                f"loss={describe(stage.loss)}: it takes no class counts, so make it: {made_by.__name__}(...)"
+            )
 
 
 def _check_classifier(stages: Sequence[Stage], kind: str) -> None:
@@ -245,27 +296,3 @@ def _loss_class(slot: object) -> type:
     """The class of the loss that a slot holds or makes; of a function of one's own, which may make any, object."""
     made_by = _made_by(slot)
     return made_by if isinstance(made_by, type) else type(slot) if isinstance(slot, nn.Module) else object
-
-
-def describe(slot: object) -> str:
-    """What stands in a slot, in one short text: `PowerSampler(q=0.5)`; an empty slot is a dash."""
-    if slot is None:
-        return "—"
-    if isinstance(slot, partial):
-        arguments = [repr(a) for a in slot.args] + [f"{k}={v!r}" for k, v in slot.keywords.items()]
-        return f"{slot.func.__name__}({', '.join(arguments)})"
-    if callable(slot) and hasattr(slot, "__name__"):
-        return slot.__name__
-    if isinstance(slot, str):
-        return slot
-    if isinstance(slot, nn.Module) and not isinstance(slot, Loss):  # its own printed form may hide what it holds
-        held = {name: describe(value) for name, value in vars(slot).items() if name[0] != "_" and name != "training"}
-        tensors = {name: _digest(value) for name, value in (*slot.named_buffers(), *slot.named_parameters())}
-        return f"{type(slot).__name__}({', '.join(f'{name}={value}' for name, value in (held | tensors).items())})"
-    return type(slot).__name__ if type(slot).__repr__ is object.__repr__ else repr(slot)  # never an address in memory
-
-
-def _digest(tensor: Tensor) -> str:
-    """Shape and eight hex digits, equal exactly where the values are."""
-    values = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
-    return f"{tuple(tensor.shape)} {hashlib.sha256(values).hexdigest()[:8]}"

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 
 # --- schedules: the learning rate as a function of time --------------------------------------------------------------
 
@@ -18,12 +19,27 @@ class Steps:
         milestones: shares of the span, (0.8, 0.9) for epochs 160 and 180 of 200.
         factor: what each milestone multiplies the learning rate by.
         warmup: length of the warm-up in epochs; 0 for none.
+
+    Raises:
+        ValueError: lr or factor not above 0 and finite, milestones that are no rising shares of the span, a negative
+            warmup.
     """
 
     lr: float
     milestones: tuple[float, ...] = ()
     factor: float = 0.1
     warmup: float = 0
+
+    def __post_init__(self) -> None:
+        _check_above_zero("lr", self.lr)
+        _check_above_zero("factor", self.factor)
+        if not all(a < b for a, b in pairwise((0, *self.milestones, 1))):
+            raise ValueError(
+                f"milestones={self.milestones}: they are rising shares of the span, between 0 and 1: (0.8, 0.9) for "
+                "epochs 160 and 180 of 200"
+            )
+        if not 0 <= self.warmup < math.inf:
+            raise ValueError(f"warmup={self.warmup!r}: it is a number of epochs, at least 0")
 
     def __call__(self, t: float, span: float) -> float:
         """The learning rate at t epochs since the span's start, 0 <= t < span."""
@@ -42,10 +58,18 @@ class OneCycle:
     Args:
         lr: the highest learning rate.
         rise: share of the span in which the learning rate rises.
+
+    Raises:
+        ValueError: lr not above 0 and finite, or rise outside [0, 1).
     """
 
     lr: float
     rise: float = 0.25
+
+    def __post_init__(self) -> None:
+        _check_above_zero("lr", self.lr)
+        if not 0 <= self.rise < 1:
+            raise ValueError(f"rise={self.rise!r}: it is a share of the span, at least 0 and below 1")
 
     def __call__(self, t: float, span: float) -> float:
         """The learning rate at t epochs since the span's start, 0 <= t < span."""
@@ -60,6 +84,12 @@ class OneCycle:
 
 
 Schedule = Steps | OneCycle
+
+
+def _check_above_zero(name: str, value: float) -> None:
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name}={value!r}: it must be above 0 and finite")
+
 
 # --- protocols: what a kind of data fills in -------------------------------------------------------------------------
 
@@ -111,8 +141,7 @@ class Protocol:
         Raises:
             ValueError: a learning rate that is not above 0 and finite.
         """
-        if not 0 < lr < math.inf:
-            raise ValueError(f"lr={lr!r}: a learning rate is above 0 and finite")
+        _check_above_zero("lr", lr)
         base = self.schedules["base"].lr
         return replace(
             self, schedules={name: replace(each, lr=lr * (each.lr / base)) for name, each in self.schedules.items()}
