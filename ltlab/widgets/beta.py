@@ -5,6 +5,7 @@ from functools import cache
 import ipywidgets
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from torch import Tensor
 
 from .. import plots
@@ -35,22 +36,12 @@ def beta_explorer(*, alpha: float = 1.0, seed: int = 0) -> Explorer:
     if alpha not in ALPHAS:
         raise ValueError(f"alpha={alpha} is not on the slider: choose one of {ALPHAS}")
     figure = blank_figure(1000, 360)
-    left = figure.add_axes((0.06, 0.16, 0.6, 0.74), xlim=(0, 1), ylim=(0, HIGHEST))
-    right = figure.add_axes((0.72, 0.16, 0.26, 0.74), xlim=(0, 1), ylim=(BATCHES - 0.5, -0.5))
-    dress(left, "lambda", "density")
+    density = _Density(figure.add_axes((0.06, 0.16, 0.6, 0.74), xlim=(0, 1), ylim=(0, HIGHEST)))
+    right = figure.add_axes((0.72, 0.16, 0.26, 0.74), xlim=(0, 1), ylim=(BATCHES - 0.5, -0.5), yticks=[])
     dress(right, "share of the label", "")
     right.set_title(f"{BATCHES} batches", fontsize=plots.FONT_SIZE)
     right.set_title("A", **TITLE, color=A_COLOUR, weight="bold")
     right.set_title("B", fontsize=plots.FONT_SIZE, loc="right", color=B_COLOUR, weight="bold")
-    right.set_yticks([])
-    for edge in (0, 0.9):
-        left.axvspan(edge, edge + 0.1, color="0.92", zorder=0)
-    edges = np.linspace(0, 1, BINS + 1)
-    bars = left.bar(edges[:-1], 0, 1 / BINS, align="edge", color="0.75", edgecolor="white", linewidth=0.5).patches
-    centres = torch.linspace(0, 1, 401, dtype=torch.float64)[1:-1]
-    (density,) = left.plot(centres.numpy(), centres.numpy(), color="black", linewidth=2.5)
-    beyond = [left.text(x, HIGHEST - 0.1, "", fontsize=plots.FONT_SIZE, ha=ha, va="top", zorder=5)
-              for x, ha in ((0.03, "left"), (0.97, "right"))]  # fmt: skip
     of_a = right.barh(range(BATCHES), 0, height=0.8, color=A_COLOUR).patches
     of_b = right.barh(range(BATCHES), 0, height=0.8, color=B_COLOUR).patches
 
@@ -60,24 +51,41 @@ def beta_explorer(*, alpha: float = 1.0, seed: int = 0) -> Explorer:
 
     def update(alpha: float) -> str:
         lams = draws(alpha)
-        heights = torch.histc(lams, BINS, 0, 1) * BINS / DRAWS
-        for bar, height in zip(bars, heights.tolist(), strict=True):
-            bar.set_height(height)
-        for text, height in zip(beyond, heights[[0, -1]].tolist(), strict=True):
-            text.set_text(f"↑ {height:.0f}" if height > HIGHEST else "")
-        known = torch.distributions.Beta(*torch.tensor([alpha, alpha], dtype=torch.float64))
-        density.set_ydata(known.log_prob(centres).exp().numpy())
+        density.show(alpha, lams)
         for a, b, lam in zip(of_a, of_b, lams.tolist(), strict=False):
             a.set_width(lam)
             b.set(x=lam, width=1 - lam)
         near = ((lams < 0.1) | (lams > 0.9)).float().mean()
         return (
             f"alpha {alpha:g}: {near:.0%} of {DRAWS:,} lambdas lie within 0.1 of 0 or 1 (nearly unmixed), the mean is "
-            f"{lams.mean():.2f}, the standard deviation {lams.std():.2f}; by the formula "
-            f"{(8 * alpha + 4) ** -0.5:.2f}"
+            f"{lams.mean():.2f}, the standard deviation {lams.std():.2f}; by the formula {(8 * alpha + 4) ** -0.5:.2f}"
         )
 
     controls = {"alpha": ipywidgets.SelectionSlider(options=ALPHAS, value=alpha, description="alpha")}
-    moving = [*bars, density, *beyond, *of_a, *of_b]
     label = "Density of lambda, a histogram of draws, and the labels of some batches"
-    return Explorer(controls, figure, update, moving=moving, label=label)
+    return Explorer(controls, figure, update, moving=[*density.artists, *of_a, *of_b], label=label)
+
+
+class _Density:
+    """The density of Beta(alpha, alpha) over a histogram of draws."""
+
+    def __init__(self, ax: Axes) -> None:
+        dress(ax, "lambda", "density")
+        for edge in (0, 0.9):
+            ax.axvspan(edge, edge + 0.1, color="0.92", zorder=0)
+        edges, look = np.linspace(0, 1, BINS + 1), {"color": "0.75", "edgecolor": "white", "linewidth": 0.5}
+        self.bars = ax.bar(edges[:-1], 0, 1 / BINS, align="edge", **look).patches
+        self.lams = torch.linspace(0, 1, 401, dtype=torch.float64)[1:-1]
+        (self.curve,) = ax.plot(self.lams.numpy(), self.lams.numpy(), color="black", linewidth=2.5)
+        self.beyond = [ax.text(x, HIGHEST - 0.1, "", fontsize=plots.FONT_SIZE, ha=ha, va="top", zorder=5)
+                       for x, ha in ((0.03, "left"), (0.97, "right"))]  # fmt: skip
+        self.artists = [*self.bars, self.curve, *self.beyond]
+
+    def show(self, alpha: float, draws: Tensor) -> None:
+        heights = torch.histc(draws, BINS, 0, 1) * BINS / DRAWS
+        for bar, height in zip(self.bars, heights.tolist(), strict=True):
+            bar.set_height(height)
+        for text, height in zip(self.beyond, heights[[0, -1]].tolist(), strict=True):
+            text.set_text(f"↑ {height:.0f}" if height > HIGHEST else "")
+        known = torch.distributions.Beta(*torch.tensor([alpha, alpha], dtype=torch.float64))
+        self.curve.set_ydata(known.log_prob(self.lams).exp().numpy())

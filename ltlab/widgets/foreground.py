@@ -1,10 +1,11 @@
 """CAM-based sampling: what a model takes for the object, and the object moved."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import ipywidgets
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from .. import plots
@@ -56,69 +57,49 @@ def foreground_explorer(
             f"label={label}, number={number}, threshold={threshold} are not on the sliders: "
             f"label from 0 to {len(names) - 1}, number from 0 to {IMAGES_PER_CLASS - 1}, threshold from 0 to 2"
         )
-    labels = data.train.labels.cpu()
-    chosen = [(labels == c).nonzero()[:IMAGES_PER_CLASS, 0] for c in range(len(names))]  # image numbers by class
-    starts = [sum(len(one) for one in chosen[:c]) for c in range(len(names))]
-    shown = data.train.take(torch.cat(chosen).to(data.train.labels.device)).to("cpu")
+    chosen = torch.cat([(data.train.labels == c).nonzero()[:IMAGES_PER_CLASS, 0] for c in range(len(names))])
+    shown = data.train.take(chosen).to("cpu")
     evidence = {name: _features(model, shown.images) for name, model in models.items()}
     h, w = shown.images.shape[2:]
-
     figure = blank_figure(1000, 250)
-    pictures, titles = {}, {}
-    for k, panel in enumerate(PANELS):
-        ax = figure.add_axes((0.005 + 0.2 * k, 0.02, 0.19, 0.85))
-        ax.set_axis_off()
-        pictures[panel] = show_pixels(ax, [[0]], cmap="cividis", vmin=0, vmax=1, extent=(0, w, h, 0))
-        titles[panel] = ax.text(0, -0.03 * h, panel, fontsize=plots.FONT_SIZE, va="bottom")
-    outlines = [
-        pictures["foreground"].axes.plot([], [], color=colour, linewidth=width, solid_capstyle="projecting")[0]
-        for colour, width in (("black", 3), ("white", 1.5), (TRUE_COLOUR, 2))
-    ]
+    panels = _Panels(figure, h, w)
 
-    def update(
-        label: int, number: int, of: int, model: str, threshold: float,
-        angle: float, scale: float, right: int, down: int, flip: bool, fill: bool,
-    ) -> str:  # fmt: skip
-        count = len(chosen[label])
-        row = slice(starts[label] + number % count, starts[label] + number % count + 1)
-        image, true = shown.images[row], None if shown.masks is None else shown.masks[row]
+    def update(label: int, number: int, of: int, model: str, threshold: float, fill: bool, **move: float) -> str:
+        own = (shown.labels == label).nonzero()  # (n, 1)
+        row = own[number % len(own)]
         map_class = label if of == OWN_CLASS else of
+        image, true = shown.images[row], None if shown.masks is None else shown.masks[row]
         features, weight = evidence[model]
         cam = class_activation_maps(features[row], weight, torch.tensor([map_class]), (h, w))
         mask = foreground_masks(cam, threshold)
-        transform = {
-            "flip": torch.tensor([flip]), "translate": torch.tensor([[right, down]]),
-            "rotate": torch.tensor([angle]), "scale": torch.tensor([scale]),
-        }  # fmt: skip
+        transform = _transform(**move)  # move: angle, scale, right, down, flip
         result = transform_foreground(image, mask, **transform, fill=fill)
-        alone = transform_foreground(image.where(mask[:, None], GREY), mask, **transform, fill=True)
-        where = transform_foreground(mask[:, None].byte(), mask, **transform, fill=True)[:, 0] == 1
-
-        pictures["map"].set_data(cam[0].numpy())
-        for panel, pixels in (("image", image), ("foreground", image), ("moved", alone), ("result", result)):
-            pictures[panel].set_data(pixels[0].permute(1, 2, 0).numpy())
-        for outline, outlined in zip(outlines, (mask, mask, true), strict=True):
-            if outlined is not None:
-                outline.set_data(*_one_line(plots.mask_outline(outlined[0].numpy())))
-        titles["image"].set_text(names[label])
-        titles["map"].set_text(f"map of {names[map_class]}")
-        left_behind = (mask & ~where).float().mean()
+        moved, covered = _moved_alone(image, mask, transform)
+        panels.show(image, cam, mask, true, moved, result)
+        panels.titles["image"].set_text(names[label])
+        panels.titles["map"].set_text(f"map of {names[map_class]}")
         fit = "" if true is None else f", IoU {intersection_over_union(mask, true).item():.2f} with the true mask"
         return (
-            f"{names[label]}, training image {number % count + 1} of {count}; the map of {names[map_class]}"
+            f"{names[label]}, training image {number % len(own) + 1} of {len(own)}; the map of {names[map_class]}"
             f"{f' ({model})' if len(models) > 1 else ''} at {threshold:g} times its mean: foreground "
-            f"{mask.float().mean():.0%} of the image{fit}; moved: {_words(flip, angle, scale, right, down)}; "
-            f"{left_behind:.0%} of the image {'is hole, filled' if fill else 'shows the ghost of the old foreground'}"
+            f"{mask.float().mean():.0%} of the image{fit}; moved: {_words(**move)}; "
+            f"{(mask & ~covered).float().mean():.0%} of the image "
+            f"{'is hole, filled' if fill else 'shows the ghost of the old foreground'}"
         )
 
+    controls = _controls(names, models, h, w, label, number, threshold)
+    about = "A training image, a class activation map, the foreground, and the foreground moved"
+    return Explorer(controls, figure, update, moving=panels.artists, label=about)
+
+
+def _controls(
+    names: Sequence[str], models: Mapping[str, nn.Module], h: int, w: int, label: int, number: int, threshold: float
+) -> dict[str, ipywidgets.ValueWidget]:
+    classes = [(name, c) for c, name in enumerate(names)]
     controls = {
-        "label": ipywidgets.SelectionSlider(
-            options=[(name, c) for c, name in enumerate(names)], value=label, description="class"
-        ),
+        "label": ipywidgets.SelectionSlider(options=classes, value=label, description="class"),
         "number": ipywidgets.IntSlider(value=number, max=IMAGES_PER_CLASS - 1, description="number"),
-        "of": ipywidgets.SelectionSlider(
-            options=[("own class", OWN_CLASS), *((name, c) for c, name in enumerate(names))], description="map of"
-        ),
+        "of": ipywidgets.SelectionSlider(options=[("own class", OWN_CLASS), *classes], description="map of"),
         "model": choice("model", models, width=90),
         "threshold": ipywidgets.FloatSlider(value=threshold, max=2, step=0.05, description="threshold"),
         "angle": ipywidgets.FloatSlider(value=0, min=-180, max=180, step=5, description="angle", readout_format=".0f"),
@@ -130,9 +111,45 @@ def foreground_explorer(
     }
     if len(models) == 1:
         controls["model"].layout.display = "none"
-    moving = [*pictures.values(), *outlines, titles["image"], titles["map"]]
-    label_text = "A training image, a class activation map, the foreground, and the foreground moved"
-    return Explorer(controls, figure, update, moving=moving, label=label_text)
+    return controls
+
+
+class _Panels:
+    """The pictures side by side, their titles, and the outlines of the foreground and the true mask."""
+
+    def __init__(self, figure: Figure, h: int, w: int) -> None:
+        self.pictures, self.titles = {}, {}
+        for k, name in enumerate(PANELS):
+            ax = figure.add_axes((0.005 + 0.2 * k, 0.02, 0.19, 0.85))
+            ax.set_axis_off()
+            self.pictures[name] = show_pixels(ax, [[0]], cmap="cividis", vmin=0, vmax=1, extent=(0, w, h, 0))
+            self.titles[name] = ax.text(0, -0.03 * h, name, fontsize=plots.FONT_SIZE, va="bottom")
+        self.outlines = [
+            self.pictures["foreground"].axes.plot([], [], color=colour, linewidth=width, solid_capstyle="projecting")[0]
+            for colour, width in (("black", 3), ("white", 1.5), (TRUE_COLOUR, 2))
+        ]
+        self.artists = [*self.pictures.values(), *self.outlines, self.titles["image"], self.titles["map"]]
+
+    def show(self, image: Tensor, cam: Tensor, mask: Tensor, true: Tensor | None, moved: Tensor, final: Tensor) -> None:
+        self.pictures["map"].set_data(cam[0].numpy())
+        for panel, pixels in (("image", image), ("foreground", image), ("moved", moved), ("result", final)):
+            self.pictures[panel].set_data(pixels[0].permute(1, 2, 0).numpy())
+        for outline, outlined in zip(self.outlines, (mask, mask, true), strict=True):
+            if outlined is not None:
+                outline.set_data(*_one_line(plots.mask_outline(outlined[0].numpy())))
+
+
+def _transform(angle: float, scale: float, right: int, down: int, flip: bool) -> dict[str, Tensor]:
+    """What `transform_foreground` takes, of one image."""
+    one = {"flip": flip, "translate": (right, down), "rotate": angle, "scale": scale}
+    return {name: torch.tensor([value]) for name, value in one.items()}
+
+
+def _moved_alone(image: Tensor, mask: Tensor, transform: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """The transformed foreground on grey, and where it lies, (1, H, W) bool."""
+    moved = transform_foreground(image.where(mask[:, None], GREY), mask, **transform, fill=True)
+    covered = transform_foreground(mask[:, None].byte(), mask, **transform, fill=True)[:, 0] == 1
+    return moved, covered
 
 
 def _features(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -148,7 +165,7 @@ def _one_line(segments: np.ndarray) -> np.ndarray:
     return np.concatenate([segments, np.full_like(segments[:, :1], np.nan)], 1).reshape(-1, 2).T
 
 
-def _words(flip: bool, angle: float, scale: float, right: int, down: int) -> str:
+def _words(angle: float, scale: float, right: int, down: int, flip: bool) -> str:
     """What is done to the foreground, in the order in which it is done."""
     done = {
         "flipped": flip, f"scaled by {scale:.2f}": scale != 1, f"turned by {angle:g} degrees": angle,

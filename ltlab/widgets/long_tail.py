@@ -1,6 +1,6 @@
 """Long-tailed data: what imbalance does to a training set, and what real benchmarks look like."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ipywidgets
@@ -50,35 +50,17 @@ def long_tail_explorer(
     shown = np.linspace(0, classes - 1, min(classes, ROWS)).round().astype(int)
 
     figure = blank_figure(1000, 440)
-    left = figure.add_axes((0.075, 0.43, 0.42, 0.44))
-    below = figure.add_axes((0.075, 0.04, 0.42, 0.17))
-    right = figure.add_axes((0.58, 0.09, 0.408, 340 / 440))  # 12 x 10 cells of 34 pixels: images of 32 and a gap of 2
-
-    plots.class_counts([max_count] * classes, names=names, ax=left, **limits)
-    bars, numbers = left.patches, left.texts
-    veils = _thumbnails(right, data, shown, max_count)
-    shares, percents = _group_shares(below)
+    bars = _CountBars(figure.add_axes((0.075, 0.43, 0.42, 0.44)), names, max_count, limits)
+    shares = _GroupShares(figure.add_axes((0.075, 0.04, 0.42, 0.17)))
+    cells = figure.add_axes((0.58, 0.09, 0.408, 340 / 440))  # 12 x 10 of 34 pixels: images of 32 and a gap of 2
+    thumbnails = _Thumbnails(cells, data, shown, max_count)
 
     def update(imbalance: int, kind: str, log: bool) -> str:
         counts = np.array(long_tail_counts(classes, max_count, imbalance, kind))
         groups = _groups(counts, limits)
-        if log != (left.get_yscale() == "log"):
-            plots.count_axis(left, max_count, log=log)
-        for name, mask in groups.items():
-            for c in np.flatnonzero(mask):
-                bars[c].set(height=counts[c], color=plots.GROUP_COLOURS[name])
-        for c, number in enumerate(numbers):
-            number.xy = (c, counts[c])
-            number.set_text(f"{counts[c]}")
-        for veil, share in zip(veils, counts[shown] / max_count, strict=True):
-            veil.set(x=COLUMNS * share, width=COLUMNS * (1 - share))
-        start = np.zeros(2)
-        for g, mask in enumerate(groups.values()):
-            widths = np.array([mask.mean(), counts[mask].sum() / counts.sum()])  # of the classes, of the images
-            for bar, percent, x, width in zip(shares[g], percents[g], start, widths, strict=True):
-                bar.set(x=x, width=width)
-                percent.set(x=x + width / 2, text=f"{width:.0%}", visible=width > 0.08)
-            start += widths
+        bars.show(counts, groups, log)
+        shares.show(counts, groups)
+        thumbnails.show(counts)
         rarest = counts[-3:].sum() / counts.sum()
         return (
             f"imbalance {imbalance}, {kind}: {_describe(counts, groups)}; "
@@ -90,43 +72,77 @@ def long_tail_explorer(
         "kind": choice("kind", ("exp", "step")),
         "log": ipywidgets.Checkbox(description="log scale", indent=False),
     }
-    return Explorer(
-        controls,
-        figure,
-        update,
-        moving=[*bars, *numbers, *veils, *shares.flat, *percents.flat],
-        label="Training images per class, thumbnails of them, and the groups' shares",
-    )
+    moving = bars.artists + thumbnails.artists + shares.artists
+    label = "Training images per class, thumbnails of them, and the groups' shares"
+    return Explorer(controls, figure, update, moving=moving, label=label)
 
 
-def _thumbnails(ax: Axes, data: LongTailedData, shown: np.ndarray, max_count: int) -> list[Rectangle]:
-    """A row of images for every shown class. Returns a grey veil for each row, to lie over what is missing."""
-    rows = [(data.train.labels == c).nonzero()[:COLUMNS, 0] for c in shown.tolist()]
-    for c, row in zip(shown, rows, strict=True):
-        if len(row) < COLUMNS:
-            raise ValueError(
-                f"data has {len(row)} training images of class {data.class_names[c]!r} where {COLUMNS} are shown: "
-                "pass a balanced pool, such as load(name, imbalance=1)"
-            )
-    plots.image_grid(data.train.images[torch.cat(rows)].cpu(), columns=COLUMNS, ax=ax)
-    ax.set_title(
-        f"training images, one of {max_count / COLUMNS:.0f} shown; grey: missing", fontsize=plots.FONT_SIZE, loc="left"
-    )
-    for row, c in enumerate(shown):
-        ax.text(-0.15, row + 0.5, data.class_names[c], ha="right", va="center", fontsize=plots.FONT_SIZE)
-    return [ax.add_patch(Rectangle((0, row), 0, 1, color="0.94")) for row in range(len(shown))]
+class _CountBars:
+    """Training images per class: bars in the colours of their groups, and numbers."""
+
+    def __init__(self, ax: Axes, names: Sequence[str], max_count: int, limits: Mapping[str, int]) -> None:
+        self.ax, self.max_count = ax, max_count
+        plots.class_counts([max_count] * len(names), names=names, ax=ax, **limits)
+        self.bars, self.numbers = list(ax.patches), list(ax.texts)
+        self.artists = self.bars + self.numbers
+
+    def show(self, counts: np.ndarray, groups: Mapping[str, np.ndarray], log: bool) -> None:
+        if log != (self.ax.get_yscale() == "log"):
+            plots.count_axis(self.ax, self.max_count, log=log)
+        for name, mask in groups.items():
+            for c in np.flatnonzero(mask):
+                self.bars[c].set(height=counts[c], color=plots.GROUP_COLOURS[name])
+        for c, number in enumerate(self.numbers):
+            number.xy = (c, counts[c])
+            number.set_text(f"{counts[c]}")
 
 
-def _group_shares(ax: Axes) -> tuple[np.ndarray, np.ndarray]:
-    """Two bars of length 1, of the classes and of the images. Returns their (3, 2) pieces and the pieces' texts."""
-    white = {"color": "white", "ha": "center", "va": "center_baseline", "fontsize": plots.FONT_SIZE}
-    bars = [ax.barh(["of the classes", "of the images"], 1, color=c).patches for c in plots.GROUP_COLOURS.values()]
-    texts = [[ax.text(0, y, "", **white) for y in (0, 1)] for _ in bars]
-    ax.set(xlim=(0, 1), ylim=(1.5, -0.5))
-    ax.set_axis_off()
-    for y, text in enumerate(("classes", "images")):
-        ax.text(-0.01, y, text, ha="right", va="center_baseline", fontsize=plots.FONT_SIZE)
-    return np.array(bars), np.array(texts)
+class _Thumbnails:
+    """A row of images for every shown class, and a grey veil over those that are missing."""
+
+    def __init__(self, ax: Axes, data: LongTailedData, shown: np.ndarray, max_count: int) -> None:
+        self.shown, self.max_count = shown, max_count
+        rows = [(data.train.labels == c).nonzero()[:COLUMNS, 0] for c in shown.tolist()]
+        for c, row in zip(shown, rows, strict=True):
+            if len(row) < COLUMNS:
+                raise ValueError(
+                    f"data has {len(row)} training images of class {data.class_names[c]!r} where {COLUMNS} are shown: "
+                    "pass a balanced pool, such as load(name, imbalance=1)"
+                )
+        plots.image_grid(data.train.images[torch.cat(rows)].cpu(), columns=COLUMNS, ax=ax)
+        title = f"training images, one of {max_count / COLUMNS:.0f} shown; grey: missing"
+        ax.set_title(title, fontsize=plots.FONT_SIZE, loc="left")
+        for row, c in enumerate(shown):
+            ax.text(-0.15, row + 0.5, data.class_names[c], ha="right", va="center", fontsize=plots.FONT_SIZE)
+        self.artists = [ax.add_patch(Rectangle((0, row), 0, 1, color="0.94")) for row in range(len(shown))]
+
+    def show(self, counts: np.ndarray) -> None:
+        for veil, share in zip(self.artists, counts[self.shown] / self.max_count, strict=True):
+            veil.set(x=COLUMNS * share, width=COLUMNS * (1 - share))
+
+
+class _GroupShares:
+    """Two bars of length 1, of the classes and of the images, each in a piece for every group."""
+
+    def __init__(self, ax: Axes) -> None:
+        white = {"color": "white", "ha": "center", "va": "center_baseline", "fontsize": plots.FONT_SIZE}
+        colours = plots.GROUP_COLOURS.values()
+        self.pieces = [ax.barh(["of the classes", "of the images"], 1, color=c).patches for c in colours]
+        self.percents = [[ax.text(0, y, "", **white) for y in (0, 1)] for _ in colours]
+        ax.set(xlim=(0, 1), ylim=(1.5, -0.5))
+        ax.set_axis_off()
+        for y, text in enumerate(("classes", "images")):
+            ax.text(-0.01, y, text, ha="right", va="center_baseline", fontsize=plots.FONT_SIZE)
+        self.artists = [artist for pair in (*self.pieces, *self.percents) for artist in pair]
+
+    def show(self, counts: np.ndarray, groups: Mapping[str, np.ndarray]) -> None:
+        start = np.zeros(2)
+        for pieces, percents, mask in zip(self.pieces, self.percents, groups.values(), strict=True):
+            widths = np.array([mask.mean(), counts[mask].sum() / counts.sum()])  # of the classes, of the images
+            for piece, percent, x, width in zip(pieces, percents, start, widths, strict=True):
+                piece.set(x=x, width=width)
+                percent.set(x=x + width / 2, text=f"{width:.0%}", visible=width > 0.08)
+            start += widths
 
 
 def real_distributions_explorer(

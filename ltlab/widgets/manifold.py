@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import cache
 
 import torch
-from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from .. import plots
@@ -22,9 +22,11 @@ from .pair import (
     path,
     to_pixels,
 )
-from .pixels import Pixels, show_pixels
+from .pixels import show_pixels
 
 MAPS, MAP_STEPS = 8, 20
+# name of a row -> colour of its image's frame; no image has the mixed maps
+ROWS = {"A": A_COLOUR, "B": B_COLOUR, "maps mixed\n(manifold)": None, "maps of the\nmixed image": "0.3"}
 
 
 def manifold_explorer(
@@ -51,56 +53,31 @@ def manifold_explorer(
     """
     data = data or load("shapes-lt", test_count=1)
     images, names = first_of_each_class(data), data.class_names
-    device = next(model.parameters()).device
-    lams = torch.linspace(0, 1, MAP_STEPS + 1)
     controls = {"layer": choice("layer", layers, width=80), **pair_controls(names, ("image A", "image B"), a, b)}
     controls["lam"] = lambda_slider(0.5, MAP_STEPS)
 
     figure = blank_figure(1000, 470)
-    rows = ("A", "B", "maps mixed\n(manifold)", "maps of the\nmixed image")
     figure.text(0.185, 0.985, "image", fontsize=plots.FONT_SIZE, ha="center", va="top")
-    channel = figure.text(0.25, 0.985, "", fontsize=plots.FONT_SIZE, va="top")
-    pictures, maps = [], []
-    for r, row in enumerate(rows):
-        bottom = 0.73 - r * 0.2375
-        figure.text(0.12, bottom + 45 / 470, row, fontsize=plots.FONT_SIZE, ha="right", va="center")
-        if r != 2:  # no image has the mixed maps
-            ax = figure.add_axes((0.14, bottom, 0.09, 90 / 470))
-            pictures.append(framed_picture(ax, images[0], (A_COLOUR, B_COLOUR, "", "0.3")[r]))
-        maps.append([_map(figure.add_axes((0.25 + c * 0.094, bottom, 0.09, 90 / 470))) for c in range(MAPS)])
+    title = figure.text(0.25, 0.985, "", fontsize=plots.FONT_SIZE, va="top")
+    rows = [_Row(figure, 0.73 - r * 0.2375, words, images[0], colour) for r, (words, colour) in enumerate(ROWS.items())]
 
     @cache
-    def features(layer: str, a: int, b: int) -> tuple[list[int], Tensor]:
-        """The channels that are shown, and their maps along the path, (MAP_STEPS + 1, n, h, w) in [0, 1] by channel."""
-        x = path(images[a], images[b], MAP_STEPS).to(device)
-        x = in_evaluation_mode(model, _features, model, x, layer).float().cpu()  # (S, K, h, w)
-        chosen = (x[-1] - x[0]).square().sum((1, 2)).argsort(descending=True, stable=True)[:MAPS].sort().values
-        x = x[:, chosen]
-        ends = x[[0, -1]]
-        low, high = ends.amin((0, 2, 3), True).clamp(max=0), ends.amax((0, 2, 3), True)
-        return chosen.tolist(), (x - low) / (high - low).clamp(min=1e-12)
+    def maps(layer: str, a: int, b: int) -> tuple[list[int], Tensor]:
+        return _maps_on_path(model, images[a], images[b], layer)
 
     @cache
     def probabilities(layer: str, a: int, b: int) -> Tensor:
-        n = len(lams)
-        ends = images[[a, b]].repeat_interleave(n, 0).to(device)
-        args = model, ends, torch.arange(2 * n).roll(n).to(device), lams.repeat(2).to(device), layer
-        return in_evaluation_mode(model, forward_mixed, *args)[:n].float().softmax(1).cpu()
+        return _probabilities_mixed_at(model, images[a], images[b], layer)
 
     def update(layer: str, a: int, b: int, lam: float) -> str:
         step = round(lam * MAP_STEPS)
-        chosen, x = features(layer, a, b)
+        channels, x = maps(layer, a, b)
         mixed = mix(x[[-1, 0]], torch.tensor([1, 0]), lam)[0]
-        for row, values in zip(maps, (x[-1], x[0], mixed, x[step]), strict=True):
-            for c, picture in enumerate(row):
-                for artist in (picture, picture.axes):
-                    artist.set_visible(c < len(chosen))
-                if c < len(chosen):
-                    picture.set_data(values[c].numpy())
         blend = mix(images[[a, b]], torch.tensor([1, 0]), lam)[0]
-        for picture, image in zip(pictures, (images[a], images[b], blend), strict=True):
-            picture.set_data(to_pixels(image))
-        channel.set_text(f"channels {', '.join(map(str, chosen))} of {layer}")
+        shown = (x[-1], images[a]), (x[0], images[b]), (mixed, None), (x[step], blend)
+        for row, (values, image) in zip(rows, shown, strict=True):
+            row.show(values, image)
+        title.set_text(f"channels {', '.join(map(str, channels))} of {layer}")
         apart = (mixed - x[step]).square().sum().sqrt() / (x[-1] - x[0]).square().sum().sqrt().clamp(min=1e-12)
         p = probabilities(layer, a, b)[step]
         return (
@@ -109,15 +86,51 @@ def manifold_explorer(
             + (f", {names[b]} {p[b]:.0%}" if a != b else "")
         )
 
-    moving = [*pictures, channel, *(picture for row in maps for picture in row)]
+    moving = [title, *(artist for row in rows for artist in row.artists)]
     label = "Feature maps of two images, mixed inside the network and before it"
     return Explorer(controls, figure, update, moving=moving, label=label)
 
 
-def _map(ax: Axes) -> Pixels:
-    ax.set(xticks=[], yticks=[])
-    ax.spines[:].set_color("0.7")
-    return show_pixels(ax, [[0]], cmap="gray", vmin=0, vmax=1, extent=(0, 1, 0, 1))
+class _Row:
+    """Feature maps of some channels, and the image that has them, if there is one."""
+
+    def __init__(self, figure: Figure, bottom: float, words: str, image: Tensor, colour: str | None) -> None:
+        figure.text(0.12, bottom + 45 / 470, words, fontsize=plots.FONT_SIZE, ha="right", va="center")
+        frame = (0.14, bottom, 0.09, 90 / 470)
+        self.pictures = [] if colour is None else [framed_picture(figure.add_axes(frame), image, colour)]
+        self.maps = []
+        for c in range(MAPS):
+            ax = figure.add_axes((0.25 + c * 0.094, bottom, 0.09, 90 / 470), xticks=[], yticks=[])
+            ax.spines[:].set_color("0.7")
+            self.maps.append(show_pixels(ax, [[0]], cmap="gray", vmin=0, vmax=1, extent=(0, 1, 0, 1)))
+        self.artists = [*self.pictures, *self.maps]
+
+    def show(self, values: Tensor, image: Tensor | None) -> None:
+        for picture in self.pictures:
+            picture.set_data(to_pixels(image))
+        for c, picture in enumerate(self.maps):
+            picture.set_visible(c < len(values))
+            picture.axes.set_visible(c < len(values))
+            if c < len(values):
+                picture.set_data(values[c].numpy())
+
+
+def _maps_on_path(model: nn.Module, a: Tensor, b: Tensor, layer: str) -> tuple[list[int], Tensor]:
+    """The channels that are shown, and their maps from image b to a, (MAP_STEPS + 1, n, h, w) in [0, 1] by channel."""
+    images = path(a, b, MAP_STEPS).to(next(model.parameters()).device)
+    x = in_evaluation_mode(model, _features, model, images, layer).float().cpu()  # (S, K, h, w)
+    chosen = (x[-1] - x[0]).square().sum((1, 2)).argsort(descending=True, stable=True)[:MAPS].sort().values
+    ends = x[[0, -1]][:, chosen]
+    low, high = ends.amin((0, 2, 3), True).clamp(max=0), ends.amax((0, 2, 3), True)
+    return chosen.tolist(), (x[:, chosen] - low) / (high - low).clamp(min=1e-12)
+
+
+def _probabilities_mixed_at(model: nn.Module, a: Tensor, b: Tensor, layer: str) -> Tensor:
+    """What a model says where a layer mixes a with b: (MAP_STEPS + 1, C), from lambda = 0, which is b, to 1."""
+    n, device = MAP_STEPS + 1, next(model.parameters()).device
+    ends = torch.stack([a, b]).repeat_interleave(n, 0).to(device)
+    partners, lams = torch.arange(2 * n).roll(n).to(device), torch.linspace(0, 1, n).repeat(2).to(device)
+    return in_evaluation_mode(model, forward_mixed, model, ends, partners, lams, layer)[:n].float().softmax(1).cpu()
 
 
 def _features(model: nn.Module, images: Tensor, layer: str) -> Tensor:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -60,51 +59,66 @@ def mixup_explorer(
     width = 1000 if models else 470
     figure = blank_figure(width, 400)
 
-    def axes(left: float, bottom: float, w: float, h: float, **settings: Any) -> Axes:  # in CSS pixels
-        return figure.add_axes((left / width, bottom / 400, w / width, h / 400), **settings)
+    def axes(left: float, bottom: float, w: float, h: float) -> Axes:  # in CSS pixels
+        return figure.add_axes((left / width, bottom / 400, w / width, h / 400))
 
-    one = framed_picture(axes(10, 225, 130, 130), images[0], A_COLOUR)
-    other = framed_picture(axes(10, 55, 130, 130), images[0], B_COLOUR)
-    middle = framed_picture(axes(160, 55, 300, 300), images[0], "0.3")
-    middle.axes.set_title("mixed", **TITLE)
-    titles = [picture.axes.text(0, -1.5, "", fontsize=plots.FONT_SIZE, va="bottom") for picture in (one, other)]
-    bar = axes(160, 12, 300, 28, xlim=(0, 1), ylim=(0, 1))
-    bar.set_axis_off()
-    shares = [bar.barh(0.5, 0, height=1, color=colour).patches[0] for colour in (A_COLOUR, B_COLOUR)]
-    percents = [bar.text(0, 0.45, "", color="white", fontsize=plots.FONT_SIZE, ha="center", va="center") for _ in "ab"]
-    panels = []
+    squares = axes(10, 225, 130, 130), axes(10, 55, 130, 130), axes(160, 55, 300, 300)
+    mixture = _Mixture(squares, axes(160, 12, 300, 28), images, names)
+    paths = {}
     for row, name in enumerate(models):
         height = (400 - 60 - 34 * len(models)) / len(models)
         bottom = 56 + (len(models) - 1 - row) * (height + 34)
-        ends = {"first": row == 0, "last": row == len(models) - 1}
-        panels.append(_Path(axes(540, bottom, 440, height), name, **ends))
+        paths[name] = _Path(axes(540, bottom, 440, height), name, first=row == 0, last=row == len(models) - 1)
 
     @cache
     def probabilities(name: str, a: int, b: int) -> Tensor:
-        steps = path(images[a], images[b], PATH_STEPS)
-        device = next(models[name].parameters()).device
-        return in_evaluation_mode(models[name], models[name], steps.to(device)).float().softmax(1).cpu()
+        return _probabilities_on_path(models[name], images[a], images[b])
 
     def update(a: int, b: int, lam: float) -> str:
-        mixed = mix(images[[a, b]], torch.tensor([1, 0]), lam)[0]
-        for picture, image in zip((one, other, middle), (images[a], images[b], mixed), strict=True):
-            picture.set_data(to_pixels(image))
-        for title, letter, c in zip(titles, "AB", (a, b), strict=True):
-            title.set_text(f"{letter}: {names[c]}")
-        for share, percent, start, size in zip(shares, percents, (0, lam), (lam, 1 - lam), strict=True):
-            share.set(x=start, width=size)
-            percent.set(x=start + size / 2, text=f"{size:.0%}" if size > 0.12 else "")
-        said = f"lambda {lam:.2f}: the label is {lam:.0%} {names[a]}, {1 - lam:.0%} {names[b]}"
-        if a == b:
-            said = f"lambda {lam:.2f}: A and B are one image; the label is {names[a]}"
-        for panel, name in zip(panels, models, strict=True):
+        said = mixture.show(a, b, lam)
+        for name, panel in paths.items():
             said += panel.show(probabilities(name, a, b), a, b, round(lam * PATH_STEPS), names)
         return said
 
-    moving = [one, other, middle, *titles, *shares, *percents]
-    moving += [artist for panel in panels for artist in panel.artists]
+    moving = [artist for panel in (mixture, *paths.values()) for artist in panel.artists]
     label = "Two images, their mixture and its label" + (", and a model's probabilities between them" if models else "")
     return Explorer(controls, figure, update, moving=moving, label=label)
+
+
+def _probabilities_on_path(model: nn.Module, a: Tensor, b: Tensor) -> Tensor:
+    """What a model says between two images: (PATH_STEPS + 1, C), from lambda = 0, which is b, to 1."""
+    steps = path(a, b, PATH_STEPS).to(next(model.parameters()).device)
+    return in_evaluation_mode(model, model, steps).float().softmax(1).cpu()
+
+
+class _Mixture:
+    """Image A, image B and their mixture, and its soft target as a bar."""
+
+    def __init__(self, squares: Sequence[Axes], bar: Axes, images: Tensor, names: Sequence[str]) -> None:
+        self.images, self.names = images, names
+        frames = (A_COLOUR, B_COLOUR, "0.3")
+        self.pictures = [framed_picture(ax, images[0], colour) for ax, colour in zip(squares, frames, strict=True)]
+        self.titles = [ax.text(0, -1.5, "", fontsize=plots.FONT_SIZE, va="bottom") for ax in squares[:2]]
+        squares[2].set_title("mixed", **TITLE)
+        bar.set(xlim=(0, 1), ylim=(0, 1))
+        bar.set_axis_off()
+        self.shares = [bar.barh(0.5, 0, height=1, color=colour).patches[0] for colour in (A_COLOUR, B_COLOUR)]
+        centred = {"color": "white", "fontsize": plots.FONT_SIZE, "ha": "center", "va": "center"}
+        self.percents = [bar.text(0, 0.45, "", **centred) for _ in self.shares]
+        self.artists = [*self.pictures, *self.titles, *self.shares, *self.percents]
+
+    def show(self, a: int, b: int, lam: float) -> str:
+        mixed = mix(self.images[[a, b]], torch.tensor([1, 0]), lam)[0]
+        for picture, image in zip(self.pictures, (self.images[a], self.images[b], mixed), strict=True):
+            picture.set_data(to_pixels(image))
+        for title, letter, c in zip(self.titles, "AB", (a, b), strict=True):
+            title.set_text(f"{letter}: {self.names[c]}")
+        for share, percent, start, size in zip(self.shares, self.percents, (0, lam), (lam, 1 - lam), strict=True):
+            share.set(x=start, width=size)
+            percent.set(x=start + size / 2, text=f"{size:.0%}" if size > 0.12 else "")
+        if a == b:
+            return f"lambda {lam:.2f}: A and B are one image; the label is {self.names[a]}"
+        return f"lambda {lam:.2f}: the label is {lam:.0%} {self.names[a]}, {1 - lam:.0%} {self.names[b]}"
 
 
 class _Path:

@@ -1,6 +1,7 @@
 """What may still be corrected when training is over."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import ipywidgets
@@ -8,7 +9,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from .. import plots
@@ -43,62 +43,35 @@ def post_hoc_explorer(
         ValueError: features without weight or the reverse, features, weight and bias that do not give the logits, bad
             counts, shapes that do not fit, or more than 200 classes.
     """
-    logits, labels, counts = logits.detach().cpu().float(), labels.cpu(), torch.as_tensor(class_counts).cpu()
+    counts = torch.as_tensor(class_counts).cpu()
     if len(counts) > plots.BARS_UP_TO:
         raise ValueError(
             f"class_counts holds {len(counts)} classes; the explorer draws a bar each, at most {plots.BARS_UP_TO}"
         )
-    if (features is None) != (weight is None):
-        raise ValueError("features and weight: give both for weight normalisation, or none for logit adjustment alone")
-    if features is not None:
-        features, weight = features.detach().cpu().float(), weight.detach().cpu().float()
-        bias = None if bias is None else bias.detach().cpu().float()
-        _check_gives(logits, features, weight, bias)
-    names = [str(c) for c in (range(len(counts)) if names is None else names)]
-    order = counts.argsort(descending=True, stable=True)
-    groups = {name: mask for name, mask in class_groups(counts).items() if mask.any()}
+    parts = [x if x is None else x.detach().cpu().float() for x in (logits, features, weight, bias)]
+    _check_gives(*parts)
+    trained = _Trained(labels.cpu(), counts, *parts)
+    before, of_classes = trained.errors()
+    order = counts.argsort(descending=True, stable=True).tolist()
 
-    def errors(tau: float, weight_tau: float, keep: bool) -> tuple[list[float], list[float]]:
-        """In percent: of all and of each group; of each class, most frequent first."""
-        z = logits
-        if weight_tau or not keep:
-            z = F.linear(features, tau_normalised_weight(weight, weight_tau), bias if keep else None)
-        z = adjust_logits(z, counts, tau)
-        per_class = 100 * (1 - per_class_accuracy(z, labels))
-        of_groups = [100 * top1_error(z, labels), *(per_class[mask].nanmean().item() for mask in groups.values())]
-        return of_groups, per_class[order].tolist()
-
-    trained = errors(0, 0, True)
     figure = blank_figure(1000, 380)
     left, right = figure.add_axes((0.065, 0.2, 0.27, 0.7)), figure.add_axes((0.405, 0.2, 0.59, 0.7))
-    colours = ["0.45", *(plots.GROUP_COLOURS[name] for name in groups)]
-    of_class = [group_colours(counts)[c] for c in order]
-    bars, outlines = zip(
-        _error_bars(left, trained[0], colours, "top-1 error (%)"),
-        _error_bars(right, trained[1], of_class, "error of a class (%)"),
-        strict=True,
-    )
-    bars, outlines = [*bars[0], *bars[1]], [*outlines[0], *outlines[1]]
+    colours = {"all": "0.45"} | plots.GROUP_COLOURS
+    groups = _ErrorBars(left, [*before.values()], [colours[name] for name in before], "top-1 error (%)", numbered=True)
+    classes = _ErrorBars(right, of_classes[order].tolist(), group_colours(counts[order]), "error of a class (%)")
     right.set_title("outlines: as trained", fontsize=plots.FONT_SIZE, loc="left")
-    left.set_xticks(range(len(colours)), ["all", *groups])
+    left.set_xticks(range(len(before)), before)
     if len(counts) <= plots.NAMES_UP_TO:
-        right.set_xticks(range(len(counts)), [names[c] for c in order], rotation=35, ha="right", rotation_mode="anchor")
+        ticks = [str(c if names is None else names[c]) for c in order]
+        right.set_xticks(range(len(counts)), ticks, rotation=35, ha="right", rotation_mode="anchor")
     else:
         right.set_xlabel("class, most frequent first", fontsize=plots.FONT_SIZE)
-    style = {"ha": "center", "fontsize": plots.FONT_SIZE}
-    style["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # no outline strikes a number through
-    numbers = [left.text(x, 0, "", **style) for x in range(len(colours))]
 
     def update(tau: float, weight_tau: float = 0.0, keep: bool = True) -> str:
-        of_groups, per_class = errors(tau, weight_tau, keep)
-        for bar, height in zip(bars, of_groups + per_class, strict=True):
-            bar.set_height(0 if np.isnan(height) else height)
-        for number, height in zip(numbers, of_groups, strict=True):
-            number.set(text=f"{height:.1f}", y=height + 2)
-        shown = ", ".join(
-            f"{name} {error:.1f} % ({error - before:+.1f})"
-            for name, error, before in zip(["all", *groups], of_groups, trained[0], strict=True)
-        )
+        errors, of_classes = trained.errors(tau, weight_tau, keep)
+        groups.show([*errors.values()])
+        classes.show(of_classes[order].tolist())
+        shown = ", ".join(f"{name} {error:.1f} % ({error - before[name]:+.1f})" for name, error in errors.items())
         normalised = "" if features is None else f", tau of weight normalisation {weight_tau:.2f}"
         return f"tau of logit adjustment {tau:.2f}{normalised}{'' if keep else ', bias dropped'}: error of {shown}"
 
@@ -110,12 +83,39 @@ def post_hoc_explorer(
         )
     if features is not None and bias is not None:
         controls["keep"] = ipywidgets.Checkbox(value=True, description="bias", indent=False)
-    moving = [*bars, *outlines, *numbers]  # the outlines over all bars
+    moving = groups.artists + classes.artists
     return Explorer(controls, figure, update, moving=moving, label="Error by group and by class after a correction")
 
 
-def _check_gives(logits: Tensor, features: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+@dataclass(frozen=True)
+class _Trained:
+    """A trained model's logits of test images and, unless None, the parts of its classifier that give them."""
+
+    labels: Tensor  # (N,)
+    counts: Tensor  # (C,), of training images
+    logits: Tensor  # (N, C)
+    features: Tensor | None  # (N, K)
+    weight: Tensor | None  # (C, K)
+    bias: Tensor | None  # (C,)
+
+    def errors(self, tau: float = 0.0, weight_tau: float = 0.0, keep: bool = True) -> tuple[dict[str, float], Tensor]:
+        """In percent, after both corrections: of "all" and of each group that has classes; of each class, (C,)."""
+        groups = {name: mask for name, mask in class_groups(self.counts).items() if mask.any()}
+        z = self.logits
+        if weight_tau or not keep:
+            z = F.linear(self.features, tau_normalised_weight(self.weight, weight_tau), self.bias if keep else None)
+        z = adjust_logits(z, self.counts, tau)
+        per_class = 100 * (1 - per_class_accuracy(z, self.labels))
+        of_groups = {name: per_class[mask].nanmean().item() for name, mask in groups.items()}
+        return {"all": 100 * top1_error(z, self.labels)} | of_groups, per_class
+
+
+def _check_gives(logits: Tensor, features: Tensor | None, weight: Tensor | None, bias: Tensor | None) -> None:
     """That the classifier's parts belong to the logits; 2 % of the largest are allowed for bfloat16."""
+    if (features is None) != (weight is None):
+        raise ValueError("features and weight: give both for weight normalisation, or none for logit adjustment alone")
+    if features is None:
+        return
     if len(features) != len(logits) or features.shape[1:] != weight.shape[1:] or len(weight) != logits.shape[1]:
         raise ValueError(
             f"features {tuple(features.shape)} and weight {tuple(weight.shape)} do not give logits "
@@ -126,12 +126,23 @@ def _check_gives(logits: Tensor, features: Tensor, weight: Tensor, bias: Tensor 
         raise ValueError(f"features, weight and bias give other logits, by up to {gap:.3g}: take all from one model")
 
 
-def _error_bars(
-    ax: Axes, trained: list[float], colours: list[str], ylabel: str
-) -> tuple[list[Rectangle], list[Rectangle]]:
-    """Coloured bars that move, and the outlines of the model as trained."""
-    bars = ax.bar(range(len(trained)), trained, color=colours).patches
-    outlines = ax.bar(range(len(trained)), trained, fill=False, edgecolor="black", linewidth=1.5).patches
-    ax.set(ylim=(0, 108), yticks=range(0, 101, 20), xlim=(-0.6, len(trained) - 0.4))
-    dress(ax, "", ylabel)
-    return bars, outlines
+class _ErrorBars:
+    """Coloured bars that move, under the outlines of the model as trained."""
+
+    def __init__(
+        self, ax: Axes, trained: list[float], colours: list[str], ylabel: str, *, numbered: bool = False
+    ) -> None:
+        self.bars = ax.bar(range(len(trained)), trained, color=colours).patches
+        outlines = ax.bar(range(len(trained)), trained, fill=False, edgecolor="black", linewidth=1.5).patches
+        ax.set(ylim=(0, 108), yticks=range(0, 101, 20), xlim=(-0.6, len(trained) - 0.4))
+        dress(ax, "", ylabel)
+        style = {"ha": "center", "fontsize": plots.FONT_SIZE}
+        style["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # no outline strikes a number through
+        self.numbers = [ax.text(x, 0, "", **style) for x in range(len(trained))] if numbered else []
+        self.artists = [*self.bars, *outlines, *self.numbers]
+
+    def show(self, errors: list[float]) -> None:
+        for bar, error in zip(self.bars, errors, strict=True):
+            bar.set_height(0 if np.isnan(error) else error)
+        for number, error in zip(self.numbers, errors, strict=False):
+            number.set(text=f"{error:.1f}", y=error + 2)

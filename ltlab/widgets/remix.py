@@ -6,14 +6,18 @@ from typing import Any
 import ipywidgets
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.patches import Patch
+from torch import Tensor
 
 from .. import plots
 from ..mixup import remix_lambda
 from .explorer import GREY, LEGEND, Explorer, blank_figure, dress
 from .pair import A_COLOUR, B_COLOUR, pair_controls
 from .pixels import show_pixels
+
+LAMS = torch.linspace(0, 1, 201, dtype=torch.float64)
 
 
 def remix_explorer(
@@ -47,48 +51,30 @@ def remix_explorer(
     order = counts.argsort(descending=True, stable=True)
     counts, names = counts[order], [names[c] for c in order]
     prior = counts.double() / counts.sum()
-    lams = torch.linspace(0, 1, 201, dtype=torch.float64)
-    middles = (lams[1:] + lams[:-1])[:, None, None] / 2  # lam is uniform at alpha = 1
 
     figure = blank_figure(1000, 420)
-    left = figure.add_axes((0.075, 0.14, 0.46, 0.78), xlim=(-0.01, 1.01), ylim=(-0.03, 1.03))
-    right = figure.add_axes((0.68, 0.245, 0.285, 285 / 420))
-    dress(left, "lambda, the share of i in the picture", "share of i in the label")
-    left.plot([0, 1], [0, 1], **GREY, linestyle="--", label="mixup")
-    (rule,) = left.plot([], [], ".", color="black", markersize=6, label="Remix")
-    left.legend(loc="upper left", **LEGEND)
-    all_to = [
-        left.text(x, y, "", fontsize=plots.FONT_SIZE, color=colour, ha=ha, va="center")
-        for x, y, colour, ha in ((0.13, 0.06, B_COLOUR, "left"), (0.87, 0.94, A_COLOUR, "right"))
-    ]
-    spans = [left.axvspan(0, 0, color=colour, alpha=0.15) for colour in (B_COLOUR, A_COLOUR)]
-    colours = ListedColormap([B_COLOUR, "0.9", A_COLOUR])
-    pairs = show_pixels(right, np.zeros((len(counts),) * 2), cmap=colours, vmin=-1, vmax=1, alpha=0.8)
-    keys = {"i may lose": B_COLOUR, "j may lose": A_COLOUR, "mixup": "0.9"}
-    right.legend(
-        handles=[Patch(color=colour, label=text, alpha=0.8) for text, colour in keys.items()], ncols=3,
-        loc="lower center", bbox_to_anchor=(0.5, 1.0), **LEGEND | {"columnspacing": 1, "handlelength": 1},
-    )  # fmt: skip
-    (square,) = right.plot([], [], "s", color="black", markersize=max(5, 150 / len(counts)), fillstyle="none", mew=2.5)
-    dress(right, "class j, its partner", "class i")
-    if len(counts) <= plots.NUMBERS_UP_TO:
-        right.set_xticks(range(len(counts)), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=9)
-        right.set_yticks(range(len(counts)), names, fontsize=9)
+    ax = figure.add_axes((0.075, 0.14, 0.46, 0.78), xlim=(-0.01, 1.01), ylim=(-0.03, 1.03))
+    dress(ax, "lambda, the share of i in the picture", "share of i in the label")
+    ax.plot([0, 1], [0, 1], **GREY, linestyle="--", label="mixup")
+    (rule,) = ax.plot([], [], ".", color="black", markersize=6, label="Remix")
+    ax.legend(loc="upper left", **LEGEND)
+    style = {"fontsize": plots.FONT_SIZE, "va": "center"}
+    to_j = ax.axvspan(0, 0, color=B_COLOUR, alpha=0.15), ax.text(0.13, 0.06, "", color=B_COLOUR, **style)
+    to_i = ax.axvspan(0, 0, color=A_COLOUR, alpha=0.15), ax.text(0.87, 0.94, "", color=A_COLOUR, ha="right", **style)
+    pairs = _Pairs(figure.add_axes((0.68, 0.245, 0.285, 285 / 420)), names)
 
     def update(a: int, b: int, kappa: float, tau: float) -> str:
-        rule.set_data(lams.numpy(), remix_lambda(lams, counts[a], counts[b], kappa, tau).numpy())
-        to_j, to_i = (counts[a] >= kappa * counts[b]).item(), (counts[b] >= kappa * counts[a]).item()
-        regions = (to_j, 0, f"all to j, {names[b]}"), (to_i, 1 - tau, f"all to i, {names[a]}")
-        for span, text, (there, start, words) in zip(spans, all_to, regions, strict=True):
+        commoner = counts[:, None] >= kappa * counts  # i than j by a factor of kappa, (C, C)
+        i_loses, j_loses = commoner[a, b].item(), commoner[b, a].item()  # its label, for some lambdas
+        rule.set_data(LAMS.numpy(), remix_lambda(LAMS, counts[a], counts[b], kappa, tau).numpy())
+        regions = (to_j, i_loses, 0, f"all to j, {names[b]}"), (to_i, j_loses, 1 - tau, f"all to i, {names[a]}")
+        for (span, text), there, start, words in regions:
             span.set(x=start, width=tau, visible=there and tau > 0)
             text.set(text=words, visible=there and tau > 0)
-        commoner = (counts[:, None] >= kappa * counts).int()
-        pairs.set_data((commoner.T - commoner).numpy())
-        square.set_data([b], [a])
-        share = remix_lambda(middles, counts[:, None], counts, kappa, tau).mean(0)  # of i in the label, (C, C)
-        mass = prior * (share @ prior) + ((1 - share).T @ prior) * prior  # of every class in all labels, (C,)
-        what = "i can lose its label" if to_j else "j can lose its label" if to_i else "the label is mixup's"
-        if to_i and to_j:
+        pairs.show(a, b, commoner)
+        mass = _label_mass(counts, kappa, tau)
+        what = "i can lose its label" if i_loses else "j can lose its label" if j_loses else "the label is mixup's"
+        if i_loses and j_loses:
             what = "both can lose their label, i first"
         return (
             f"{names[a]} has {counts[a] / counts[b]:.3g} times as many images as {names[b]}; kappa {kappa:g}, tau "
@@ -99,5 +85,34 @@ def remix_explorer(
     controls = pair_controls(names, ("class i", "class j"), 0, -1)
     controls["kappa"] = ipywidgets.FloatSlider(value=kappa, min=1, max=20, step=0.5, description="kappa")
     controls["tau"] = ipywidgets.FloatSlider(value=tau, max=1, step=0.05, description="tau")
-    moving = [*spans, rule, *all_to, pairs, square]
+    moving = [to_j[0], to_i[0], rule, to_j[1], to_i[1], *pairs.artists]
     return Explorer(controls, figure, update, moving=moving, label="The label rule of Remix, and the pairs it changes")
+
+
+def _label_mass(counts: Tensor, kappa: float, tau: float) -> Tensor:
+    """Every class's share of all labels, (C,), where any two images may be paired and lam is uniform (alpha = 1)."""
+    prior, middles = counts.double() / counts.sum(), (LAMS[1:] + LAMS[:-1]) / 2
+    share = remix_lambda(middles[:, None, None], counts[:, None], counts, kappa, tau).mean(0)  # of i, (C, C)
+    return prior * (share @ prior) + ((1 - share).T @ prior) * prior
+
+
+class _Pairs:
+    """Whose label is at stake in every pair of classes, and the chosen pair."""
+
+    def __init__(self, ax: Axes, names: Sequence[str]) -> None:
+        n, colours = len(names), {"i may lose": B_COLOUR, "mixup": "0.9", "j may lose": A_COLOUR}
+        cmap = ListedColormap([*colours.values()])
+        self.map = show_pixels(ax, np.zeros((n, n)), cmap=cmap, vmin=-1, vmax=1, alpha=0.8)
+        handles = [Patch(color=colours[key], label=key, alpha=0.8) for key in ("i may lose", "j may lose", "mixup")]
+        spread = LEGEND | {"columnspacing": 1, "handlelength": 1}
+        ax.legend(handles=handles, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), **spread)
+        (self.square,) = ax.plot([], [], "s", color="black", markersize=max(5, 150 / n), fillstyle="none", mew=2.5)
+        dress(ax, "class j, its partner", "class i")
+        if n <= plots.NUMBERS_UP_TO:
+            ax.set_xticks(range(n), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=9)
+            ax.set_yticks(range(n), names, fontsize=9)
+        self.artists = [self.map, self.square]
+
+    def show(self, a: int, b: int, commoner: Tensor) -> None:
+        self.map.set_data((commoner.T.int() - commoner.int()).numpy())
+        self.square.set_data([b], [a])

@@ -1,9 +1,12 @@
 """Re-sampling: how likely each class is, how often each image comes back, and a batch as it is drawn."""
 
+from collections.abc import Sequence
+
 import ipywidgets
 import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
@@ -47,38 +50,23 @@ def sampling_explorer(
     if len(counts) > plots.BARS_UP_TO:
         raise ValueError(f"data has {len(counts)} classes; the explorer draws a bar each, at most {plots.BARS_UP_TO}")
     order = counts.argsort(descending=True, stable=True)
-    names, colours = [data.class_names[c] for c in order], group_colours(counts)
+    counts, names = counts[order], [data.class_names[c] for c in order]
     samplers = {
         "progressive": ProgressivelyBalancedSampler(labels, epochs, seed=seed),
         "reversed": ReversedSampler(labels, seed=seed),
     }
-    plain = counts / counts.sum()
-
     figure = blank_figure(1000, 460)
-    above, below = figure.add_axes((0.085, 0.6, 0.4, 0.36)), figure.add_axes((0.085, 0.175, 0.4, 0.36))
-    right = figure.add_axes((0.53, 0.05, 0.465, 0.87))
-    shares = _bars(above, plain[order], [colours[c] for c in order], "probability")
-    repeats = _bars(below, torch.ones(len(counts)), [colours[c] for c in order], "times per epoch")
-    highest = samplers["reversed"].probabilities().max().item()
-    above.set(ylim=(0, 1.1 * max(plain.max().item(), highest)), xticks=range(len(counts)), xticklabels=[])
-    imbalance, most = (counts.max() / counts.min()).item(), len(labels) * highest / counts.min().item()
-    below.set(yscale="log", ylim=(0.5 * most / imbalance**2, 2 * most))
-    below.yaxis.set_major_formatter("{x:g}")
-    if len(counts) <= plots.NAMES_UP_TO:
-        below.set_xticks(range(len(counts)), names, rotation=35, ha="right", rotation_mode="anchor")
-    picture = _empty_batch(right)
-    frames = torch.tensor([[round(255 * part) for part in to_rgb(colours[c])] for c in order], dtype=torch.uint8)
+    bars = _ClassBars(figure, counts, names, highest=samplers["reversed"].probabilities().max().item())
+    picture = _empty_batch(figure.add_axes((0.53, 0.05, 0.465, 0.87)))
+    frames = torch.tensor([[round(255 * part) for part in to_rgb(c)] for c in group_colours(counts)], dtype=torch.uint8)
 
     def update(sampler: str, q: float, epoch: int) -> str:
         controls["q"].disabled = sampler != "power"
         chosen = PowerSampler(labels, q, seed=seed) if sampler == "power" else samplers[sampler]
         chosen.set_epoch(epoch)
         p = chosen.probabilities()[order]
-        times = len(labels) * p / counts[order]
-        for bar, height in zip(shares, p.tolist(), strict=True):
-            bar.set_height(height)
-        for bar, height in zip(repeats, times.tolist(), strict=True):
-            bar.set(y=1, height=height - 1)  # up from once per epoch, or down
+        times = len(labels) * p / counts
+        bars.show(p, times)
         batch = chosen.epoch_indices()[: COLUMNS * ROWS]
         ranks, first = order.argsort()[labels[batch]].sort(stable=True)
         picture.set_data(_mosaic(data.train.images[batch[first]].cpu(), frames[ranks]).numpy())
@@ -95,9 +83,31 @@ def sampling_explorer(
         "q": ipywidgets.FloatSlider(value=q, max=1, step=0.05, description="q"),
         "epoch": ipywidgets.IntSlider(value=0, max=epochs - 1, description="epoch"),
     }
-    moving = [*shares, *repeats, picture]
     label = "Class probabilities, repeats of an image, and a drawn batch"
-    return Explorer(controls, figure, update, moving=moving, label=label)
+    return Explorer(controls, figure, update, moving=[*bars.artists, picture], label=label)
+
+
+class _ClassBars:
+    """The probability of each class, and how often an epoch shows one image of it, most frequent class first."""
+
+    def __init__(self, figure: Figure, counts: Tensor, names: Sequence[str], highest: float) -> None:
+        above, below = figure.add_axes((0.085, 0.6, 0.4, 0.36)), figure.add_axes((0.085, 0.175, 0.4, 0.36))
+        plain, ones, colours = counts / counts.sum(), torch.ones(len(counts)), group_colours(counts)
+        self.shares = _bars(above, plain, colours, "probability")
+        self.repeats = _bars(below, ones, colours, "times per epoch")
+        above.set(ylim=(0, 1.1 * max(plain[0].item(), highest)), xticks=range(len(counts)), xticklabels=[])
+        imbalance, most = (counts[0] / counts[-1]).item(), counts.sum().item() * highest / counts[-1].item()
+        below.set(yscale="log", ylim=(0.5 * most / imbalance**2, 2 * most))
+        below.yaxis.set_major_formatter("{x:g}")
+        if len(counts) <= plots.NAMES_UP_TO:
+            below.set_xticks(range(len(counts)), names, rotation=35, ha="right", rotation_mode="anchor")
+        self.artists = [*self.shares, *self.repeats]
+
+    def show(self, p: Tensor, times: Tensor) -> None:
+        for bar, height in zip(self.shares, p.tolist(), strict=True):
+            bar.set_height(height)
+        for bar, height in zip(self.repeats, times.tolist(), strict=True):
+            bar.set(y=1, height=height - 1)  # up from once per epoch, or down
 
 
 def _bars(ax: Axes, plain: Tensor, colours: list[str], ylabel: str) -> list[Rectangle]:

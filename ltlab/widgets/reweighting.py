@@ -66,41 +66,14 @@ def effective_number_explorer(counts_by_name: Mapping[str, Any] | None = None, *
     start = _nearest(beta)
 
     figure = blank_figure(1000, 400)
-    left = figure.add_axes((0.075, 0.15, 0.5, 0.8), yscale="log")
-    right = figure.add_axes((0.665, 0.15, 0.325, 0.8), xscale="log", yscale="log")
-    left.axhline(1, **GREY, linestyle=":", label="uniform: beta = 0")
-    (inverse,) = left.plot([], [], **GREY, linestyle="--", label="inverse frequency: beta → 1")
-    (balanced,) = left.plot([], [], color=BLUE, marker="o", markersize=4, label="class-balanced")
-    dress(left, "class, most frequent first", "weight (mean 1)")
-    right.axhline(1, **GREY, linestyle=":")
-    (identity,) = right.plot([], [], **GREY, linestyle="--")
-    (curve,) = right.plot([], [], color=BLUE)
-    (dots,) = right.plot([], [], color=BLUE, linestyle="", marker="o", markersize=5)
-    dress(right, "training images n of a class", "effective number of n images")
-    for axis in (left.yaxis, right.xaxis, right.yaxis):
-        axis.set_major_formatter("{x:,g}")
-    left.legend(loc="upper left", **LEGEND)
-    drawn = ""
-
-    def show_data_set(name: str) -> None:
-        """What only the data set decides, which takes a full draw."""
-        nonlocal drawn
-        counts, drawn = sorted_counts[name], name
-        weights, largest = _mean_one(cost_sensitive_weights(counts)), counts.max().item()
-        inverse.set_data(range(len(counts)), weights)
-        identity.set_data([1, largest], [1, largest])
-        left.set(xlim=(-0.03 * len(counts), 1.02 * len(counts) - 0.9), ylim=(0.6 * min(weights), 7 * max(weights)))
-        right.set(xlim=(0.8, 1.3 * largest), ylim=(0.8, 1.3 * largest))
+    left = _Weights(figure.add_axes((0.075, 0.15, 0.5, 0.8), yscale="log"))
+    right = _EffectiveNumbers(figure.add_axes((0.665, 0.15, 0.325, 0.8), xscale="log", yscale="log"))
 
     def update(data_set: str, beta: float) -> str:
         counts = sorted_counts[data_set]
-        if data_set != drawn:
-            show_data_set(data_set)
         weights, numbers = class_balanced_weights(counts, beta), effective_numbers(counts, beta)
-        balanced.set_data(range(len(counts)), weights.numpy())
-        grid = torch.logspace(0, math.log10(counts.max()), 100, dtype=torch.float64)
-        curve.set_data(grid.numpy(), effective_numbers(grid, beta).numpy())
-        dots.set_data(counts.numpy(), numbers.numpy())
+        left.show(counts, weights)
+        right.show(counts, numbers, beta)
         ratio = weights.max() / weights.min()
         return (
             f"{data_set}, beta = {beta:.6g}: largest/smallest weight {ratio:.3g} "
@@ -113,7 +86,54 @@ def effective_number_explorer(counts_by_name: Mapping[str, Any] | None = None, *
         "beta": ipywidgets.SelectionSlider(options=BETAS, value=start, description="beta"),
     }
     label = "Class-balanced weights per class, and the effective number of images"
-    return Explorer(controls, figure, update, moving=[balanced, curve, dots], label=label)
+    return Explorer(controls, figure, update, moving=left.artists + right.artists, label=label)
+
+
+class _Weights:
+    """Class-balanced weights between uniform ones and the inverse frequencies, all with mean 1."""
+
+    def __init__(self, ax: Axes) -> None:
+        self.ax, self.counts = ax, None
+        ax.axhline(1, **GREY, linestyle=":", label="uniform: beta = 0")
+        (self.inverse,) = ax.plot([], [], **GREY, linestyle="--", label="inverse frequency: beta → 1")
+        (self.balanced,) = ax.plot([], [], color=BLUE, marker="o", markersize=4, label="class-balanced")
+        dress(ax, "class, most frequent first", "weight (mean 1)")
+        ax.yaxis.set_major_formatter("{x:,g}")
+        ax.legend(loc="upper left", **LEGEND)
+        self.artists = [self.balanced]
+
+    def show(self, counts: Tensor, weights: Tensor) -> None:
+        if counts is not self.counts:  # what only the data set decides, which takes a full draw
+            inverse, n = _mean_one(cost_sensitive_weights(counts)), len(counts)
+            self.inverse.set_data(range(n), inverse)
+            self.ax.set(xlim=(-0.03 * n, 1.02 * n - 0.9), ylim=(0.6 * min(inverse), 7 * max(inverse)))
+            self.counts = counts
+        self.balanced.set_data(range(len(counts)), weights.numpy())
+
+
+class _EffectiveNumbers:
+    """What n images of a class count as, between 1 and n."""
+
+    def __init__(self, ax: Axes) -> None:
+        self.ax, self.counts = ax, None
+        ax.axhline(1, **GREY, linestyle=":")
+        (self.identity,) = ax.plot([], [], **GREY, linestyle="--")
+        (self.curve,) = ax.plot([], [], color=BLUE)
+        (self.dots,) = ax.plot([], [], color=BLUE, linestyle="", marker="o", markersize=5)
+        dress(ax, "training images n of a class", "effective number of n images")
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_formatter("{x:,g}")
+        self.artists = [self.curve, self.dots]
+
+    def show(self, counts: Tensor, numbers: Tensor, beta: float) -> None:
+        largest = counts.max().item()
+        if counts is not self.counts:  # as for the weights
+            self.identity.set_data([1, largest], [1, largest])
+            self.ax.set(xlim=(0.8, 1.3 * largest), ylim=(0.8, 1.3 * largest))
+            self.counts = counts
+        grid = torch.logspace(0, math.log10(largest), 100, dtype=torch.float64)
+        self.curve.set_data(grid.numpy(), effective_numbers(grid, beta).numpy())
+        self.dots.set_data(counts.numpy(), numbers.numpy())
 
 
 def _nearest(beta: float) -> float:
@@ -286,45 +306,51 @@ def gradient_explorer(
             f"logits of shape {tuple(logits.shape)} and {len(targets)} targets: "
             f"give 1 to 4 samples of {len(counts)} classes"
         )
-    order = counts.argsort(descending=True, stable=True)
+    order = counts.argsort(descending=True, stable=True).tolist()
     names = [str(c) for c in (range(len(counts)) if names is None else names)]
-    all_pulls = {name: pulls(make(counts), logits, targets)[:, order] for name, make in LOSSES.items()}
-    colours = [group_colours(counts)[c] for c in order]
+    all_pulls = {name: pulls(make(counts), logits, targets) for name, make in LOSSES.items()}
     highest = 1.1 * max(pull.abs().max().item() for pull in all_pulls.values())
     p = logits.softmax(1)
 
     figure = blank_figure(1000, 170 * len(logits) + 60)
-    rows = figure.subplots(len(logits), sharex=True, squeeze=False)[:, 0]
+    axes = figure.subplots(len(logits), sharex=True, squeeze=False)[:, 0]
     figure.subplots_adjust(0.08, 48 / figure.bbox.height * 2, 0.99, 1 - 50 / figure.bbox.height, hspace=0.35)
-    bars, outlines = [], []
-    for ax, target, probability, outline in zip(rows, targets.tolist(), p, all_pulls["CE"], strict=True):
-        bars.append(ax.bar(range(len(counts)), outline.tolist(), color=colours).patches)
-        outlines += ax.bar(range(len(counts)), outline.tolist(), fill=False, edgecolor="black", linewidth=1.5).patches
-        ax.axhline(0, color="0.2", linewidth=1)
+    samples = []
+    for ax, target, probability, pull in zip(axes, targets.tolist(), p, all_pulls["CE"], strict=True):
+        samples.append(_Pulls(ax, pull[order], group_colours(counts[order])))
         ax.set_ylim(-highest, highest)
         ax.set_title(
             f"an image of class {names[target]} ({counts[target]:,} training images), p = {probability[target]:.2f}",
             fontsize=plots.FONT_SIZE, loc="left",
         )  # fmt: skip
-        dress(ax, "", "pull")
     if len(counts) <= plots.NAMES_UP_TO:
-        rows[-1].set_xticks(range(len(counts)), [names[c] for c in order])
+        axes[-1].set_xticks(range(len(counts)), [names[c] for c in order])
 
     def update(loss: str) -> str:
-        for patches, pull in zip(bars, all_pulls[loss], strict=True):
-            for bar, height in zip(patches, pull.tolist(), strict=True):
-                bar.set_height(height)
+        for sample, pull in zip(samples, all_pulls[loss], strict=True):
+            sample.show(pull[order])
         own = ", ".join(
-            f"{names[target]} {_own(all_pulls[loss], order, i, target):+.2f} "
-            f"(CE {_own(all_pulls['CE'], order, i, target):+.2f})"
-            for i, target in enumerate(targets.tolist())
+            f"{names[target]} {pull[target]:+.2f} (CE {before[target]:+.2f})"
+            for target, pull, before in zip(targets.tolist(), all_pulls[loss], all_pulls["CE"], strict=True)
         )
         return f"{loss}: pull of each image on its own class's logit: {own}"
 
     controls = {"loss": choice("loss", LOSSES, width=140)}
-    moving = [*(bar for patches in bars for bar in patches), *outlines]  # the outlines over all bars
+    moving = [artist for sample in samples for artist in sample.artists]
     return Explorer(controls, figure, update, moving=moving, label="Pull of each image on every class's logit")
 
 
-def _own(pull: Tensor, order: Tensor, sample: int, target: int) -> float:
-    return pull[sample, order == target].item()
+class _Pulls:
+    """One image's pull on the logit of every class, under the outlines of cross-entropy's."""
+
+    def __init__(self, ax: Axes, cross_entropy: Tensor, colours: list[str]) -> None:
+        ranks, heights = range(len(colours)), cross_entropy.tolist()
+        self.bars = ax.bar(ranks, heights, color=colours).patches
+        outlines = ax.bar(ranks, heights, fill=False, edgecolor="black", linewidth=1.5).patches
+        ax.axhline(0, color="0.2", linewidth=1)
+        dress(ax, "", "pull")
+        self.artists = [*self.bars, *outlines]
+
+    def show(self, pull: Tensor) -> None:
+        for bar, height in zip(self.bars, pull.tolist(), strict=True):
+            bar.set_height(height)
