@@ -187,6 +187,12 @@ def test_identity_tells_slots_by_what_they_hold_and_do(slot, made):
     assert identity(first) == identity(first) != identity(second) == identity(second)
 
 
+def test_identity_holds_no_address_in_memory():
+    given = partial(own, factor=lambda: 1)
+    text = str(Recipe(Stage(loss=given, mix=Mix(Mix(Mix())))).resolve(SHAPES).identity())
+    assert "own(factor=<lambda>)" in text and "0x" not in text
+
+
 def test_identity_of_what_holds_itself_ends():
     mix = Mix()
     mix.alpha = [mix, HALF]

@@ -17,7 +17,10 @@ def describe(slot: object) -> str:
     if slot is None:
         return "—"
     if isinstance(slot, partial):
-        arguments = [repr(a) for a in slot.args] + [f"{k}={v!r}" for k, v in slot.keywords.items()]
+        given = [("", argument) for argument in slot.args] + [
+            (f"{key}=", value) for key, value in slot.keywords.items()
+        ]
+        arguments = [f"{key}{describe(value) if callable(value) else repr(value)}" for key, value in given]
         return f"{slot.func.__name__}({', '.join(arguments)})"
     if callable(slot) and hasattr(slot, "__name__"):
         return slot.__name__
