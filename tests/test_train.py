@@ -1,6 +1,7 @@
 """The step and the run: exact, resumable, and untouched by what happens around them."""
 
 import os
+import random
 import subprocess
 import sys
 import textwrap
@@ -8,6 +9,7 @@ import time
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -17,12 +19,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ltlab import models, recipes
+from ltlab.cam import ForegroundTransform, WholeImageTransform
+from ltlab.classifiers import CosineClassifier
 from ltlab.data import load
-from ltlab.losses import BalancedSoftmaxLoss
+from ltlab.losses import BalancedSoftmaxLoss, CrossEntropyLoss, EqualizationLoss
 from ltlab.mixup import ManifoldMixup
 from ltlab.recipes import CIFAR, SHAPES, OneCycle, Recipe, Stage
 from ltlab.samplers import PowerSampler, ProgressivelyBalancedSampler, RandomUnderSampler, ShuffledSampler
-from ltlab.train import TrainingStep, augment, evaluate, fit, predict, to_float
+from ltlab.train import TrainingStep, augment, evaluate, fit, fitting, load_model, predict, to_float
 from ltlab.train import checkpoint as checkpoints
 from ltlab.train.curves import curves
 from ltlab.train.fitting import find_device
@@ -182,7 +186,7 @@ def test_mix_and_foreground_slots_take_part(data):
 
 def test_a_foreground_needs_a_model_before_it(data):
     with pytest.raises(ValueError, match="stage 1 has a foreground slot"):
-        fit(Recipe(Stage(epochs=1, foreground=lambda images, masks, generator: images), protocol=TINY), data)
+        fit(Recipe(Stage(epochs=1, foreground=ForegroundTransform()), protocol=TINY), data)
 
 
 @pytest.mark.parametrize("stage", [Stage(epochs=1, trains="classifier"), Stage(epochs=1, batch_norm="eval")])
@@ -197,6 +201,9 @@ def test_a_mix_of_your_own_checks_the_model_before_the_first_epoch(data):
     class Mix:
         def check(self, model):
             raise ValueError(f"no mixing in {type(model).__name__}")
+
+        def __call__(self, model, images, targets, **_):
+            return model(images), targets
 
     with pytest.raises(ValueError, match="no mixing in Net"):
         fit(Recipe(Stage(epochs=1), Stage(epochs=1, mix=Mix()), protocol=TINY), data, progress=False)
@@ -314,6 +321,28 @@ def test_a_parameter_that_its_owner_froze_stays_so(data):
     assert all(p.requires_grad for p in model.layer1.parameters())
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, FloatingPointError])
+def test_a_run_that_stops_in_a_frozen_stage_leaves_the_model_as_free_as_it_was(data, error):
+    class Stopping(CrossEntropyLoss):
+        def forward(self, logits, targets):
+            raise error
+
+    model = models.build("small_net", 10, data.train.images)
+    model.stem.requires_grad_(False)
+    before = {name: p.requires_grad for name, p in model.named_parameters()}
+    with pytest.raises(error):
+        fit(Recipe(Stage(epochs=1, trains="classifier", loss=Stopping()), protocol=TINY), data, model, progress=False)
+    assert {name: p.requires_grad for name, p in model.named_parameters()} == before
+
+
+def test_a_stage_with_nothing_to_train_is_refused_and_freezes_nothing(data):
+    model = models.build("small_net", 10, data.train.images)
+    model.classifier.requires_grad_(False)
+    with pytest.raises(ValueError, match="trains='classifier' has nothing to train"):
+        fit(Recipe(Stage(epochs=1, trains="classifier"), protocol=TINY), data, model, progress=False)
+    assert all(p.requires_grad for p in model.layer1.parameters())
+
+
 def test_a_stage_s_weight_decay_replaces_the_protocol_s(data):
     def shrunk(weight_decay) -> float:
         torch.manual_seed(0)
@@ -347,6 +376,160 @@ def test_a_stage_that_needs_a_classifier_refuses_a_model_without(data):
     model = nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))
     with pytest.raises(ValueError, match="stage 2 needs a model with a part called classifier, Sequential has none"):
         fit(Recipe(Stage(epochs=1), Stage(epochs=1, trains="classifier"), protocol=TINY), data, model)
+
+
+# --- models and losses of your own: what does not fit is refused before the first step --------------------------------
+
+
+@pytest.fixture
+def no_step(monkeypatch):
+    def step(self, *batch):
+        raise AssertionError("a step was taken")
+
+    monkeypatch.setattr(TrainingStep, "__call__", step)
+
+
+class Own(nn.Module):
+    """Convolution, pooling and a head, by the names that are asked for."""
+
+    def __init__(
+        self, classes: int = 10, features: str = "body", head: str = "fc", classifier: nn.Module | None = None
+    ):
+        super().__init__()
+        self.names = features, head
+        self.add_module(features, nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.BatchNorm2d(8), nn.ReLU()))
+        self.add_module(head, classifier or nn.Linear(8, classes))
+
+    def forward(self, images):
+        features, head = (self.get_submodule(name) for name in self.names)
+        return head(features(images).mean((2, 3)))
+
+
+def head_of(*layers: nn.Module) -> Own:
+    return Own(head="classifier", classifier=layers[0] if len(layers) == 1 else nn.Sequential(*layers))
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (Own(20), r"model: Own gives torch.float32 \(2, 20\) for 2 images, it must give .*\(2, 10\): one for each of"),
+        (Own(9), r"gives torch.float32 \(2, 9\)"),
+        (nn.Sequential(nn.Conv2d(3, 10, 1)), r"gives torch.float32 \(2, 10, 32, 32\)"),
+        (head_of(nn.LSTM(8, 10)), "gives a tuple for 2 images"),
+    ],
+    ids=["too many", "too few", "maps", "tuple"],
+)
+def test_a_model_without_a_logit_for_every_class_is_refused(data, no_step, model, message):
+    with pytest.raises(ValueError, match=message):
+        fit(RECIPE, data, model, progress=False)
+
+
+@pytest.mark.parametrize("crop", [None, 24])
+def test_the_trial_of_a_model_leaves_it_and_the_draws_as_they_were(data, monkeypatch, crop):
+    class Noisy(Own):
+        def forward(self, images):
+            assert images.shape[2:] == (crop or 32, crop or 32)
+            return super().forward(images + 0.1 * torch.rand(()))
+
+    recipe = Recipe(Stage(epochs=1), protocol=replace(TINY, crop=crop))
+
+    def run():
+        torch.manual_seed(0)
+        return fit(recipe, data, Noisy(), progress=False)
+
+    tried = run()
+    monkeypatch.setattr(fitting, "check_outputs", lambda *arguments: None)
+    same_run(tried, run())
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (head_of(nn.Linear(8, 10)), "'ldam' needs a normalised classifier, Own.classifier is a Linear: .*Cosine"),
+        (Own(), "Own.classifier is missing"),
+    ],
+    ids=["linear", "none"],
+)
+def test_ldam_refuses_a_classifier_that_is_not_normalised(data, no_step, model, message):
+    with pytest.raises(ValueError, match=message):
+        fit("ldam", data, model, progress=False)
+
+
+def test_ldam_trains_a_normalised_classifier_of_your_own(data):
+    class Normed(CosineClassifier):
+        pass
+
+    for classifier in (CosineClassifier(8, 10), Normed(8, 10)):
+        result = fit(recipes.get("ldam").resolve(SHAPES).with_epochs(1), data, head_of(classifier), progress=False)
+        assert result.logits.abs().max() <= 1 + 1e-6 and result.network == "Own"
+
+
+def test_seeds_of_any_kind_of_whole_number_are_one_seed(data):
+    recipe = Recipe(Stage(epochs=1), protocol=TINY)
+    same_run(*(fit(recipe, data, seed=seed, progress=False) for seed in (3, np.int64(3))))
+    for seed in (-1, 1.5, 2**32):
+        with pytest.raises(ValueError, match=f"seed={seed}"):
+            fit(recipe, data, seed=seed)
+
+
+def test_a_result_names_its_network(data):
+    recipe = Recipe(Stage(epochs=1), protocol=TINY)
+    assert fit(recipe, data, progress=False).network == "small_net"
+    assert fit(recipe, data, Own(), progress=False).network == "Own"
+
+
+@pytest.mark.parametrize("name", ["crt", "lws", "tau_norm", "logit_adjusted_post_hoc"])
+def test_a_change_of_the_classifier_refuses_what_is_not_linear(data, no_step, name):
+    head = head_of(nn.Linear(8, 8), nn.Linear(8, 10))
+    with pytest.raises(ValueError, match=r"stage 2 changes a linear classifier, Own.classifier is a Sequential"):
+        fit(name, data, head, progress=False)
+    with pytest.raises(ValueError, match="stage 2 needs a model with a part called classifier, Own has none"):
+        fit(name, data, Own(), progress=False)
+
+
+def test_a_change_of_your_own_takes_any_classifier(data):
+    def widened(model, images, labels, class_counts):
+        return nn.Sequential(*model.classifier, nn.Linear(10, 10))
+
+    head = head_of(nn.Linear(8, 8), nn.Linear(8, 10))
+    fit(Recipe(Stage(epochs=1), Stage(epochs=1, classifier=widened), protocol=TINY), data, head, progress=False)
+    assert len(head.classifier) == 3
+
+
+def test_a_foreground_slot_refuses_a_model_without_maps(data, no_step):
+    recipe = Recipe(Stage(epochs=1), Stage(epochs=1, foreground=ForegroundTransform()), protocol=TINY)
+    deep = Own(features="features", head="classifier", classifier=nn.Sequential(nn.Linear(8, 10)))
+    for model in (Own(), Own(features="features"), head_of(nn.Linear(8, 10)), deep):
+        with pytest.raises(ValueError, match=r"stage 2 has a foreground slot, whose maps need model.features"):
+            fit(recipe, data, model, progress=False)
+
+
+def test_a_foreground_slot_that_makes_no_maps_takes_any_model(data):
+    for foreground in (WholeImageTransform(), ForegroundTransform(masks=data.train.masks)):
+        fit(Recipe(Stage(epochs=1), Stage(epochs=1, foreground=foreground), protocol=TINY), data, Own(), progress=False)
+    with_maps = Own(features="features", head="classifier")
+    fit(Recipe(Stage(epochs=1), Stage(epochs=1, foreground=ForegroundTransform()), protocol=TINY), data, with_maps,
+        progress=False)  # fmt: skip
+
+
+class Scaled(CrossEntropyLoss):
+    def __init__(self):
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.zeros(()))
+
+    def forward(self, logits, targets):
+        return super().forward(logits * self.log_scale.exp(), targets)
+
+
+def test_a_loss_that_would_have_to_be_trained_is_refused(data, no_step):
+    with pytest.raises(ValueError, match="stage 2: the loss Scaled has parameters of its own, log_scale, but only"):
+        fit(Recipe(Stage(epochs=1), Stage(epochs=1, loss=Scaled()), protocol=TINY), data, progress=False)
+
+
+def test_a_loss_whose_parameters_are_fixed_trains(data):
+    loss = Scaled().requires_grad_(False)
+    same_run(*(fit(Recipe(Stage(epochs=1, loss=slot), protocol=TINY), data, progress=False)
+               for slot in (loss, CrossEntropyLoss())))  # fmt: skip
 
 
 # --- starting from a finished first stage ----------------------------------------------------------------------------
@@ -426,6 +609,53 @@ def test_resuming_a_model_with_dropout(data, tmp_path):
     whole = fit(RECIPE, data, model(), progress=False)
     interrupted(data, tmp_path / "run.pt", 2, model=model())
     same_run(whole, fit(RECIPE, data, model(), checkpoint=tmp_path / "run.pt", resume=True, progress=False))
+
+
+@pytest.mark.parametrize("after", [1, 3])
+def test_resuming_goes_on_with_the_generators_that_slots_have_of_their_own(data, tmp_path, after):
+    def recipe() -> Recipe:
+        def sampler(labels, seed):
+            return torch.utils.data.RandomSampler(labels, generator=torch.Generator().manual_seed(seed))
+
+        def loss() -> EqualizationLoss:
+            return EqualizationLoss(data.class_counts, threshold=0.5, generator=torch.Generator().manual_seed(0))
+
+        return Recipe(Stage(epochs=2, loss=loss(), sampler=sampler), Stage(epochs=2, loss=loss()), protocol=TINY)
+
+    whole = fit(recipe(), data, progress=False)
+    interrupted(data, tmp_path / "run.pt", after, recipe())
+    same_run(whole, fit(recipe(), data, checkpoint=tmp_path / "run.pt", resume=True, progress=False))
+
+
+@pytest.mark.parametrize("name", ["tau_norm", "nearest_class_mean", "logit_adjusted_post_hoc"])
+def test_a_checkpoint_holds_what_stages_of_0_epochs_made(data, tmp_path, name):
+    base, path = tmp_path / "base.pt", tmp_path / "run.pt"
+    recipe = recipes.get(name).resolve(SHAPES).with_epochs(1)
+    fit(recipe.first(1), data, checkpoint=base, progress=False)
+    whole = fit(recipe, data, checkpoint=path, progress=False)
+    assert torch.equal(predict(load_model(path, data), data.test.images), whole.logits)
+    assert not torch.equal(predict(load_model(base, data), data.test.images), whole.logits)
+    same_run(whole, fit(recipe, data, checkpoint=path, resume=True, progress=False))
+    same_run(whole, fit(recipe, data, start_from=base, checkpoint=tmp_path / "parts.pt", progress=False))
+    same_run(whole, fit(recipe, data, checkpoint=tmp_path / "parts.pt", resume=True, progress=False))
+
+
+def test_a_run_goes_on_from_a_checkpoint_that_ends_with_a_stage_of_0_epochs(data, tmp_path):
+    first = recipes.get("tau_norm").resolve(TINY).with_epochs(1)
+    recipe = Recipe(*first.stages, Stage(epochs=1, trains="classifier", schedule="retrain"), protocol=TINY)
+    fit(Recipe(*first.stages, protocol=TINY), data, checkpoint=tmp_path / "first.pt", progress=False)
+    whole = fit(recipe, data, progress=False)
+    same_run(whole, fit(recipe, data, start_from=tmp_path / "first.pt", progress=False))
+
+
+def test_a_checkpoint_with_a_classifier_of_another_kind_is_not_loaded(data, tmp_path):
+    lws = recipes.get("lws").resolve(SHAPES).with_epochs(2)
+    fit(lws, data, checkpoint=tmp_path / "lws.pt", progress=False)
+    with pytest.raises(ValueError, match="holds another network than small_net: its classifier is a WeightScaling"):
+        load_model(tmp_path / "lws.pt", data)
+    fit(RECIPE, data, Own(), checkpoint=tmp_path / "own.pt", progress=False)
+    with pytest.raises(ValueError, match="holds another network than small_net"):
+        load_model(tmp_path / "own.pt", data)
 
 
 def test_masks_of_a_foreground_stage_survive_resuming(data, tmp_path):
@@ -518,6 +748,14 @@ def test_a_checkpoint_of_another_run_is_refused_by_what_differs(data, tmp_path, 
         fit(**arguments)
 
 
+def test_equal_data_made_by_other_words_are_the_run_s(data, tmp_path):
+    """What tells data apart is their content, not how their options were written."""
+    whole = fit(RECIPE, data, checkpoint=tmp_path / "run.pt", progress=False)
+    other = load("shapes-lt", imbalance=10.0, max_count=20, test_count=5)
+    assert other.options != data.options or str(other.options) != str(data.options)
+    same_run(whole, fit(RECIPE, other, checkpoint=tmp_path / "run.pt", resume=True, progress=False))
+
+
 def test_a_checkpoint_of_another_network_is_refused(data, tmp_path):
     fit(RECIPE, data, checkpoint=tmp_path / "run.pt", progress=False)
     model = nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))
@@ -533,6 +771,32 @@ def test_a_truncated_checkpoint_is_refused(data, tmp_path, share):
     path.write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(ValueError, match=r"run\.pt is damaged"):
         fit(RECIPE, data, checkpoint=path, resume=True)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"hello", b"epoch,stage\n1,1\n", b"\x80\x02.", b"{}", b"]", b"PK\x05\x06" + bytes(18)]
+)
+def test_a_file_that_is_no_checkpoint_is_refused(data, tmp_path, content):
+    (tmp_path / "run.pt").write_bytes(content)
+    with pytest.raises(ValueError, match="damaged or no checkpoint"):
+        load_model(tmp_path / "run.pt", data)
+
+
+def test_a_checkpoint_with_a_flipped_bit_is_refused_or_as_it_was(tmp_path):
+    """All bytes of tensors, names and shapes have a checksum; what lies between them does not matter."""
+    path, values, draw = tmp_path / "run.pt", torch.rand(300), random.Random(0)
+    checkpoints.save(path, {"identity": {}, "x": values})
+    whole, refused = path.read_bytes(), 0
+    for _ in range(400):
+        flipped = bytearray(whole)
+        flipped[draw.randrange(len(whole))] ^= 1 << draw.randrange(8)
+        path.write_bytes(flipped)
+        try:
+            assert torch.equal(checkpoints.load(path, torch.device("cpu"), lambda state: None)["x"], values)
+        except ValueError as error:
+            refused += 1
+            assert "damaged" in str(error)
+    assert refused > 100
 
 
 def test_a_checkpoint_from_elsewhere_is_refused_and_runs_no_code(data, tmp_path):
@@ -561,6 +825,48 @@ def test_nothing_is_overwritten_or_skipped_in_silence(data, tmp_path):
     with pytest.raises(FileExistsError, match="resume=True"):
         fit(RECIPE, data, checkpoint=path)
     assert path.read_text(encoding="utf-8") == "precious"
+
+
+def test_a_history_that_stands_there_is_not_overwritten(data, tmp_path, no_step):
+    table = tmp_path / "table.csv"
+    table.write_text("precious", encoding="utf-8")
+    with pytest.raises(FileExistsError, match=r"table\.csv exists, where the history of checkpoint .*table\.pt goes"):
+        fit(RECIPE, data, checkpoint=tmp_path / "table.pt", progress=False)
+    assert table.read_text(encoding="utf-8") == "precious"
+    with pytest.raises(ValueError, match=r"checkpoint='other\.csv': the history goes .* call it other\.pt"):
+        fit(RECIPE, data, checkpoint="other.csv", progress=False)
+
+
+@pytest.mark.parametrize("below", ["run.pt", "deep/run.pt"])
+def test_a_place_where_no_checkpoint_can_be_written_is_refused(data, tmp_path, no_step, below):
+    (tmp_path / "file").write_text("precious", encoding="utf-8")
+    with pytest.raises(OSError, match=r"cannot be written .*: name a folder that can"):
+        fit(RECIPE, data, checkpoint=tmp_path / "file" / below, progress=False)
+
+
+@pytest.mark.skipif(
+    os.name == "nt" or os.geteuid() == 0, reason="a folder's write permission, which root does not need"
+)
+def test_a_folder_that_is_read_only_is_refused(data, tmp_path, no_step):
+    tmp_path.chmod(0o500)
+    with pytest.raises(PermissionError, match="cannot be written"):
+        fit(RECIPE, data, checkpoint=tmp_path / "run.pt", progress=False)
+
+
+def test_two_processes_do_not_share_the_file_that_becomes_a_checkpoint(tmp_path, monkeypatch):
+    """Another process writes the same checkpoint while this one is at it: the last to finish stays, and is whole."""
+    path, fsync = tmp_path / "run.pt", os.fsync
+
+    def meanwhile(descriptor):
+        fsync(descriptor)
+        monkeypatch.setattr(os, "fsync", fsync)
+        monkeypatch.setattr(os, "getpid", lambda: 1)
+        checkpoints.write_atomically(path, b"theirs, which is longer")
+        monkeypatch.undo()
+
+    monkeypatch.setattr(os, "fsync", meanwhile)
+    checkpoints.write_atomically(path, b"ours")
+    assert path.read_bytes() == b"ours" and list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits the size of files as Linux does")

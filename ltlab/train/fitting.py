@@ -10,9 +10,11 @@ from torch import nn
 
 from .. import models, recipes
 from ..data import LongTailedData
+from ..data.counts import check_seed
 from ..names import look_up
 from ..recipes import Recipe
 from . import checkpoint as checkpoints
+from .checks import check_outputs
 from .curves import check_curves, curves
 from .processes import join
 from .run import Result, Run
@@ -34,7 +36,9 @@ def fit(
             With another: `recipes.get("ce").resolve(recipes.PROTOCOLS["inat18"])`.
         data: a set from `ltlab.data.load`.
         model: any module from float images (N, 3, H, W) in [0, 1] to logits (N, C), trained in place; None builds
-            the protocol's, with weights drawn from `seed`.
+            the protocol's, with weights drawn from `seed`. All of it is put into training mode, also parts that you
+            have put into evaluation mode: what keeps batch-norm statistics is a stage's batch_norm="eval". Parameters
+            without requires_grad stay as they are.
         seed: of weights, order of images, augmentation and mixing. The global generators are left as they were.
         device: "auto" (CUDA, else Apple's MPS, else CPU), or a torch device.
         precision: "float32", "bfloat16" (autocast), also by Lightning's names "32-true" and "bf16-mixed"; or "auto":
@@ -62,41 +66,57 @@ def fit(
     Raises:
         ConnectionError: another process of the run has stopped or does not answer.
         ImportError: several processes without Lightning Fabric, or `tensorboard` without TensorBoard.
-        ValueError: an unknown recipe, device, precision or batch_norm; more devices than there are, than a batch has
-            images, or more than one with `capture`; images smaller than the protocol's crop; a foreground slot in the
-            first stage; a stage that changes or trains the classifier alone, and a model without a part of that name;
-            a first stage that trains it alone, or with batch_norm="eval", and no model given; a mix slot at a layer
-            that the model does not have; `resume` without `checkpoint`; a checkpoint that is damaged or of another
-            run; one to start from that is not finished, or whose last stage this recipe goes on with at the same
-            schedule.
-        FileNotFoundError, FileExistsError: `resume` or `start_from` without a checkpoint file; a checkpoint file, or
-            curves in the folder `tensorboard`, without `resume`.
+        ValueError: a seed that is no whole number from 0 to 2**32 - 1; an unknown recipe, device, precision or
+            batch_norm; more devices than there are, than a batch has images, or more than one with `capture`; images
+            smaller than the protocol's crop.
+            A foreground slot in the first stage; a first stage that trains the classifier alone, or with
+            batch_norm="eval", and no model given; a mix slot at a layer that the model does not have; a loss with
+            parameters that need gradients.
+            A model of your own that does not give floating-point logits (N, C); without a part called classifier that
+            a stage trains alone; with one of another kind than what a stage of ltlab changes, or than the recipe
+            needs; or without features and classifier where CAMs are made of them.
+            `resume` without `checkpoint`; a checkpoint whose name ends in .csv, that is damaged or of another run; one
+            to start from that is not finished, or whose last stage this recipe goes on with at the same schedule.
+        FileNotFoundError, FileExistsError: `resume` or `start_from` without a checkpoint file; a checkpoint, its
+            history, or curves in the folder `tensorboard`, without `resume`.
+        OSError: no file can be written where `checkpoint` is to be.
         FloatingPointError: the training loss is no longer finite; with a loss of ltlab on the CPU at the step where it
             happens, else at the epoch's end.
     """
     if isinstance(recipe, str):
         recipe = recipes.get(recipe)
+    seed = check_seed(seed)
     if evaluate_every < 1:
         raise ValueError(f"evaluate_every={evaluate_every}: it takes at least 1 epoch between two looks")
     path = None if checkpoint is None else Path(checkpoint)
     if resume and path is None:
         raise ValueError("resume=True needs checkpoint=, the file to go on from")
-    if path is not None and path.exists() and not resume:
-        raise FileExistsError(f"checkpoint {path} exists: pass resume=True to go on from it, or remove it first")
+    if path is not None and path.suffix.lower() == ".csv":
+        raise ValueError(f"checkpoint={str(path)!r}: the history goes to a file of this name, call it {path.stem}.pt")
+    if path is not None and not resume:
+        checkpoints.check_new(path)
     check_curves(tensorboard, resume)
     processes = join(find_device(device), devices, num_nodes, timeout)
     device = processes.device
     with _own_randomness(seed, device), processes.watched():
         recipe = recipe.resolve(recipes.protocol_for(data.name, data.side))
         run = Run(recipe, data, model, seed, precision, capture, processes, batch_norm, path)
-        if resume:
-            run.load_state(checkpoints.load(path, device, run.refusal))
-        elif start_from is not None:
-            run.load_state(checkpoints.load(Path(start_from), device, run.refusal_to_start_from))
-        with curves(tensorboard if processes.rank == 0 else None) as write:
-            run.train(progress, evaluate_every, write)
-            result = run.result()
-            write({"epoch": run.recipe.epochs} | result.metrics)
+        try:
+            if model is not None:
+                with _own_randomness(seed, device):
+                    check_outputs(run.recipe, run.data, run.model, run.autocast)
+            if resume:
+                run.load_state(checkpoints.load(path, device, run.refusal))
+            elif start_from is not None:
+                run.load_state(checkpoints.load(Path(start_from), device, run.refusal_to_start_from))
+            if path is not None and processes.rank == 0:
+                checkpoints.check_writable(path)
+            with curves(tensorboard if processes.rank == 0 else None) as write:
+                run.train(progress, evaluate_every, write)
+                result = run.result()
+                write({"epoch": run.recipe.epochs} | result.metrics)
+        finally:
+            run.thaw()
         return result
 
 
@@ -106,23 +126,24 @@ def load_model(checkpoint: str | os.PathLike, data: LongTailedData) -> nn.Module
     Raises:
         FileNotFoundError: no such file.
         ValueError: the checkpoint is damaged, of a run on other data, or its network is not one that the recipe's
-            protocol builds: a model of your own, or one whose classifier a stage has replaced by another kind.
+            protocol builds: a model of your own, or one whose classifier a stage has made neither linear nor cosine.
     """
     path, fingerprint = Path(checkpoint), {"data fingerprint": data.fingerprint}
     state = checkpoints.load(
         path, torch.device("cpu"),
         lambda state: checkpoints.difference({k: state["identity"][k] for k in fingerprint}, fingerprint),
     )  # fmt: skip
-    identity = state["identity"]
-    model = models.build(
-        identity["protocol.model"], len(data.class_names), data.train.images, classifier=identity["classifier"]
-    )
+    name, classifier = state["identity"]["protocol.model"], state["classifier"]
+    kinds = {made.__name__: kind for kind, made in models.CLASSIFIERS.items()}
+    if classifier not in kinds:
+        raise ValueError(f"checkpoint {path} holds another network than {name}: its classifier is a {classifier}")
+    model = models.build(name, len(data.class_names), data.train.images, classifier=kinds[classifier])
+    if isinstance(model.classifier, nn.Linear) and "classifier.bias" not in state["model"]:  # tau-normalised
+        model.classifier.bias = None
     try:
         model.load_state_dict(state["model"])
     except RuntimeError as error:
-        raise ValueError(
-            f"checkpoint {path} holds another network than {identity['protocol.model']}: {error}"
-        ) from error
+        raise ValueError(f"checkpoint {path} holds another network than {name}: {error}") from error
     return model
 
 

@@ -15,12 +15,13 @@ from tqdm.auto import tqdm
 
 from .. import metrics, models
 from ..cam.shards import StoredMasks
-from ..data import LongTailedData, StreamedSplit
+from ..data import LongTailedData
 from ..names import look_up
 from ..recipes import Recipe, Stage
 from ..samplers import generator_seed
 from . import checkpoint as checkpoints
 from .captured import CapturedStep
+from .checks import check_run, on_disk
 from .curves import Write
 from .processes import OneProcess, across_processes
 from .step import Slots, TrainingStep, batch_norms, evaluate, predict, train_epoch
@@ -32,7 +33,7 @@ class Result:
 
     model: as it is after the last stage; history: one row per epoch; metrics: the model's figures, see `evaluate`;
     logits: of the test images, float32 (N, C), on the CPU; recipe: as it was run; seconds: of training and looking at
-    the test set, over all resumptions.
+    the test set, over all resumptions; network: the name of the protocol's model, or the class of one of your own.
     """
 
     model: nn.Module
@@ -41,6 +42,7 @@ class Result:
     logits: Tensor
     recipe: Recipe
     seconds: float
+    network: str
 
 
 class Run:
@@ -57,11 +59,12 @@ class Run:
         })  # fmt: skip
         self.recipe, self.protocol, self.device = recipe, recipe.protocol, device
         self.setting = {
-            "data": f"{data.name} {data.options}", "data fingerprint": data.fingerprint, "seed": str(seed),
+            "data": data.name, "data fingerprint": data.fingerprint, "seed": str(seed),
             "device": device.type, "precision": "bfloat16" if bfloat16 else "float32",
         }  # fmt: skip
         if processes.size > 1:
             self.setting |= {"processes": str(processes.size), "batch norm across processes": batch_norm}
+        self.network = self.protocol.model if model is None else type(model).__name__
         if model is None:
             model = models.build(
                 self.protocol.model, len(data.class_names), data.train.images, classifier=recipe.classifier
@@ -86,6 +89,8 @@ class Run:
             Slots(stage, start, self.data.train, class_counts, seed)
             for stage, start in zip(recipe.stages, starts, strict=False)
         ]
+        for number, slots in enumerate(self.slots, start=1):
+            slots.check(number)
         self.frozen = {id(p) for p in self.model.parameters() if not p.requires_grad}  # by the user, for good
         self.stage, self.epoch = 0, 0  # what comes next
         self.capture, self.processes, self.path = capture, processes, path
@@ -107,23 +112,29 @@ class Run:
                 last = len(self.history) + 1 == total
                 row = self.next_epoch(look=last or (len(self.history) + 1) % evaluate_every == 0)
                 self.seconds += time.perf_counter() - started
-                if self.path is not None:
-                    self.save()
+                self.save()
                 write(row)
                 error = {} if math.isnan(row["test_error"]) else {"test_error": f"{row['test_error']:.1%}"}
                 bar.set_postfix(loss=f"{row['train_loss']:.3f}", **error, refresh=False)
                 bar.update()
-        self.begin_stage()  # of 0 epochs, if any is left
+        if self.stage < len(self.recipe.stages):  # of 0 epochs
+            self.begin_stage()
+            self.save()
+
+    def thaw(self) -> None:
+        """Free what stages have frozen; what the model's owner froze stays so."""
         for parameter in self.model.parameters():
             parameter.requires_grad_(id(parameter) not in self.frozen)
 
     def save(self) -> None:
-        """Write checkpoint and history, in the first process."""
+        """Write checkpoint and history, if asked for, in the first process."""
+        if self.path is None:
+            return
         state = self.state()  # to which all contribute
         if self.processes.rank == 0:
             checkpoints.save(self.path, state)
             table = pd.DataFrame(self.history).to_csv(index=False)
-            checkpoints.write_atomically(self.path.with_suffix(".csv"), table.encode())
+            checkpoints.write_atomically(checkpoints.history_of(self.path), table.encode())
 
     def begin_stage(self) -> None:
         """What happens once, before a stage's first epoch; stages of 0 epochs are over with that."""
@@ -141,7 +152,7 @@ class Run:
     def prepare(self, foreground: Callable) -> Tensor | StoredMasks:
         """A foreground slot's rows; of images on disk, masks on disk, in shards that the processes share out."""
         images, labels = self.data.train.images, self.data.train.labels
-        if not _on_disk(self.data) or not hasattr(foreground, "prepare_in"):
+        if not on_disk(self.data) or not hasattr(foreground, "prepare_in"):
             return foreground.prepare(self.model, images, labels)
         shared = {} if self.path is None else {"num_replicas": self.processes.size, "rank": self.processes.rank}
         masks = foreground.prepare_in(self.masks_folder(), self.model, images, labels, **shared)
@@ -200,6 +211,10 @@ class Run:
         affine = batch_norms(self.model) if stage.batch_norm == "shift" else []
         frozen = self.frozen | {id(p) for module in affine for p in module.parameters()}
         trained = {id(p) for p in part.parameters()} - frozen
+        if not trained:
+            raise ValueError(
+                f"a stage with trains={stage.trains!r} has nothing to train: no parameter there has requires_grad"
+            )
         for parameter in self.model.parameters():
             parameter.requires_grad_(id(parameter) in trained)
         return torch.optim.SGD(
@@ -217,7 +232,7 @@ class Run:
     def result(self) -> Result:
         logits, test = self.predict().cpu(), self.data.test
         figures = evaluate(logits, test.labels, self.data.class_counts)
-        return Result(self.model, pd.DataFrame(self.history), figures, logits, self.recipe, self.seconds)
+        return Result(self.model, pd.DataFrame(self.history), figures, logits, self.recipe, self.seconds, self.network)
 
     def identity(self, stages: int | None = None) -> dict[str, str]:
         """What tells this run, or one of its first stages alone, from every other."""
@@ -250,11 +265,17 @@ class Run:
         cuda = {"cuda": kept(torch.cuda.get_rng_state(self.device))} if self.device.type == "cuda" else {}
         return {
             "identity": self.identity(), "stages": len(self.slots), "stage": self.stage, "epoch": self.epoch,
-            "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "masks": masks,
+            "model": self.model.state_dict(), "classifier": type(getattr(self.model, "classifier", None)).__name__,
+            "optimizer": self.optimizer.state_dict(), "masks": masks,
             "generator": kept(self.generator.get_state()),
+            "slots' generators": [kept(generator.get_state()) for generator in self.slots_generators()],
             "global generators": {"cpu": kept(torch.get_rng_state()), **cuda},
             "history": self.history, "seconds": self.seconds,
         }  # fmt: skip
+
+    def slots_generators(self) -> list[torch.Generator]:
+        """Those that the stages' losses and samplers have of their own."""
+        return [generator for slots in self.slots for generator in slots.generators()]
 
     def load_state(self, state: dict) -> None:
         """The reverse of `state`.
@@ -277,6 +298,8 @@ class Run:
             self.slots[self.stage].masks = self.reopened(state["masks"])
         own = self.processes.own
         self.generator.set_state(own(state["generator"]))
+        for generator, kept in zip(self.slots_generators(), state["slots' generators"], strict=False):
+            generator.set_state(own(kept))  # of a run to start from there are those of its stages
         torch.set_rng_state(own(state["global generators"]["cpu"]))
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(own(state["global generators"]["cuda"]), self.device)
@@ -288,41 +311,3 @@ class Run:
             return masks
         train, foreground = self.data.train, self.slots[self.stage].foreground
         return foreground.reopen(self.masks_folder(), train.images, train.labels, masks)
-
-
-def check_run(
-    recipe: Recipe, data: LongTailedData, model: nn.Module | None, capture: bool, processes: OneProcess
-) -> None:
-    """Refuse what cannot be trained, before anything is."""
-    crop = recipe.protocol.crop
-    if recipe.stages[0].foreground:
-        raise ValueError("stage 1 has a foreground slot, which needs the model of a stage before it")
-    if model is None and (recipe.stages[0].trains != "all" or recipe.stages[0].batch_norm == "eval"):
-        raise ValueError(
-            "stage 1 trains the classifier alone, or with batch-norm statistics that nothing has measured yet: "
-            "give it a trained network, model=..., or a stage before it"
-        )
-    for number, stage in enumerate(recipe.stages, start=1):
-        if model is not None and not hasattr(model, "classifier") and (stage.classifier or stage.trains != "all"):
-            raise ValueError(
-                f"stage {number} needs a model with a part called classifier, {type(model).__name__} has none"
-            )
-    if crop is not None and crop > data.side:
-        raise ValueError(
-            f"protocol {recipe.protocol.name!r} crops {crop} x {crop} pixels, the images have "
-            f"{tuple(data.test.images.shape[2:])}: load them with size={crop} or more, or take another protocol, "
-            "recipe.resolve(PROTOCOLS[NAME]) or --protocol NAME"
-        )
-    if recipe.protocol.batch_size < processes.size:
-        raise ValueError(
-            f"a batch of {recipe.protocol.batch_size} images for {processes.size} processes: take fewer devices"
-        )
-    if capture and (processes.size > 1 or (_on_disk(data) and any(s.foreground for s in recipe.stages))):
-        raise ValueError(
-            "capture=True records what one device does with what it holds: leave it out with several devices, and "
-            "with a foreground slot for images on disk"
-        )
-
-
-def _on_disk(data: LongTailedData) -> bool:
-    return isinstance(data.train, StreamedSplit)

@@ -114,6 +114,20 @@ class Slots:
         self.class_counts = class_counts
         self.batch_norm = stage.batch_norm
 
+    def check(self, number: int) -> None:
+        """Refuse a loss that would have to be trained; `number` is the stage's, from 1."""
+        if learnable := [name for name, parameter in self.loss.named_parameters() if parameter.requires_grad]:
+            raise ValueError(
+                f"stage {number}: the loss {type(self.loss).__name__} has parameters of its own, "
+                f"{', '.join(learnable)}, but only the model's are trained: make them parts of the model, or fix them "
+                "with loss.requires_grad_(False)"
+            )
+
+    def generators(self) -> list[torch.Generator]:
+        """The random generators that the loss and the sampler have of their own."""
+        attributes = [vars(holder) for holder in (self.sampler, *self.loss.modules()) if hasattr(holder, "__dict__")]
+        return [value for held in attributes for value in held.values() if isinstance(value, torch.Generator)]
+
     def set_mode(self, model: nn.Module) -> None:
         """Put the model into training mode, its batch norms into the stage's."""
         model.train()
