@@ -76,7 +76,9 @@ def train(
     start_from: Annotated[
         Path | None, typer.Option(help="checkpoint of a finished run of the recipe's first stages; goes on from it")
     ] = None,
-    results: Annotated[Path | None, typer.Option(help="append the result's row to this CSV")] = None,
+    results: Annotated[
+        Path | None, typer.Option(help="append the result's row to this CSV, unless the run's is there")
+    ] = None,
     tensorboard: Annotated[
         Path | None, typer.Option(help="write the run's curves to this folder; needs `pip install tensorboard`")
     ] = None,
@@ -84,9 +86,11 @@ def train(
     """Train a recipe and print the last epoch's figures."""
     from . import recipes
     from .results import append_row, result_row
+    from .results.rows import RUN, runs_in
     from .train import fit, is_first
 
     chosen = recipes.get(recipe)
+    there = set() if results is None else runs_in(results)  # now, as a damaged file is no news for the end of training
     loaded = _load(data, imbalance, kind, root, option, seed)
     chosen = _resolve(chosen, loaded, protocol, batch_size, lr)
     if epochs is not None:
@@ -107,7 +111,7 @@ def train(
     row = result_row(result, loaded, seed)
     (folder / "result.csv").unlink(missing_ok=True)
     append_row(folder / "result.csv", row)
-    if results is not None:
+    if results is not None and tuple(row[column] for column in RUN) not in there:
         append_row(results, row)
     for figure, value in result.metrics.items():
         shown = f"{value:6.1%}" if value == value else "     – (no class in this group)"
@@ -224,7 +228,10 @@ def show_data(
     seed: Seed = 0,
     option: Options = [],  # noqa: B006
     root: Root = None,
-    sheet: Annotated[Path | None, typer.Option(help="draw a contact sheet of the training images to this file")] = None,
+    sheet: Annotated[
+        Path | None,
+        typer.Option(help="draw a contact sheet of the training images to this file; .png without an ending"),
+    ] = None,
     cam: Annotated[
         Path | None,
         typer.Option(
@@ -240,14 +247,15 @@ def show_data(
         for known, about in DATA_SETS.items():
             typer.echo(f"{known:14} {about}")
         return
+    if cam is not None and sheet is None:
+        raise ValueError("--cam draws a contact sheet: say where to with --sheet FILE")
+    sheet = None if sheet is None else _figure_file(sheet)
     loaded = _load(name, imbalance, kind, root, option, seed)
     weight = sum(s.images.nbytes + s.labels.nbytes + (0 if s.masks is None else s.masks.nbytes)
                  for s in (loaded.train, loaded.test))  # fmt: skip
     typer.echo(f"{loaded}\n{weight / 2**20:.1f} MiB in memory, fingerprint {loaded.fingerprint}\n")
     for class_name, count in zip(loaded.class_names, loaded.class_counts.tolist(), strict=True):
         typer.echo(f"{count:7} {class_name}")
-    if cam is not None and sheet is None:
-        raise ValueError("--cam draws a contact sheet: say where to with --sheet FILE")
     if sheet is not None:
         images, labels = loaded.train.images, loaded.train.labels
         if cam is not None:
@@ -293,6 +301,16 @@ def _resolve(recipe, data, name: str | None, batch_size: int | None, lr: float |
     return recipe.resolve(protocol if lr is None else protocol.with_learning_rate(lr))
 
 
+# what -o cannot set, because `load` has it from elsewhere
+OWN_OPTIONS = {
+    "name": "it is the data set itself, --data NAME or `ltlab data NAME`",
+    "imbalance": "use --imbalance {value}",
+    "kind": "use --kind {value}",
+    "root": "use --root {value}",
+    "seed": "use --seed {value}; compare and search take the seeds from 0 on, --seeds",
+}
+
+
 def _load(name: str, imbalance: str, kind: str, root: Path | None, option: list[str], seed: int):
     from .data import load
 
@@ -301,9 +319,11 @@ def _load(name: str, imbalance: str, kind: str, root: Path | None, option: list[
         key, equals, value = text.partition("=")
         if not equals:
             raise ValueError(f"option {text!r} is not NAME=VALUE, such as context=0.9")
+        if key in OWN_OPTIONS:
+            raise ValueError(f"-o {text}: {OWN_OPTIONS[key].format(value=value)}")
         try:
             options[key] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, TypeError):  # TypeError: {[]: 1}
             options[key] = value
     try:
         factor = None if imbalance.lower() == "none" else float(imbalance)
@@ -326,6 +346,18 @@ def _materialised(data, checkpoint: Path, seed: int):
     )
     typer.echo(f"{len(images):,} new images, {(labels == labels[-1]).sum():,} of class {data.class_names[-1]}")
     return images, labels
+
+
+def _figure_file(path: Path) -> Path:
+    """The file, with .png where its name has no ending; refused where matplotlib writes none with its ending."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    from .names import look_up
+
+    if not path.suffix:
+        return path.with_suffix(".png")
+    look_up(f"format in --sheet {path}:", path.suffix[1:].lower(), FigureCanvasBase.get_supported_filetypes())
+    return path
 
 
 def _contact_sheet(images, labels, class_names, path: Path, columns: int = 16) -> None:

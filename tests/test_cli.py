@@ -68,6 +68,17 @@ def test_train_again_refuses_and_resume_goes_on(trained):
     assert resumed.returncode == 0 and "top1 error" in resumed.stdout
 
 
+def test_a_row_that_is_there_is_not_written_again(trained, tmp_path):
+    folder, _ = trained
+    before = (folder / "all.csv").read_bytes()
+    done = ltlab("train", "--epochs", "2", "--resume", "--results", "all.csv", *TINY, cwd=folder)
+    assert done.returncode == 0 and (folder / "all.csv").read_bytes() == before, done.stderr
+    (tmp_path / "cut.csv").write_bytes(before[:-1])
+    cut = ltlab("train", "--epochs", "2", "--results", "cut.csv", *TINY, cwd=tmp_path)
+    assert cut.returncode == 2 and "cut.csv is damaged, line 2 is cut off" in cut.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["cut.csv"]  # nothing was trained
+
+
 def test_train_by_another_protocol_batch_and_learning_rate(tmp_path):
     options = ["--epochs", "1", "--protocol", "shapes", "--batch-size", "16", "--lr", "0.025"]
     done = ltlab("train", *options, *TINY, cwd=tmp_path)
@@ -138,6 +149,15 @@ def test_data_lists_and_weighs_and_draws(tmp_path):
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_sheet_is_called_what_the_command_says(tmp_path):
+    done = ltlab("data", "shapes-lt", *TINY, "--sheet", "name", cwd=tmp_path)
+    assert "contact sheet written to name.png" in done.stdout, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["name.png"]
+    refused = ltlab("data", "shapes-lt", *TINY, "--sheet", "name.doc", cwd=tmp_path)
+    assert refused.returncode == 2 and not refused.stdout
+    assert refused.stderr.startswith("ltlab: unknown format in --sheet name.doc: 'doc'")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -148,6 +168,14 @@ def test_data_lists_and_weighs_and_draws(tmp_path):
         (["train", "--imbalance", "much"], "imbalance='much'"),
         (["train", "-o", "context"], "option 'context' is not NAME=VALUE"),
         (["train", "-o", "contxt=1"], "did you mean 'context'"),
+        (["train", "-o", "seed=5"], "-o seed=5: use --seed 5"),
+        (["train", "-o", "imbalance=7"], "-o imbalance=7: use --imbalance 7"),
+        (["compare", "ce", "-o", "kind=step"], "-o kind=step: use --kind step"),
+        (["data", "shapes-lt", "-o", "root=/x"], "-o root=/x: use --root /x"),
+        (["search", "-o", "name=x"], "-o name=x: it is the data set itself"),
+        (["train", "-o", "context=abc"], "context='abc' is not a share"),
+        (["train", "-o", "size={[]: 1}"], "size='{[]: 1}' must be a whole number"),
+        (["train", "--seed", "2021"], "seed=2021 draws the test images"),
         (["train", "--epochs", "0"], "epochs=0"),
         (["train", "--protocol", "imagnet-lt"], "unknown protocol 'imagnet-lt'; did you mean 'imagenet-lt'?"),
         (["train", "--protocol", "imagenet-lt"], "crops 224 x 224 pixels, the images have (32, 32)"),

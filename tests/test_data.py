@@ -34,6 +34,7 @@ from ltlab.data import (
     long_tail_subset,
     places,
 )
+from ltlab.data.counts import check_whole_number
 
 # --- counts ----------------------------------------------------------------------------------------------------------
 
@@ -262,6 +263,26 @@ def test_load_draws_the_shapes_with_their_options():
     assert json.loads(json.dumps(shapes.options))["seed"] == 3
 
 
+def test_whole_numbers_of_any_kind_are_plain_in_the_options(arrays, tmp_path, birds):
+    numbers = {"imbalance": np.int64(2), "seed": np.int64(1), "max_count": np.uint8(20), "test_count": np.int16(2)}
+    shapes = load("shapes-lt", **numbers, size=np.int64(16), context=np.float32(0.5))
+    plain = load("shapes-lt", **{name: int(number) for name, number in numbers.items()}, size=16)
+    assert shapes.options == plain.options and shapes.fingerprint == plain.fingerprint
+    assert {type(value) for value in shapes.options.values()} == {int, float, str}
+    assert f"{shapes.options}" == f"{plain.options}"
+    insects = load(save(tmp_path / "insects.npz", arrays), imbalance=np.int64(10), seed=np.int64(3))
+    assert f"{insects.options}" == "{'imbalance': 10, 'kind': 'exp', 'seed': 3}"
+    for stream in (False, True):
+        loaded = load(birds, imbalance=np.float64(9), size=np.int64(4), stream=stream)
+        assert f"{loaded.options}" == "{'imbalance': 9.0, 'kind': 'exp', 'seed': 0, 'size': 4}"
+
+
+@pytest.mark.parametrize("value", [1.0, np.float64(1), "1", True, None, 0, np.int64(0), torch.tensor([1, 2])])
+def test_what_is_no_whole_number_is_named(value):
+    with pytest.raises(ValueError, match=r"size=.* must be a whole number of at least 1"):
+        check_whole_number("size", value, least=1)
+
+
 def test_load_refuses_unknown_names_and_options(tmp_path):
     with pytest.raises(ValueError, match=r"file ending in \.npz or folder 'cifar10'; did you mean 'cifar10-lt'"):
         load("cifar10")
@@ -316,7 +337,12 @@ def test_npz_as_it_is(tmp_path, arrays):
     assert torch.equal(insects.test.images.permute(0, 2, 3, 1), torch.from_numpy(arrays["x_test"]))
     assert insects.train.labels.tolist() == arrays["y_train"].tolist() and insects.test.labels.tolist() == [2, 1, 0]
     assert insects.train.masks is None and insects.class_counts.tolist() == [20, 20, 3]
-    assert insects.options == {"path": str(path), "imbalance": None, "kind": "exp", "seed": 0}
+    assert insects.options == {"imbalance": None, "kind": "exp", "seed": 0}
+
+
+def test_an_npz_may_be_called_so_in_capitals(tmp_path, arrays):
+    path = save(tmp_path / "insects.npz", arrays).rename(tmp_path / "Insects.NPZ")
+    assert load(str(path), imbalance=None).name == "Insects"
 
 
 def test_npz_thinned_out(tmp_path, arrays):
@@ -398,7 +424,14 @@ def test_folder_as_it_is(birds):
     files = [*sorted((birds / "train" / "kiwi").iterdir()), *sorted((birds / "train" / "owl").glob("*.png"))]
     expected = np.stack([np.asarray(Image.open(file)) for file in files])
     assert torch.equal(loaded.train.images.permute(0, 2, 3, 1), torch.from_numpy(expected))
-    assert loaded.options == {"path": str(birds), "imbalance": None, "kind": "exp", "seed": 0, "size": None}
+    assert loaded.options == {"imbalance": None, "kind": "exp", "seed": 0, "size": None}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_where_a_folder_lies_is_no_part_of_what_the_data_are(birds, monkeypatch, stream):
+    monkeypatch.chdir(birds.parent)
+    here, there = (load(path, imbalance=None, size=4, stream=stream) for path in ("birds", str(birds)))
+    assert (here.name, here.options, here.fingerprint) == (there.name, there.options, there.fingerprint)
 
 
 def test_folder_thinned_out_reads_only_the_images_it_keeps(birds):
@@ -429,7 +462,7 @@ def test_folder_resizes_the_shorter_side_and_crops_the_centre(birds):
         load(birds, imbalance=None)
     loaded = load(birds, imbalance=None, size=8)
     assert loaded.train.images.shape[1:] == loaded.test.images.shape[1:] == (3, 8, 8)
-    oracle = v2.Compose([v2.Resize(8), v2.CenterCrop(8), v2.PILToTensor()])
+    oracle = v2.Compose([v2.PILToTensor(), v2.Resize(8), v2.CenterCrop(8)])
     assert torch.equal(loaded.train.images[9], oracle(Image.open(birds / "train" / "owl" / "0.png")))
     with pytest.raises(ValueError, match="size=0"):
         load(birds, size=0)

@@ -323,6 +323,24 @@ def test_an_image_in_both_lists(imagenet):
         list_set(imagenet / "ImageNet_LT_train.txt", test, imagenet)
 
 
+@pytest.mark.parametrize("written", ["./a/1.jpg", "a/./1.jpg", "a//1.jpg", "b/../a/1.jpg", ".//a/x/../1.jpg"])
+def test_a_path_written_in_another_way_is_the_same_image(tmp_path, written):
+    """Twice in a list, or in both lists."""
+    twice = write_lines(tmp_path / "twice.txt", [("a/1.jpg", 0), ("a/2.jpg", 0), (written, 0)])
+    with pytest.raises(ValueError, match=r"a/1\.jpg stands twice, as line 1 and line 3"):
+        read_list(twice)
+    train = write_lines(tmp_path / "train.txt", [("a/1.jpg", 0)])
+    test = write_json(tmp_path / "test.json", annotations([(written, 0)], 1))
+    with pytest.raises(ValueError, match=r"a/1\.jpg is in both .*train\.txt and .*test\.json"):
+        list_set(train, test, tmp_path)
+
+
+def test_other_paths_stay_as_they_are(tmp_path):
+    paths = ["./b.jpg", "a/.hidden/1.jpg", "a../1.jpg", "../c.jpg", "/d/e.jpg", "a.b/c.jpg"]
+    read = read_list(write_lines(tmp_path / "list.txt", [(path, 0) for path in paths]))
+    assert [os.fsdecode(path) for path in read.paths] == ["b.jpg", *paths[1:]]
+
+
 BROKEN = {
     "cut off": (lambda c: None, "is not JSON, or it is cut off"),
     "no category of that id": (lambda c: c["categories"].pop(), "category_id 1 is not among the 1 categories"),
@@ -392,6 +410,8 @@ def test_benchmarks_refuse_what_they_cannot_do(imagenet):
         load("imagenet-lt", root=imagenet, context=1.0)
     with pytest.raises(FileNotFoundError, match="there is no list"):
         load("imagenet-lt", root=imagenet, lists=("a.txt", "b.txt"))
+    with pytest.raises(ValueError, match="has 3 entries: give the training and the test list"):
+        load("imagenet-lt", root=imagenet, lists=("a.txt", "b.txt", "c.txt"))
     assert load("imagenet-lt", root=imagenet, imbalance=None).class_counts.tolist() == [5, 3, 1]
 
 

@@ -218,10 +218,25 @@ def test_every_mode_and_format_becomes_rgb(tmp_path, mode, extension):
     assert np.array_equal(read_image(path, 16)[:, :, 2:14], expected[:, :, 4:16])  # the shorter side is 16 already
 
 
-def test_sixteen_bits_become_eight(tmp_path):
+@pytest.mark.parametrize(("extension", "order"), [("png", "<"), ("tiff", "<"), ("tiff", ">")])
+def test_sixteen_bits_become_eight(tmp_path, extension, order):
     grey = np.random.default_rng(0).integers(65536, size=(16, 16), dtype=np.uint16)
-    image = read_image(saved(tmp_path / "deep.png", Image.fromarray(grey)), 16)
-    assert image.dtype == torch.uint8 and np.array_equal(image, np.stack([(grey >> 8).astype(np.uint8)] * 3))
+    grey[0, :4] = 0, 128, 129, 65535
+    image = read_image(saved(tmp_path / f"deep.{extension}", Image.fromarray(grey.astype(f"{order}u2"))), 16)
+    assert image.dtype == torch.uint8 and image[0, 0, :4].tolist() == [0, 0, 1, 255]
+    assert np.array_equal(image, np.stack([np.round(grey * (255 / 65535))] * 3))
+
+
+@pytest.mark.parametrize(("dtype", "mode"), [(np.float32, "F"), (np.int32, "I")])
+def test_pixels_without_a_white_are_refused(tmp_path, dtype, mode):
+    path = saved(tmp_path / "image.tiff", Image.fromarray(np.ones((16, 16), dtype)))
+    with pytest.raises(ValueError, match=rf"image\.tiff cannot be read as an image: no value of PIL's mode '{mode}'"):
+        read_image(path, 16)
+
+
+def test_without_a_size_an_image_stays_as_it_is(tmp_path):
+    path = saved(tmp_path / "image.png", pixels(0, (20, 16)))
+    assert np.array_equal(read_image(path).permute(1, 2, 0), np.array(pixels(0, (20, 16))))
 
 
 def test_an_animation_shows_its_first_picture(tmp_path):
@@ -351,9 +366,18 @@ def test_a_streamed_folder_is_the_folder(birds, imbalance):
     assert isinstance(streamed.train, StreamedSplit) and streamed.class_names == whole.class_names
     assert streamed.name == whole.name and streamed.options == whole.options
     for one, other in ((streamed.train, whole.train), (streamed.test, whole.test)):
-        assert torch.equal(one.labels, other.labels)
-        # one resizes tensors, the other PIL images: not the same to the last bit
-        assert (one.images[:].int() - other.images.int()).abs().max() <= 1
+        assert torch.equal(one.labels, other.labels) and torch.equal(one.images[:], other.images)
+
+
+def test_a_folder_of_sixteen_bit_images_is_the_same_streamed_and_in_memory(tmp_path):
+    for i, part in enumerate(("train", "test")):
+        (tmp_path / part / "grey").mkdir(parents=True)
+        for extension in ("png", "tiff"):
+            deep = np.random.default_rng(i).integers(65536, size=(16, 16), dtype=np.uint16)
+            Image.fromarray(deep).save(tmp_path / part / "grey" / f"image.{extension}")
+    whole = load(tmp_path, imbalance=None).train.images
+    assert torch.equal(whole, load(tmp_path, imbalance=None, stream=True, size=16, workers=0).train.images[:])
+    assert torch.equal(whole[0], whole[1]) and 100 < whole.float().mean() < 155
 
 
 def test_class_folders_are_listed_by_name(birds):

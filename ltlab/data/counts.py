@@ -2,8 +2,9 @@
 
 import csv
 import math
+import operator
 from collections.abc import Sequence
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from ..names import look_up
 from .places import tables_folder
+
+LARGEST_SEED = 2**32 - 1
 
 BENCHMARKS = {
     "imagenet-lt": "imagenet_lt_class_counts.csv",
@@ -43,8 +46,8 @@ def long_tail_counts(num_classes: int, max_count: int, imbalance: float, kind: s
     >>> long_tail_counts(10, 5000, imbalance=100)
     [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
     """
-    check_whole_number("num_classes", num_classes, least=1)
-    check_whole_number("max_count", max_count, least=1)
+    num_classes = check_whole_number("num_classes", num_classes, least=1)
+    max_count = check_whole_number("max_count", max_count, least=1)
     if not isinstance(imbalance, Real) or not 1 <= imbalance < math.inf:
         raise ValueError(f"imbalance={imbalance!r} must be a finite number of at least 1; 1 keeps all classes equal")
     exponents = look_up("kind", kind, {
@@ -89,7 +92,7 @@ def long_tail_subset(
     Raises:
         ValueError: a class has fewer images than asked for, or a count or the seed is no whole number in its range.
     """
-    check_whole_number("seed", seed, least=0)
+    seed = check_seed(seed)
     labels = torch.as_tensor(labels).cpu().numpy()
     generator = np.random.RandomState(seed)
     chosen = []
@@ -139,7 +142,20 @@ def benchmark_class_counts(name: str) -> Tensor:
         return torch.tensor([int(row["count"]) for row in csv.DictReader(table)])
 
 
-def check_whole_number(name: str, value: object, least: int) -> None:
-    """Raise ValueError unless `value` is a whole number of at least `least`."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+def check_whole_number(name: str, value: object, least: int) -> int:
+    """`value`, also where numpy or torch hold it, as a plain int of at least `least`; ValueError if it is none."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = least - 1
+    if isinstance(value, bool) or number < least:
         raise ValueError(f"{name}={value!r} must be a whole number of at least {least}")
+    return number
+
+
+def check_seed(seed: object) -> int:
+    """`seed` as a plain int of those that the generators of numpy and torch tell apart; ValueError if it is none."""
+    number = check_whole_number("seed", seed, least=0)
+    if number > LARGEST_SEED:
+        raise ValueError(f"seed={seed!r} must be a whole number from 0 to 2**32 - 1")
+    return number

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS, default_loader
-from torchvision.transforms.v2 import functional as F
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from .counts import check_whole_number, long_tail_indices
 from .sets import LongTailedData, Split
+from .streaming import read_image
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test", "classes")
 
@@ -48,7 +48,7 @@ def npz_set(path: str | Path, *, imbalance: float | None = 100, kind: str = "exp
             train=_split(arrays, "train"),
             test=_split(arrays, "test"),
             class_names=tuple(classes.tolist()),
-            options={"path": str(path), "imbalance": imbalance, "kind": kind, "seed": seed},
+            options={"imbalance": imbalance, "kind": kind, "seed": seed},
         )
         if untested := set(range(len(classes))).difference(natural.test.labels.tolist()):
             raise ValueError(f"class {natural.class_names[min(untested)]!r} has no test image")
@@ -93,7 +93,7 @@ def folder_set(
 ) -> LongTailedData:
     """A set from a folder with the images train/<class>/* and test/<class>/*, held in memory as a whole.
 
-    Classes and images are those that `class_folders` finds. Grey, palette and transparent images become RGB.
+    Classes and images are those that `class_folders` finds; `read_image` says what becomes of grey or 16-bit ones.
 
     Args:
         imbalance, kind, seed: thin the training images out to this profile, see `long_tail_counts`; N0 is the largest
@@ -108,7 +108,7 @@ def folder_set(
     """
     path = Path(path)
     if size is not None:
-        check_whole_number("size", size, least=1)
+        size = check_whole_number("size", size, least=1)
     class_names, (train_files, train_labels), (test_files, test_labels) = class_folders(path)
     keep = long_tail_indices(train_labels, class_names, imbalance=imbalance, kind=kind, seed=seed)
     images = _decode([path / file for file in [*(train_files[i] for i in keep), *test_files]], size)
@@ -117,7 +117,7 @@ def folder_set(
         train=Split(images[: len(keep)], train_labels[keep]),
         test=Split(images[len(keep) :], test_labels),
         class_names=class_names,
-        options={"path": str(path), "imbalance": imbalance, "kind": kind, "seed": seed, "size": size},
+        options={"imbalance": imbalance, "kind": kind, "seed": seed, "size": size},
     )
 
 
@@ -171,11 +171,11 @@ def _image_files(path: Path, part: str, class_names: Sequence[str]) -> Listing:
 
 def _decode(files: Sequence[Path], size: int | None) -> Tensor:
     """Read all images as RGB, of one size or brought to it. -> (N, 3, H, W) uint8"""
-    first = _read_image(files[0], size)
+    first = read_image(str(files[0]), size)
     images = torch.empty(len(files), *first.shape, dtype=torch.uint8)
 
     def place(i: int) -> None:
-        image = _read_image(files[i], size)
+        image = read_image(str(files[i]), size)
         if image.shape != first.shape:
             (_, h0, w0), (_, h, w) = first.shape, image.shape
             raise ValueError(
@@ -188,13 +188,3 @@ def _decode(files: Sequence[Path], size: int | None) -> Tensor:
         for _ in pool.map(place, range(len(files))):  # raises what the first failing image raised
             pass
     return images
-
-
-def _read_image(file: Path, size: int | None) -> Tensor:
-    try:
-        image = default_loader(str(file))
-    except Exception as error:  # PIL's decoders raise errors of many types
-        raise ValueError(f"{file} cannot be read as an image: {error}") from error
-    if size is not None:
-        image = F.center_crop(F.resize(image, [size]), [size])
-    return F.pil_to_tensor(image)  # (3, H, W)

@@ -13,6 +13,7 @@ import csv
 import dataclasses
 import json
 import os
+import posixpath
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -52,8 +53,8 @@ class ImageList:
     """What a list says, in its order.
 
     source: the file. entry: what it is made of, "line" or "annotation", for messages. paths: (N,) bytes, as
-    `os.fsencode` makes them: one array of a fixed width, small in memory and shared by worker processes. labels: (N,)
-    int64. class_names: C names, where the list has them. num_classes: C, where the list says so.
+    `os.fsencode` makes them, normalised: one array of a fixed width, small in memory and shared by worker processes.
+    labels: (N,) int64. class_names: C names, where the list has them. num_classes: C, where the list says so.
     """
 
     source: Path
@@ -152,6 +153,7 @@ def _image_list(
 ) -> ImageList:  # fmt: skip
     if not files:
         raise ValueError(f"{path} names no image")
+    files = [posixpath.normpath(file) if "./" in file or "//" in file else file for file in files]  # one per image
     if len(set(files)) < len(files):
         first: dict[str, int] = {}
         for number, file in enumerate(files, start=1):
@@ -331,7 +333,7 @@ def streamed_folder_set(
         train=train.take(long_tail_indices(train.labels, class_names, **options)),
         test=test,
         class_names=class_names,
-        options={"path": str(path), **options, "size": size},
+        options=options | {"size": size},
     )
 
 
@@ -362,6 +364,8 @@ def benchmark_set(
     """
     root = download_folder() / name if root is None else Path(root).expanduser()
     if isinstance(lists, tuple):
+        if len(lists) != 2:
+            raise ValueError(f"lists={lists!r} has {len(lists)} entries: give the training and the test list")
         train, test = (read_list(path) for path in lists)
     else:
         folder = root if lists is None else Path(lists).expanduser()

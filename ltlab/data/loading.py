@@ -47,7 +47,7 @@ def load(
             None keeps all images of CIFAR or of your own set, whose natural counts may be a long tail already.
             The lists of the large benchmarks are their long tail: there the default and None mean the same, that
             all their images are kept, and nothing else is taken.
-        seed: draws or chooses the training images; the test images do not depend on it.
+        seed: draws or chooses the training images, from 0 to 2**32 - 1; the test images do not depend on it.
         root: where the CIFAR files lie or go, see `download_folder`; for a large benchmark the folder that the paths
             of its lists start from. The other sets make no use of it.
         options: those of the set.
@@ -78,7 +78,7 @@ def _maker(name: str | Path, stream: bool) -> Callable[..., LongTailedData]:
     """The function that makes the set. Only CIFAR and files import torchvision, which takes as long as torch itself."""
     path = Path(name).expanduser()
     of_your_own = name not in DATA_SETS
-    is_npz = of_your_own and path.suffix == ".npz"
+    is_npz = of_your_own and path.suffix.lower() == ".npz"
     if stream and (is_npz or not of_your_own):
         raise ValueError(f"stream={stream!r} is for a folder of images, {str(name)!r} is none: leave stream out")
     if is_npz:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -93,7 +94,7 @@ class LongTailedData:
         name: what figures and tables call the set.
         train, test: the two splits; images of one size.
         class_names: C different names; label c means `class_names[c]`.
-        options: what made this set (imbalance, kind, seed, ...), as JSON can hold it.
+        options: what made this set (imbalance, kind, seed, ...), as JSON can hold it; they become plain values.
 
     Raises:
         ValueError: a label outside 0 ... C - 1, a class without a training image, a name given twice, train and test
@@ -124,9 +125,10 @@ class LongTailedData:
         if train_size != test_size:
             raise ValueError(f"train images are (H, W) = {train_size}, test images {test_size}; give both one size")
         try:
-            json.dumps(self.options)
+            options = json.loads(json.dumps(self.options, default=_plain))
         except (TypeError, ValueError) as error:
             raise ValueError(f"options must be plain values that JSON can hold: {error}") from error
+        object.__setattr__(self, "options", options)  # as the class is frozen
 
     @property
     def class_counts(self) -> Tensor:
@@ -161,3 +163,9 @@ class LongTailedData:
     def to(self, device: torch.device | str) -> Self:
         """The same data on `device`."""
         return dataclasses.replace(self, train=self.train.to(device), test=self.test.to(device))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{value!r} is of {type(value)}")

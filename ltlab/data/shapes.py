@@ -6,12 +6,13 @@ posing it is one affine `grid_sample` of a template of d; its edge is anti-alias
 
 import math
 from collections.abc import Callable
+from numbers import Real
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .counts import check_whole_number, long_tail_counts
+from .counts import check_seed, check_whole_number, long_tail_counts
 from .sets import LongTailedData, Split
 
 TEMPLATE_SIZE = 128  # samples per side of a shape's distance template
@@ -30,7 +31,7 @@ def shapes_lt(
 
     Args:
         imbalance, kind: profile of the training counts, see `long_tail_counts`.
-        seed: draws the training images; the test images do not depend on it.
+        seed: draws the training images, from 0 to 2**32 - 1 and not 2021, which draws the test images of every set.
         max_count, test_count: training images of the commonest class; test images of every class.
         context: probability in [0, 1] that the background carries the class's own texture; otherwise it carries
             one of the other nine, uniformly. 0.1 makes background and class independent.
@@ -44,13 +45,15 @@ def shapes_lt(
         ValueError: a knob outside its range, or counts that `long_tail_counts` refuses.
     """
     for name, share in {"context": context, "pose_variety": pose_variety}.items():
-        if not 0 <= share <= 1:
-            raise ValueError(f"{name}={share} is not a share: it must lie in [0, 1]")
-    if not 0 <= noise < math.inf:
-        raise ValueError(f"noise={noise} is not a standard deviation: it must be finite and at least 0")
-    check_whole_number("size", size, least=8)
-    check_whole_number("test_count", test_count, least=1)
-    check_whole_number("seed", seed, least=0)
+        if not isinstance(share, Real) or not 0 <= share <= 1:
+            raise ValueError(f"{name}={share!r} is not a share: it must lie in [0, 1]")
+    if not isinstance(noise, Real) or not 0 <= noise < math.inf:
+        raise ValueError(f"noise={noise!r} is not a standard deviation: it must be finite and at least 0")
+    size = check_whole_number("size", size, least=8)
+    test_count = check_whole_number("test_count", test_count, least=1)
+    if (seed := check_seed(seed)) == TEST_SEED:
+        raise ValueError(f"seed={seed} draws the test images, and the training images would repeat their masks: "
+                         "take another")  # fmt: skip
 
     counts = long_tail_counts(len(SHAPES), max_count, imbalance, kind)
     look = {"context": context, "noise": noise, "size": size}

@@ -1,6 +1,6 @@
 """Splits that do not fit into memory: images are read from disk when they are needed.
 
-    read_image       one file -> (3, size, size) uint8
+    read_image       one file -> (3, size, size) uint8, of small sets too
     ImageFiles       stands where a `Split` has its image tensor
     StreamedSplit    stands where small sets have a `Split`, with the same interface
 
@@ -34,35 +34,57 @@ MOST_WORKERS = 8
 ON_ERROR = {"raise": False, "skip": True}  # whether another image of the class takes the place of an unreadable one
 
 
-def read_image(path: str, size: int) -> Tensor:
+def read_image(path: str, size: int | None = None) -> Tensor:
     """Read an image, bring its shorter side to `size` pixels (bilinear, antialiased), crop the centre.
 
     torchvision decodes it; what it cannot read (BMP, TIFF, ...) PIL does. Grey, palette, transparent, CMYK and 16-bit
-    images become 8-bit RGB; an EXIF orientation is left alone. -> (3, size, size) uint8
+    images become 8-bit RGB, 16 bits as round(255 / 65535 * value); an EXIF orientation is left alone.
+
+    Returns:
+        (3, size, size) uint8; (3, H, W), the image as it is, for size=None.
 
     Raises:
-        ValueError: neither can read the file.
+        ValueError: neither can read the file, or its pixels are floats or 32-bit integers, which have no white.
     """
     # here, because importing torchvision takes as long as importing torch
     from torchvision.transforms.v2 import functional as F
 
-    image = F.resize(_decode(path), [size], antialias=True)  # (3, H, W)
-    return F.center_crop(image, [size])
+    image = _decode(path)  # (3, H, W)
+    return image if size is None else F.center_crop(F.resize(image, [size], antialias=True), [size])
 
 
 def _decode(path: str) -> Tensor:
-    from torchvision.datasets.folder import pil_loader
     from torchvision.io import ImageReadMode, decode_image
-    from torchvision.transforms.v2 import functional as F
 
     try:
         image = decode_image(path, ImageReadMode.RGB)
-        return F.to_dtype(image, torch.uint8, scale=True) if image.ndim == 3 else image[0]  # [0]: of an animation
     except RuntimeError:
         try:
-            return F.pil_to_tensor(pil_loader(path))
+            return _decode_by_pil(path)
         except Exception as error:  # PIL's decoders raise errors of many types
             raise ValueError(f"{path} cannot be read as an image: {error}") from error
+    if image.ndim == 4:  # an animation
+        return image[0]
+    return image if image.dtype == torch.uint8 else _in_8_bits(image)
+
+
+def _decode_by_pil(path: str) -> Tensor:
+    from PIL import Image
+    from torchvision.transforms.v2 import functional as F
+
+    with Image.open(path) as image:
+        if image.mode in ("F", "I"):
+            raise ValueError(
+                f"no value of PIL's mode {image.mode!r} is known to be white; save it as an 8- or 16-bit PNG"
+            )
+        if image.mode.startswith("I;16"):  # which PIL itself would clip at 255
+            return _in_8_bits(torch.from_numpy(np.asarray(image).astype(np.uint16))).expand(3, -1, -1)
+        return F.pil_to_tensor(image.convert("RGB"))
+
+
+def _in_8_bits(image: Tensor) -> Tensor:
+    """round(255 / 65535 * v) of values v from 0 to 65535, as uint8."""
+    return (image.float() / 257).round().to(torch.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,9 +164,9 @@ class ImageFiles:
         self, root: str | Path, paths: np.ndarray, labels: np.ndarray, size: int = 256, workers: int | None = None,
         on_error: str = "raise", device: torch.device | str = "cpu", damaged: dict[str, str] | None = None,
     ) -> None:  # fmt: skip
-        check_whole_number("size", size, least=1)
+        size = check_whole_number("size", size, least=1)
         workers = min(MOST_WORKERS, os.cpu_count() or 1) if workers is None else workers
-        check_whole_number("workers", workers, least=0)
+        workers = check_whole_number("workers", workers, least=0)
         self.reader = Reader(str(root), paths, labels, size, look_up("on_error", on_error, ON_ERROR))
         self.workers, self.on_error = workers, on_error
         self.device = torch.device(device)

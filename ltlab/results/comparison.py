@@ -5,6 +5,7 @@ import pickle
 import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache, partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,9 +20,7 @@ from ..data.counts import check_whole_number
 from ..recipes import Recipe, protocol_for
 from ..recipes import get as recipe_named
 from ..train import find_device, fit
-from .rows import append_row, fingerprint, read_rows, result_row
-
-RUN = ["recipe", "seed", "fingerprint"]  # the columns that tell a run from every other
+from .rows import RUN, append_row, fingerprint, read_rows, result_row, runs_in
 
 
 def compare(
@@ -44,31 +43,34 @@ def compare(
         epochs: shortens or stretches every recipe to this many; None keeps each recipe's own.
         device, precision, capture: as for `fit`.
         processes: how many runs go side by side, each in a process with its share of the CPU's threads. Small nets
-            gain: two processes of one thread do more than one of two. `data_of_seed` must then be a function that can
-            be pickled, which a lambda cannot.
+            gain: two processes of one thread do more than one of two. `data_of_seed` and the recipes must then be
+            such as can be pickled, which a lambda cannot, and a script must call `compare` under
+            `if __name__ == "__main__":`.
         progress: show a bar of the runs and, with one process, one of the current run's epochs.
 
     The test set is looked at once, after a run's last epoch.
 
     Raises:
         ValueError: no recipe, an unknown one, or one name twice; `seeds` or `processes` below 1; a `data_of_seed`
-            that cannot be pickled, with several processes; an unknown device or precision; fewer epochs than a recipe
-            has stages; a runs.csv with other columns; a checkpoint that is damaged or of another device or precision.
+            or a recipe that cannot be pickled, with several processes; an unknown device or precision; fewer epochs
+            than a recipe has stages; a runs.csv with other columns, or damaged; a checkpoint that is damaged or of
+            another device or precision.
         FloatingPointError: a run's training loss is no longer finite; recipe and seed are named.
+        RuntimeError: one of several processes could not start, or died.
     """
-    check_whole_number("seeds", seeds, least=1)
-    check_whole_number("processes", processes, least=1)
+    seeds = check_whole_number("seeds", seeds, least=1)
+    processes = check_whole_number("processes", processes, least=1)
     recipes = [recipe_named(recipe) if isinstance(recipe, str) else recipe for recipe in recipes]
     names = [recipe.name for recipe in recipes]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"recipes={names}: give at least one recipe, and each a name of its own")
     device, folder = find_device(device), Path(folder)
     path = folder / "runs.csv"
-    done = set(read_rows(path)[RUN].itertuples(index=False, name=None))
+    done = runs_in(path)
     train = partial(measure, device=device, precision=precision, capture=capture, progress=progress and processes == 1)
     asked, running = [], {}
     with (
-        _Workers(processes, data_of_seed) as workers,
+        _Workers(processes, data_of_seed, recipes) as workers,
         tqdm(total=len(recipes) * seeds, desc="compare", unit="run", disable=not progress, leave=False) as bar,
     ):
         for seed in range(seeds):
@@ -131,16 +133,13 @@ def measure(
 class _Workers:
     """Processes that train runs; none for one process, which trains in this one."""
 
-    def __init__(self, processes: int, data_of_seed: Callable[[int], LongTailedData]) -> None:
-        self.pool = None
+    def __init__(
+        self, processes: int, data_of_seed: Callable[[int], LongTailedData], recipes: Iterable[Recipe]
+    ) -> None:
+        self.processes, self.pool = processes, None
         if processes > 1:
-            try:
-                pickle.dumps(data_of_seed)
-            except (pickle.PicklingError, AttributeError, TypeError) as error:
-                raise ValueError(
-                    f"processes={processes} needs a data_of_seed that can be pickled, {data_of_seed!r} cannot: define "
-                    "a function at the top of a module"
-                ) from error
+            for what, value in [("a data_of_seed", data_of_seed), *(("recipes", recipe) for recipe in recipes)]:
+                _check_pickle(f"processes={processes} needs {what}", value)
             threads = max(1, (os.cpu_count() or 1) // processes)
             self.pool = ProcessPoolExecutor(
                 processes, mp_context=get_context("spawn"), initializer=_begin_worker, initargs=(data_of_seed, threads)
@@ -152,9 +151,25 @@ class _Workers:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         if self.pool is not None:
             self.pool.shutdown(cancel_futures=True)  # runs that have begun end, and leave their checkpoint
+        if isinstance(error, BrokenProcessPool):
+            raise RuntimeError(
+                f"processes={self.processes}: one of them could not start, or died. A script must call compare under "
+                'if __name__ == "__main__":, and what data_of_seed and the recipes are made of must come from a '
+                "module, not from a notebook's cell; if memory ran out, take fewer processes"
+            ) from error
+
+
+def _check_pickle(needs: str, value: object) -> None:
+    try:
+        pickle.dumps(value)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"{needs} that can be pickled, {getattr(value, 'name', value)!r} cannot ({error}): define its functions at "
+            "the top of a module"
+        ) from error
 
 
 _data_of_seed: Callable[[int], LongTailedData]  # in a worker: with the last seed's data kept

@@ -24,7 +24,11 @@ COLUMNS = (
     "top1_error", "many_accuracy", "medium_accuracy", "few_accuracy", "expected_calibration_error", "seconds",
     "device", "threads", "python", "torch", "ltlab", "commit", "date",
 )  # fmt: skip
-TEXT = dict.fromkeys(("data", "options", "recipe", "fingerprint", "python", "torch", "ltlab", "commit"), str)
+TEXT = (
+    "data", "options", "recipe", "model", "augmentation", "fingerprint", "device", "python", "torch", "ltlab",
+    "commit", "date",
+)  # fmt: skip
+RUN = ["recipe", "seed", "fingerprint"]  # the columns that tell a run from every other
 
 
 def result_row(result: Result, data: LongTailedData, seed: int) -> dict[str, object]:
@@ -42,7 +46,7 @@ def result_row(result: Result, data: LongTailedData, seed: int) -> dict[str, obj
         "recipe": result.recipe.name,
         "seed": seed,
         "epochs": result.recipe.epochs,
-        "model": protocol.model,
+        "model": result.network,
         "batch_size": protocol.batch_size,
         "augmentation": augmentation_of(protocol),
         "fingerprint": fingerprint(result.recipe, data),
@@ -92,12 +96,12 @@ def append_row(path: str | os.PathLike, row: dict[str, object]) -> None:
     """Add a row to a CSV, at once; a new file gets the header first.
 
     Raises:
-        ValueError: the file's columns are not the row's.
+        ValueError: the file's columns are not the row's, or its last line is cut off.
     """
     path = Path(path)
     new = not path.exists()
     if not new:
-        _check_columns(path, list(row))
+        _check_file(path, list(row))
     path.parent.mkdir(parents=True, exist_ok=True)
     pd.DataFrame([row]).to_csv(path, mode="a", header=new, index=False)
 
@@ -105,20 +109,32 @@ def append_row(path: str | os.PathLike, row: dict[str, object]) -> None:
 def read_rows(path: str | os.PathLike) -> pd.DataFrame:
     """The rows that `append_row` wrote, in the columns `COLUMNS`; no rows where there is no file yet.
 
+    Text is text, also where pandas would take it for a missing number: "None", "NA", "".
+
     Raises:
-        ValueError: the file has other columns, or a line that is no row.
+        ValueError: the file has other columns, a line that is no row, or a last line that is cut off.
     """
     path = Path(path)
     if not path.exists():
         return pd.DataFrame(columns=COLUMNS)
-    _check_columns(path, list(COLUMNS))
+    _check_file(path, list(COLUMNS))
+    missing = {column: [""] for column in COLUMNS if column not in TEXT}
     try:
-        rows = pd.read_csv(path, dtype=TEXT)
+        rows = pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), keep_default_na=False, na_values=missing)
     except ValueError as error:
         raise ValueError(f"{path} is damaged, mend or remove the line: {error}") from error
-    if (cut := rows[COLUMNS[-1]].isna()).any():
+    if (cut := rows[COLUMNS[-1]] == "").any():
         raise ValueError(f"{path} is damaged, remove the line: line {cut.idxmax() + 2} is cut off")
     return rows
+
+
+def runs_in(path: str | os.PathLike) -> set[tuple[str, int, str]]:
+    """The runs whose rows a file has: recipe, seed and fingerprint.
+
+    Raises:
+        ValueError: as `read_rows`.
+    """
+    return set(read_rows(path)[RUN].itertuples(index=False, name=None))
 
 
 def measured(recipes: Iterable[Recipe | str], file: str = "shapes-lt") -> pd.DataFrame:
@@ -128,7 +144,10 @@ def measured(recipes: Iterable[Recipe | str], file: str = "shapes-lt") -> pd.Dat
 
     Raises:
         FileNotFoundError: no such file comes with ltlab.
+        ValueError: `recipes` is a single name.
     """
+    if isinstance(recipes, str):
+        raise ValueError(f"recipes={recipes!r} is a single name: pass a list of them, [{recipes!r}]")
     path = tables_folder("results") / f"{file}.csv"
     if not path.exists():
         raise FileNotFoundError(f"no results {file!r} come with ltlab: train with results.compare")
@@ -138,12 +157,16 @@ def measured(recipes: Iterable[Recipe | str], file: str = "shapes-lt") -> pd.Dat
     return rows.sort_values("recipe", key=lambda name: name.map(names.index), kind="stable", ignore_index=True)
 
 
-def _check_columns(path: Path, columns: list[str]) -> None:
-    with path.open(encoding="utf-8") as file:
-        theirs = file.readline().rstrip("\r\n").split(",")
+def _check_file(path: Path, columns: list[str]) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) or [""]
+    theirs = lines[0].rstrip("\r\n").split(",")
     if theirs != columns:
         differing = ", ".join(sorted(set(theirs) ^ set(columns))) or "their order"
         raise ValueError(f"{path} has other columns than a row of this ltlab ({differing}): choose another place")
+    if not lines[-1].endswith("\n"):
+        raise ValueError(
+            f"{path} is damaged, line {len(lines)} is cut off: remove the line, and its run will be trained again"
+        )
 
 
 def _processor() -> str:

@@ -20,9 +20,9 @@ from ..data import LongTailedData
 from ..data.counts import check_whole_number
 from ..recipes import Recipe, protocol_for
 from .code import to_code
-from .comparison import RUN, compare
+from .comparison import compare
 from .held_out import balanced_error, hold_out
-from .rows import fingerprint, read_rows
+from .rows import fingerprint, read_rows, runs_in
 from .tables import caption, formatted, table
 from .tricks import combined, trick_families
 
@@ -68,18 +68,18 @@ class _Runs:
         return trained(self.seeds)
 
     def is_missing(self, recipe: Recipe, seed: int) -> bool:
-        run = (recipe.name, seed, fingerprint(recipe, self.data_of_seed(seed)))
-        return run not in set(self.past()[RUN].itertuples(index=False, name=None))
+        return (recipe.name, seed, fingerprint(recipe, self.data_of_seed(seed))) not in runs_in(self.path)
 
     def check_budget(self, recipe: Recipe, seed: int) -> None:
-        rows, left = self.past(), self.deadline - monotonic()
+        rows, left = read_rows(self.path), self.deadline - monotonic()
         slowest = rows["seconds"][rows["epochs"] == recipe.epochs].max()  # NaN where there is none yet
         if left <= 0 or left < slowest:
             needs = "" if math.isnan(slowest) else f"; the slowest run so far took {slowest:.0f} s"
             raise _BudgetSpent(f"{recipe.name} with seed {seed}{needs}")
 
-    def past(self) -> pd.DataFrame:
-        return read_rows(self.folder / "runs.csv")
+    @property
+    def path(self) -> Path:
+        return self.folder / "runs.csv"
 
 
 # --- the rounds ------------------------------------------------------------------------------------------------------
@@ -314,7 +314,7 @@ def search(
         FloatingPointError: the baseline's loss is no longer finite.
     """
     started = monotonic()
-    check_whole_number("seeds", seeds, least=1)
+    seeds = check_whole_number("seeds", seeds, least=1)
     if not budget_minutes > 0:
         raise ValueError(f"budget_minutes={budget_minutes!r}: it must be above 0, math.inf for no end")
     held = [hold_out(data_of_seed(seed), validation, seed) for seed in range(seeds)]
