@@ -99,7 +99,10 @@ def load(path: Path, device: torch.device, refusal: Callable[[dict], str | None]
     except Exception as error:  # of many kinds, where a file is anything but a checkpoint
         raise ValueError(f"checkpoint {path} is damaged or no checkpoint: remove it and start again") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise ValueError(f"{path} is not an {FORMAT!r} file: it comes from elsewhere, or from another version")
+        raise ValueError(
+            f"{path} is not an {FORMAT!r} file: it comes from elsewhere, or from another version; remove it "
+            "and train again"
+        )
     if reason := refusal(state):
         raise ValueError(f"checkpoint {path} belongs to another run: {reason}")
     return state
