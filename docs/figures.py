@@ -41,6 +41,11 @@ def ours() -> pd.DataFrame:
     return results.table(measured()).loc[list(TRICKS)]
 
 
+def on_photographs() -> pd.DataFrame:
+    """The same small network and as many epochs, on CIFAR-10-LT with imbalance 100."""
+    return results.summary(results.measured(TRICKS, "cifar10-lt-100_small_net"))
+
+
 def theirs() -> pd.DataFrame:
     """The published errors on CIFAR-10-LT with imbalance 100."""
     figures = results.published("cifar10-lt", 100)
@@ -59,21 +64,29 @@ def on_cifar() -> pd.DataFrame | None:
 
 def table() -> str:
     """The README's table: measured beside published, in Markdown."""
-    published, cifar = theirs(), on_cifar()
-    head = ["recipe", "shapes-lt, error (%)", "many / medium / few", "CIFAR-10-LT-100 of Cui et al., published (%)"]
+    photographs, published, cifar = on_photographs(), theirs(), on_cifar()
+    head = ["recipe", "shapes-lt, error (%)", "many / medium / few", "CIFAR-10-LT-100, small net (%)",
+            "CIFAR-10-LT-100 of Cui et al., published (%)"]  # fmt: skip
     lines = []
     for recipe, line in ours().iterrows():
         groups = " / ".join(f"{line[f'{group}_error']:.0f}" for group in ("many", "medium", "few"))
         other = f"{published.loc[recipe, 'error']:.2f}" if recipe in published.index else "–"
-        cells = [f"`{recipe}`", f"{line['error']:.1f} ± {line['error_std']:.1f}", groups, other]
+        cells = [f"`{recipe}`", with_spread(line), groups, with_spread(of(photographs, recipe)), other]
         if cifar is not None:
-            mine = cifar.loc[recipe] if recipe in cifar.index else None
-            cells.append("–" if mine is None else f"{mine['error']:.2f} ± {mine['error_std']:.2f} ({mine['seeds']})")
+            cells.append(with_spread(of(cifar, recipe)))
         lines.append(cells)
     if cifar is not None:
-        head.append("CIFAR-10-LT-100, ltlab (%) (seeds)")
+        head.append("CIFAR-10-LT-100, ResNet-32 (%)")
     rows = [head, ["---"] * len(head), *lines]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+
+
+def of(table: pd.DataFrame, recipe: str) -> pd.Series | None:
+    return table.loc[recipe] if recipe in table.index else None
+
+
+def with_spread(line: pd.Series | None) -> str:
+    return "–" if line is None else f"{line['error']:.1f} ± {line['error_std']:.1f}"
 
 
 def draw(folder: Path) -> None:
@@ -81,9 +94,13 @@ def draw(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     gain = with_family(results.gains(measured()))
     plots.gains(gain).figure.savefig(folder / "gain_per_trick.png", dpi=110)
-    seeds = ours()["seeds"].min()
-    titles = (f"shapes-lt\nmeasured, {seeds} seeds each", "CIFAR-10-LT-100\npublished, on the subsets of Cui et al.")
-    plots.beside(ours(), theirs(), titles=titles)[0].figure.savefig(folder / "beside_published.png", dpi=110)
+    shapes, photographs = ours(), on_photographs()
+    places = {
+        f"shapes-lt, small net\nmeasured, {shapes['seeds'].min()} seeds": shapes,
+        f"CIFAR-10-LT, small net\nmeasured, {photographs['seeds'].min()} seeds": photographs,
+        "CIFAR-10-LT, ResNet-32\npublished, single runs": theirs(),
+    }
+    plots.beside(places)[0].figure.savefig(folder / "beside_published.png", dpi=110)
 
 
 def draw_explorer(path: Path) -> None:

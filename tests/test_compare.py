@@ -1,19 +1,22 @@
 """A comparison trains every run once, goes on where it stopped, and its tables hold the numbers of its rows."""
 
 import math
+import multiprocessing
+import os
 import statistics
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from matplotlib import pyplot as plt
 from test_cli import TINY, ltlab
 
 from ltlab import plots, results
-from ltlab.data import load
+from ltlab.data import LongTailedData, load
 from ltlab.losses import BalancedSoftmaxLoss
 from ltlab.recipes import FAMILIES, RECIPES, SHAPES, Recipe, Stage, family
 from ltlab.results import comparison
@@ -113,9 +116,25 @@ def test_processes_side_by_side_give_the_rows_of_one(whole, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["runs.csv"]
 
 
-def test_processes_need_data_that_a_process_can_load(tmp_path):
+def test_processes_need_data_and_recipes_that_a_process_can_load(tmp_path):
     with pytest.raises(ValueError, match="processes=2 needs a data_of_seed that can be pickled"):
         compare(NAMES, lambda seed: tiny(seed), 2, folder=tmp_path, processes=2)
+    mine = Recipe(Stage(loss=lambda class_counts: BalancedSoftmaxLoss(class_counts)), name="mine")
+    with pytest.raises(ValueError, match="processes=2 needs recipes that can be pickled, 'mine' cannot"):
+        compare(["ce", mine], tiny, 2, folder=tmp_path, processes=2)
+    assert not list(tmp_path.iterdir())
+
+
+def data_that_ends_its_process(seed: int) -> LongTailedData:
+    if multiprocessing.parent_process():
+        os._exit(1)
+    return tiny(seed)
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_is_said_to_have_and_why_it_may(tmp_path):
+    with pytest.raises(RuntimeError, match=r'processes=2: .* could not start, or died.* if __name__ == "__main__":'):
+        compare(["ce"], data_that_ends_its_process, 1, folder=tmp_path, processes=2)
 
 
 def test_what_is_there_is_not_trained_again(whole, monkeypatch):
@@ -190,6 +209,51 @@ def test_a_table_with_other_columns_is_refused_before_anything_is_trained(tmp_pa
     (tmp_path / "runs.csv").write_text(",".join(reversed(COLUMNS)), encoding="utf-8")
     with pytest.raises(ValueError, match="their order"):
         compare(["ce"], tiny, 1, folder=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["None", "NA", "null", "nan", ""])
+def test_a_name_that_pandas_takes_for_a_missing_number_is_a_name(whole, tmp_path, name):
+    for row in whole[1].assign(recipe=name, commit="").to_dict("records"):
+        results.append_row(tmp_path / "runs.csv", row)
+    rows = results.read_rows(tmp_path / "runs.csv")
+    assert rows["recipe"].tolist() == [name] * 4 and rows["commit"].tolist() == [""] * 4
+    pd.testing.assert_frame_equal(rows, whole[1].assign(recipe=name, commit=""))
+    assert rows["many_accuracy"].isna().all()
+    mine = compare([Recipe(Stage(), name=name)], tiny, 1, folder=tmp_path)
+    assert mine[["recipe", "seed"]].values.tolist() == [[name, 0]]
+
+
+@pytest.mark.parametrize("cut", [1, 3, 80])
+def test_a_last_line_that_is_cut_off_is_refused_before_a_row_is_glued_to_it(whole, tmp_path, cut):
+    """Where 1 is cut off, the line break; where 3 are, the row is whole but for its date."""
+    path = tmp_path / "runs.csv"
+    content = (whole[0] / "runs.csv").read_bytes()
+    path.write_bytes(content[:-cut])
+    message = r"runs\.csv is damaged, line 5 is cut off: remove the line, and its run will be trained again"
+    with pytest.raises(ValueError, match=message):
+        results.read_rows(path)
+    with pytest.raises(ValueError, match=message):
+        results.append_row(path, whole[1].iloc[0].to_dict())
+    assert path.read_bytes() == content[:-cut]
+
+
+def test_the_row_names_the_network_that_was_trained(whole):
+    from ltlab.train import fit
+
+    class Mine(torch.nn.Sequential):
+        pass
+
+    data = tiny(0)
+    network = Mine(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 10))
+    result = fit(RECIPES["ce"].resolve(SHAPES).with_epochs(1), data, network, device="cpu", progress=False)
+    assert results.result_row(result, data, seed=0)["model"] == "Mine"
+    assert set(whole[1]["model"]) == {"small_net"}
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers(whole, monkeypatch):
+    monkeypatch.setattr(comparison, "fit", never)
+    rows = compare(NAMES, tiny, np.int64(2), folder=whole[0], processes=np.int32(1))
+    pd.testing.assert_frame_equal(rows, whole[1])
 
 
 def test_a_line_that_is_no_row_is_refused_by_the_files_name(whole, tmp_path):
@@ -400,14 +464,16 @@ def test_the_figures_of_gains_and_trade_offs_hold_the_tables_numbers():
 def test_two_places_side_by_side():
     ours = results.table(made_rows({"ce": [0.30, 0.20], "focal": [0.4, 0.4], "lws": [0.1, 0.1]}))
     theirs = pd.DataFrame({"error": [28.05, 27.0], "error_std": math.nan}, index=["ce", "lws"])
-    left, right = plots.beside(ours, theirs, titles=("here", "there"))
+    left, right = plots.beside({"here": ours, "there": theirs})
     assert left.containers[0].lines[0].get_xdata().tolist() == pytest.approx([25, 40, 10])
     rings = right.collections[-1].get_offsets().filled(math.nan)
     assert rings[[0, 2], 0].tolist() == [28.05, 27.0] and math.isnan(rings[1, 0])
     assert [label.get_text() for label in left.get_yticklabels()] == ["ce", "focal", "lws"]
     plt.close("all")
     with pytest.raises(ValueError, match="baseline='ce' is not in the table"):
-        plots.beside(ours, theirs.drop(index="ce"), titles=("here", "there"))
+        plots.beside({"here": ours, "there": theirs.drop(index="ce")})
+    with pytest.raises(ValueError, match="tables is empty"):
+        plots.beside({})
 
 
 # --- the figure ------------------------------------------------------------------------------------------------------
@@ -455,6 +521,8 @@ def test_measured_rows_come_with_ltlab_in_the_order_asked_for():
     rows = results.measured(["cs_ce", RECIPES["ce"], "no such recipe"])
     assert rows["recipe"].drop_duplicates().tolist() == ["cs_ce", "ce"]
     assert (results.table(rows)["seeds"] >= 5).all() and set(rows["data"]) == {"shapes-lt"}
+    with pytest.raises(ValueError, match=r"recipes='ce' is a single name: pass a list of them, \['ce'\]"):
+        results.measured("ce")
     with pytest.raises(FileNotFoundError, match="no results 'cifar99-lt'"):
         results.measured(["ce"], "cifar99-lt")
 
@@ -462,8 +530,18 @@ def test_measured_rows_come_with_ltlab_in_the_order_asked_for():
 @pytest.mark.slow
 def test_measured_rows_are_of_the_recipes_and_images_as_they_are_now():
     """A change of a recipe or of shapes-lt makes its rows out of date: measure them again, or remove them."""
-    rows = results.read_rows(Path(__file__).parents[1] / "data" / "results" / "shapes-lt.csv")
-    data = {seed: load("shapes-lt", imbalance=100, seed=seed) for seed in range(rows["seed"].max() + 1)}
+    check_fingerprints("shapes-lt", partial(load, "shapes-lt", imbalance=100))
+
+
+@pytest.mark.slow
+@pytest.mark.cifar
+def test_measured_rows_on_photographs_are_of_the_recipes_and_images_as_they_are_now(cifar_root):
+    check_fingerprints("cifar10-lt-100_small_net", partial(load, "cifar10-lt", imbalance=100, root=cifar_root))
+
+
+def check_fingerprints(file: str, drawn: Callable[..., LongTailedData]) -> None:
+    rows = results.measured(RECIPES, file)
+    data = {seed: drawn(seed=seed) for seed in range(rows["seed"].max() + 1)}
     for row in rows.itertuples():
         recipe = RECIPES[row.recipe].resolve(SHAPES)
         assert row.fingerprint == fingerprint(recipe, data[row.seed]), (row.recipe, row.seed)

@@ -698,6 +698,24 @@ ALONE = {mix: CUI["ce_long"] - CUI[mix] for mix in PAIRS} | {"softmax": CUI["ce"
 LONG = GAINS.loc["balanced_softmax_long", "gain"]
 TRUE = moved("true, filled", 0.5, 0.25), moved("true", 0.5, 0.25)
 
+SMALL_NET = results.measured(recipes.RECIPES, "cifar10-lt-100_small_net")
+THERE, PHOTOGRAPHS = (
+    results.gains(SMALL_NET),
+    100 * SMALL_NET.pivot(index="seed", columns="recipe", values="top1_error"),
+)
+
+
+def there(*names: str) -> list[float]:
+    """Points over plain training of equal length, of the small net on CIFAR-10-LT."""
+    return [THERE.loc[name, "gain"] for name in names]
+
+
+EARLY_OR_LATE = there(
+    "balanced_softmax", "drw_cs_ce", "drw_ldam", "drs_class_balanced", "cam_drs", "transform_drs", "crt",
+    "logit_adjusted_post_hoc",
+)  # fmt: skip
+EPOCH = results.measured(["ce"], "runs").eval("seconds / epochs").item()  # of ResNet-32 on CIFAR-10-LT
+
 SAID = [
     ("quiz 00", "plain training has {:.2f} % error on shapes-lt", error("ce")),
     ("quiz 00", "On the many-shot classes it is {:.1f} %", error("ce", group="many_error")),
@@ -754,6 +772,20 @@ SAID = [
     ("07", "({:.2f} against {:.2f} % on the subsets of Cui et al.)", [CUI["ce_long"], CUI["ce"]]),
     ("07", "has {:.2f} % on the subsets of Cui et al. and {:.2f} % on those of Cao", [CUI["ce"], CAO["ce"]]),
     ("07", "imbalance 100 has {:.2f} %: the gain is real", [CUI["ce_long"]]),
+    ("07", "training: {:.0f} to {:.0f} points. LDAM", [min(EARLY_OR_LATE), max(EARLY_OR_LATE)]),
+    ("07", "gain {:.0f} points here and lose {:.0f} on shapes-lt", [*there("cs_ce"), *(-g for g in gain("cs_ce"))]),
+    ("07", "**Mixup costs here too**, {:.0f} points", [-g for g in there("input_mixup")]),
+    ("07", "recipe gains {:.1f} ± {:.1f} points over", THERE.loc["bag_of_tricks", ["gain", "gain_std"]]),
+    ("07", "it gains as much ({:.1f} and {:.1f})",
+     there("bag_of_tricks_without_mixup", "bag_of_tricks_without_cam")),
+    ("07", "Balanced softmax alone for 60 epochs gains {:.1f}: one line", there("balanced_softmax_long")),
+    ("07", "still gains {:.0f} points on photographs by 60", [(PHOTOGRAPHS["ce"] - PHOTOGRAPHS["ce_long"]).mean()]),
+    ("07", "They gain {:.1f} points in the published runs", [CUI["drs_class_balanced"] - CUI["cam_drs"]]),
+    ("06", "costs this net {:.1f} points on photographs, turning the whole image {:.1f}",
+     [(PHOTOGRAPHS[name] - PHOTOGRAPHS["drs_class_balanced"]).mean() for name in ("cam_drs", "transform_drs")]),
+    ("04", "costs the same small network {:.0f} points", [-g for g in there("input_mixup")]),
+    ("07", "of ResNet-32 took {:.0f} seconds", [EPOCH]),
+    ("07", "makes {:.0f} hours for CE, {:.0f} for the bag", [epochs * EPOCH / 3600 for epochs in (200, 420)]),
     ("quiz 07", "{:.2f} % error, for 400 epochs {:.2f} %", [CUI["ce"], CUI["ce_long"]]),
     ("quiz 07", "420 epochs, {:.2f} %", [CUI["bag_of_tricks"]]),
     ("quiz 07", "{:.1f} points That is against 200", [CUI["ce"] - CUI["bag_of_tricks"]]),

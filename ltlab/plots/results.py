@@ -1,6 +1,6 @@
 """Figures of results: many recipes, with their spread over seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -127,31 +127,33 @@ def trade_off(
     return dress(ax, xlabel=xlabel, ylabel=ylabel)
 
 
-def beside(ours: pd.DataFrame, theirs: pd.DataFrame, *, titles: tuple[str, str], baseline: str = "ce") -> np.ndarray:
-    """The same recipes measured in two places, in two panels with a line per recipe.
+def beside(tables: Mapping[str, pd.DataFrame], *, baseline: str = "ce") -> np.ndarray:
+    """The same recipes measured in several places, in a panel each, with a line per recipe.
 
     Args:
-        ours: indexed by recipe, with error and error_std in percent; its order is the figure's.
-        theirs: indexed by recipe, with error and error_std in percent (NaN: a single run, drawn as a ring); a recipe
-            that it lacks has no point there.
-        titles: what and where each of them was measured.
-        baseline: the recipe whose error is a dashed line in either panel.
+        tables: title, which says what was measured where: table, indexed by recipe, with error and error_std in percent
+            (NaN: a single run, drawn as a ring). The first one's recipes are the figure's lines, in its order; a recipe
+            that another lacks has no point there.
+        baseline: the recipe whose error is a dashed line in every panel.
 
     Returns:
-        The two axes.
+        The axes, one for each table.
 
     Raises:
-        ValueError: a column is missing, or a table has no rows or no line of `baseline`.
+        ValueError: no table, a column is missing, or a table has no rows or no line of `baseline`.
     """
-    for table in (ours, theirs):
+    if not tables:
+        raise ValueError("tables is empty: give at least one, {title: results.table(rows)}")
+    for table in tables.values():
         _check_table(table, {"error", "error_std"}, "pass results.table(rows)")
         if baseline not in table.index:
             raise ValueError(f"baseline={baseline!r} is not in the table: choose one of {', '.join(table.index)}")
-    y = np.arange(len(ours))
-    axes = plt.subplots(
-        1, 2, figsize=(10, 1.3 + 0.3 * len(ours)), layout="constrained", sharey=True, width_ratios=(1, 1)
-    )[1]
-    for ax, table, title in zip(axes, (ours, theirs.reindex(ours.index)), titles, strict=True):
+    recipes = next(iter(tables.values())).index
+    y = np.arange(len(recipes))
+    size = 10, 1.3 + 0.3 * len(recipes)
+    axes = plt.subplots(1, len(tables), figsize=size, layout="constrained", sharey=True, squeeze=False)[1][0]
+    for ax, (title, table) in zip(axes, tables.items(), strict=True):
+        table = table.reindex(recipes)
         single = table["error_std"].isna()
         ax.errorbar(
             table["error"][~single], y[~single], xerr=table["error_std"][~single], fmt="o", color="black", capsize=3,
@@ -165,8 +167,8 @@ def beside(ours: pd.DataFrame, theirs: pd.DataFrame, *, titles: tuple[str, str],
         ax.grid(color="0.92")
         ax.set_axisbelow(True)
         dress(ax, xlabel="top-1 error (%)")
-    axes[0].set_yticks(y, ours.index)
-    axes[0].set_ylim(len(ours) - 0.4, -0.6)
+    axes[0].set_yticks(y, recipes)
+    axes[0].set_ylim(len(recipes) - 0.4, -0.6)
     return axes
 
 
