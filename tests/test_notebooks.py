@@ -1,5 +1,6 @@
 """The form of the notebooks; pytest runs their cells by nbval, this file reads them."""
 
+import re
 from pathlib import Path
 
 import nbformat
@@ -8,6 +9,7 @@ import pytest
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 SOLUTIONS = sorted((FOLDER / "solutions").glob("*.ipynb"))
+PLACE = re.compile(r"(?<![\w./:])/(?:[\w.-]+/)+")  # a folder of the machine that executed the notebook
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -36,6 +38,8 @@ def test_committed_executed_without_errors_and_without_widget_state(path):
         for output in cell.outputs:
             assert output.output_type != "error" and WIDGET not in output.get("data", {})
             assert output.get("name") != "stderr", output.text
+            text = output.get("text", "") + output.get("data", {}).get("text/plain", "")
+            assert not PLACE.search(text), f"{text}\nexecute it where the data are, or print no path"
 
 
 def test_the_parts_of_a_lesson_in_their_order(notebook):
