@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import ipywidgets
@@ -98,15 +99,19 @@ class _Trained:
     weight: Tensor | None  # (C, K)
     bias: Tensor | None  # (C,)
 
+    @cached_property
+    def groups(self) -> dict[str, Tensor]:
+        """The groups that have classes, each as a mask of them."""
+        return {name: mask for name, mask in class_groups(self.counts).items() if mask.any()}
+
     def errors(self, tau: float = 0.0, weight_tau: float = 0.0, keep: bool = True) -> tuple[dict[str, float], Tensor]:
         """In percent, after both corrections: of "all" and of each group that has classes; of each class, (C,)."""
-        groups = {name: mask for name, mask in class_groups(self.counts).items() if mask.any()}
         z = self.logits
         if weight_tau or not keep:
             z = F.linear(self.features, tau_normalised_weight(self.weight, weight_tau), self.bias if keep else None)
         z = adjust_logits(z, self.counts, tau)
         per_class = 100 * (1 - per_class_accuracy(z, self.labels))
-        of_groups = {name: per_class[mask].nanmean().item() for name, mask in groups.items()}
+        of_groups = {name: per_class[mask].nanmean().item() for name, mask in self.groups.items()}
         return {"all": 100 * top1_error(z, self.labels)} | of_groups, per_class
 
 
