@@ -182,20 +182,35 @@ def test_the_times_on_the_page_are_those_of_the_rows(scaling):
     assert end and section.strip() == scaling.section(scaling.measured_steps()), "run: python docs/scaling.py"
 
 
-def test_times_are_images_over_measured_rates(scaling):
-    """A GPU with both networks gets its columns, by its fastest step; one with a part of them, or a CPU, gets none."""
+def test_times_are_images_over_rates(scaling):
+    """Published rates first; a GPU with both networks gets columns, by its fastest step; a CPU or one network none."""
     rows = pd.DataFrame(
         [("X", "resnet10", "cuda", 500.0), ("X", "resnet10", "cuda", 1000.0), ("X", "resnet50", "cuda", 2000.0),
          ("half", "resnet10", "cuda", 9e9), ("CPU", "resnet10", "cpu", 9e9), ("CPU", "resnet50", "cpu", 9e9)],
         columns=["device", "network", "kind", "images_per_second"],
     )  # fmt: skip
-    estimate, *measured = scaling.rates(rows).items()
-    assert estimate[0] == scaling.ASSUMED and measured == [("X", {"resnet10": 1000.0, "resnet50": 2000.0})]
+    rates = scaling.rates(rows)
+    assert list(rates) == ["1 A100", "8 A100", "1 RTX 3090", "1 X, ltlab's own step", "8 X"]
+    assert rates["1 A100"]["resnet50"] == 2470 and rates["1 X, ltlab's own step"] == {
+        "resnet10": 1000,
+        "resnet50": 2000,
+    }
+    assert rates["8 X"]["resnet50"] == pytest.approx(2000 * 16621 / 2470)
     lines = scaling.of_runs(rows).splitlines()
-    name, *times = [cell.strip() for cell in lines[2].strip("|").split("|")]
+    name, images, *times = [cell.strip() for cell in lines[2].strip("|").split("|")]
     assert name == "ImageNet-LT, ResNet-10, the paper's plain training, 90 epochs"
-    assert times == ["10.4 M", "28 min", "4 min", "2.9 h", "22 min"]  # 115,846 images, 90 times, 1,000 a second: 2.9 h
+    assert images == "10.4 M" and times[3:] == ["2.9 h", "26 min"]  # 115,846 images, 90 times, 1,000 a second: 2.9 h
+    assert lines[4].split("|")[3].strip() == "4.4 h"  # 437,513 images, 90 times, 2,470 a second
     assert "ResNet-50, bag of tricks, 160 + 40 + 20 epochs | 96.3 M |" in lines[5]
+
+
+def test_the_rate_of_resnet10_lies_on_the_line_of_the_larger_ones(scaling):
+    """Through the two networks that were measured: with ResNet-18's operations it would have ResNet-18's rate."""
+    seconds = {
+        network: scaling.operations(network)[1] / 1e14 + 1e-4 for network in ("resnet18", "resnet34", "resnet10")
+    }
+    rate = scaling.extrapolated({network: 1 / seconds[network] for network in ("resnet18", "resnet34")})
+    assert rate == pytest.approx(1 / seconds["resnet10"])
 
 
 def test_the_counted_operations_are_those_of_the_convolutions(scaling):
