@@ -51,6 +51,7 @@ LOSSES: dict[str, nn.Module | Callable] = {
     "cdt": partial(CDTLoss, gamma=0.2),
     "seql": EqualizationLoss,
 }
+WITHOUT_MARGINS = partial(LDAMLoss, max_margin=0.0)  # cross-entropy on scaled cosines
 # which image next, from the first epoch on; or deferred (DRS), in the last fifth
 SAMPLERS: dict[str, Callable] = {
     "over_sampling": RandomOverSampler,
@@ -125,6 +126,7 @@ WITH_MIX_DEFERRED: dict[str, dict[str, object]] = {
     **{f"drw_{name}": {"loss": LOSSES[name]} for name in ("cs_ce", "balanced_softmax")},
     "drs_class_balanced": {"sampler": CLASS_BALANCED},
 }
+POST_HOC = Stage(epochs=0, classifier=partial(logit_adjusted, tau=1.0))  # the prior taken out of a trained network
 CAM_BALANCED = {"sampler": CLASS_BALANCED, "foreground": ForegroundTransform()}
 FINETUNED_BALANCED = Stage(share=0.1, schedule="finetune", sampler=CLASS_BALANCED)
 
@@ -142,6 +144,7 @@ def _bag(name: str, *last: Stage, mix: object = MIXES["input_mixup"], **second: 
 
 COMBINATIONS = (
     _long("balanced_softmax_long", loss=BalancedSoftmaxLoss),
+    Recipe(Stage(share=2.0), POST_HOC, name="logit_adjusted_post_hoc_long"),
     *(
         _long(f"{mix}_{name}", mix=MIXES[mix], **slot)
         for mix in ("input_mixup", "manifold_mixup", "remix")
@@ -185,6 +188,7 @@ FAMILIES: dict[str, tuple[Recipe, ...]] = {  # what belongs in one comparison, s
     "re-weighting": (
         *(Recipe(Stage(loss=loss), name=name) for name, loss in LOSSES.items()),
         Recipe(Stage(loss=LDAMLoss), name="ldam", classifier="cosine"),
+        Recipe(Stage(loss=WITHOUT_MARGINS), name="ce_cosine", classifier="cosine"),  # LDAM's control
     ),
     "re-sampling": tuple(Recipe(Stage(sampler=sampler), name=name) for name, sampler in SAMPLERS.items()),
     "mixup": (
@@ -201,6 +205,11 @@ FAMILIES: dict[str, tuple[Recipe, ...]] = {  # what belongs in one comparison, s
             Stage(share=0.2, loss=partial(LDAMLoss, beta=0.9999)),
             name="drw_ldam", classifier="cosine",
         ),
+        Recipe(
+            Stage(share=0.8, loss=WITHOUT_MARGINS),
+            Stage(share=0.2, loss=partial(WITHOUT_MARGINS, beta=0.9999)),
+            name="drw_ce_cosine", classifier="cosine",
+        ),
         *(_deferred(f"drs_{name}", sampler=sampler) for name, sampler in SAMPLERS.items()),
         _two_stages("drs_classifier", sampler=CLASS_BALANCED, trains="classifier", batch_norm="eval"),
         _two_stages("drs_classifier_shift", sampler=CLASS_BALANCED, trains="classifier", batch_norm="shift"),
@@ -208,7 +217,7 @@ FAMILIES: dict[str, tuple[Recipe, ...]] = {  # what belongs in one comparison, s
         _retrained("lws", weight_scaling),
         Recipe(Stage(), Stage(epochs=0, classifier=partial(tau_normalised, tau=1.0)), name="tau_norm"),
         Recipe(Stage(), Stage(epochs=0, classifier=nearest_class_mean), name="nearest_class_mean"),
-        Recipe(Stage(), Stage(epochs=0, classifier=partial(logit_adjusted, tau=1.0)), name="logit_adjusted_post_hoc"),
+        Recipe(Stage(), POST_HOC, name="logit_adjusted_post_hoc"),
     ),
     "cam": (
         *(
