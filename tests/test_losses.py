@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.ops import sigmoid_focal_loss
 
 from ltlab import losses as L
@@ -604,6 +604,25 @@ def test_settings_move_with_the_module_and_stay_out_of_checkpoints(name):
     logits, indices, _ = batch()
     assert torch.equal(pickle.loads(pickle.dumps(loss))(logits, indices), copy.deepcopy(loss)(logits, indices))
     torch.testing.assert_close(make(name).double()(logits, indices), make(name)(logits, indices))
+
+
+@all_losses
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_settings_stay_in_float32_where_the_model_goes_to_half_precision(name, dtype):
+    logits, indices, probabilities = batch(dtype)
+    for targets in (indices, probabilities):
+        layer, loss = nn.Sequential(nn.Linear(2, 2), make(name)).to(dtype)
+        assert layer.weight.dtype == dtype
+        assert torch.equal(loss(logits, targets), make(name)(logits, targets))
+        for ours, plain in zip(loss.buffers(), make(name).buffers(), strict=True):
+            assert torch.equal(ours, plain) and ours.dtype == plain.dtype
+
+
+def test_weights_that_float16_does_not_hold():
+    logits, heads = torch.randn(6, 2, generator=torch.Generator().manual_seed(0)).half(), torch.zeros(6).long()
+    loss = L.CostSensitiveLoss([10**7, 1], gamma=1.2).half()
+    assert 0 < loss.weight[0] < torch.finfo(torch.float16).smallest_normal * torch.finfo(torch.float16).eps / 2
+    torch.testing.assert_close(loss(logits, heads), F.cross_entropy(logits.float(), heads))
 
 
 # Bad input

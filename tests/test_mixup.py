@@ -3,6 +3,7 @@
 import math
 import re
 
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -443,7 +444,12 @@ def test_remix_lambda_at_its_borders() -> None:
     assert torch.equal(remix_lambda(lams, head, tail, kappa=math.inf), lams)
 
 
-@pytest.mark.parametrize("counts", [COUNTS, COUNTS.tolist(), COUNTS.numpy()], ids=["tensor", "list", "array"])
+@pytest.mark.parametrize(
+    "counts",
+    [COUNTS, COUNTS.tolist(), COUNTS.numpy(), pd.Series(COUNTS.tolist(), index=list("abcd")),
+     pd.Series(COUNTS.tolist(), dtype="Int64")],
+    ids=["tensor", "list", "array", "Series", "nullable Series"],
+)  # fmt: skip
 def test_remix_by_loops(model: Net, images: Tensor, targets: Tensor, counts) -> None:
     changed = 0
     for seed in range(4):

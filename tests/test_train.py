@@ -1,20 +1,23 @@
 """The step and the run: exact, resumable, and untouched by what happens around them."""
 
+import errno
 import os
 import random
 import subprocess
 import sys
 import textwrap
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -28,8 +31,10 @@ from ltlab.recipes import CIFAR, SHAPES, OneCycle, Recipe, Stage
 from ltlab.samplers import PowerSampler, ProgressivelyBalancedSampler, RandomUnderSampler, ShuffledSampler
 from ltlab.train import TrainingStep, augment, evaluate, fit, fitting, load_model, predict, to_float
 from ltlab.train import checkpoint as checkpoints
+from ltlab.train.checks import check_single_image
 from ltlab.train.curves import curves
 from ltlab.train.fitting import find_device
+from ltlab.train.processes import ManyProcesses
 
 TINY = replace(SHAPES, epochs=4, batch_size=32)
 RECIPE = Recipe(Stage(epochs=2), Stage(epochs=2, sampler=partial(PowerSampler, q=0.0)), name="tiny", protocol=TINY)
@@ -512,6 +517,70 @@ def test_a_foreground_slot_that_makes_no_maps_takes_any_model(data):
         progress=False)  # fmt: skip
 
 
+def pooled_norm() -> Own:
+    """A model with a batch norm that sees one value per image and channel."""
+    return head_of(nn.BatchNorm1d(8), nn.Linear(8, 10))
+
+
+@pytest.mark.parametrize(
+    "stages, message",
+    [
+        ([Stage(epochs=1)], "stage 1: 78 images in batches of 7 make a step of one image, on which Own cannot"),
+        ([Stage(epochs=1, sampler=partial(PowerSampler, q=0.0, num_samples=21)),
+          Stage(epochs=1, sampler=partial(PowerSampler, q=0.0, num_samples=22))], "stage 2: 22 images in batches of 7"),
+    ],
+    ids=["last batch", "second stage"],
+)  # fmt: skip
+def test_a_step_of_one_image_that_batch_norm_cannot_take_is_refused(data, no_step, stages, message):
+    model = pooled_norm()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.body.eval()
+    with pytest.raises(ValueError, match=f"{message}.*more than 1 value per channel.*another batch size"):
+        fit(Recipe(*stages, protocol=replace(TINY, batch_size=7)), data, model, progress=False)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert model.training and not model.body.training and not model.body[1].training
+
+
+@pytest.mark.parametrize(
+    "model, second, batch_size",
+    [
+        (pooled_norm(), Stage(epochs=1, batch_norm="eval"), 7),
+        (pooled_norm(), Stage(epochs=0, classifier=lambda model, *split: model.classifier), 7),
+        (pooled_norm(), Stage(epochs=1), 32),
+        (Own(), Stage(epochs=1), 7),
+    ],
+    ids=["frozen statistics", "nothing to train", "no such step", "larger maps"],
+)
+def test_what_can_be_trained_on_one_image_is(data, model, second, batch_size):
+    first = Stage(epochs=1, sampler=partial(PowerSampler, q=0.0, num_samples=2 * batch_size))
+    recipe = Recipe(first, second, protocol=replace(TINY, batch_size=batch_size))
+    result = fit(recipe, data, model, progress=False)
+    assert len(result.history) == result.recipe.epochs
+
+
+@given(images=st.integers(1, 40), batch_size=st.integers(1, 12), processes=st.integers(1, 6))
+@settings(max_examples=200)
+def test_steps_of_one_image_are_found_in_the_shares_of_any_number_of_processes(images, batch_size, processes):
+    assume(batch_size >= processes)
+    fabric = SimpleNamespace(device=None, world_size=processes, global_rank=0)
+    shares = []
+    for fabric.global_rank in range(processes):
+        share = ManyProcesses(fabric).share
+        shares += [len(share(batch)) for batch in torch.arange(images).split(batch_size)]
+
+    class Never(nn.Module):
+        def forward(self, images):
+            raise ValueError("never")
+
+    recipe = Recipe(Stage(epochs=1), protocol=replace(TINY, batch_size=batch_size))
+    data = SimpleNamespace(train=SimpleNamespace(images=torch.zeros(1, 3, 2, 2)))
+    slot = SimpleNamespace(sampler=range(images), set_mode=nn.Module.train)
+    with pytest.raises(ValueError, match="never") if 1 in shares else nullcontext():
+        check_single_image(
+            recipe, data, Never(), [slot], SimpleNamespace(size=processes), torch.autocast("cpu", enabled=False)
+        )
+
+
 class Scaled(CrossEntropyLoss):
     def __init__(self):
         super().__init__()
@@ -867,6 +936,81 @@ def test_two_processes_do_not_share_the_file_that_becomes_a_checkpoint(tmp_path,
     monkeypatch.setattr(os, "fsync", meanwhile)
     checkpoints.write_atomically(path, b"ours")
     assert path.read_bytes() == b"ours" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_second_run_of_a_checkpoint_is_refused_while_the_first_lasts(data, tmp_path, monkeypatch):
+    path, save, epochs = tmp_path / "run.pt", checkpoints.save, []
+
+    def refused(checkpoint, resume):
+        with pytest.raises(BlockingIOError, match=rf"another run \(process {os.getpid()} on .*name another"):
+            fit(RECIPE, data, checkpoint=checkpoint, resume=resume, progress=False)
+
+    def meanwhile(*args):
+        epochs.append(1)
+        if len(epochs) == 1:
+            refused(path, resume=False)
+            refused(path.with_suffix(".pth"), resume=False)  # has the same history, run.csv
+        save(*args)
+        refused(path, resume=True)
+
+    monkeypatch.setattr(checkpoints, "save", meanwhile)
+    first = fit(RECIPE, data, checkpoint=path, progress=False)
+    assert len(epochs) == 4
+    same_run(first, fit(RECIPE, data, checkpoint=path, resume=True, progress=False))
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["run.csv", "run.pt"]
+
+
+def test_a_run_that_stops_lets_go_of_its_checkpoint(tmp_path, monkeypatch):
+    path = tmp_path / "run.pt"
+    with pytest.raises(Stop), checkpoints.held(path, resume=False):
+        raise Stop
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(checkpoints, "check_writable", lambda path: path.touch())  # another run ends right here
+    with pytest.raises(FileExistsError, match="resume=True"), checkpoints.held(path, resume=False):
+        pytest.fail("what the other run left would have been overwritten")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX")
+def test_a_killed_run_keeps_nobody_from_its_checkpoint(tmp_path):
+    code = """
+    import sys, time
+    from pathlib import Path
+    from ltlab.train import checkpoint
+    with checkpoint.held(Path(sys.argv[1]), resume=True):
+        print("held", flush=True)
+        time.sleep(100)
+    """
+    path = tmp_path / "run.pt"
+    arguments = [sys.executable, "-c", textwrap.dedent(code), str(path)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout.readline() == "held\n"
+        with (
+            pytest.raises(BlockingIOError, match=rf"another run \(process {child.pid} on"),
+            checkpoints.held(path, resume=True),
+        ):
+            pass
+        child.kill()
+    assert [file.name for file in tmp_path.iterdir()] == ["run.csv.lock"]
+    with checkpoints.held(path, resume=True):
+        assert f"process {os.getpid()} on" in (tmp_path / "run.csv.lock").read_text(encoding="utf-8")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="flock is POSIX")
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.ENOLCK])
+def test_a_file_system_without_locks_is_told_of_and_trained_on(data, tmp_path, monkeypatch, number):
+    import fcntl
+
+    def flock(*args):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.warns(UserWarning, match=rf"run\.pt cannot be locked \({os.strerror(number)}\)") as warned:
+        fit(RECIPE, data, checkpoint=tmp_path / "run.pt", progress=False)
+    assert warned[0].filename == __file__
+    with pytest.warns(UserWarning, match="cannot be locked"):
+        fit(RECIPE, data, checkpoint=tmp_path / "run.pt", resume=True, progress=False)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits the size of files as Linux does")

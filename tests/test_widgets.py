@@ -534,6 +534,27 @@ def test_a_path_is_computed_once(three_images: SimpleNamespace, net: torch.nn.Mo
     assert len(passes) == 2
 
 
+def test_classes_without_a_test_image_are_not_on_the_sliders(net: torch.nn.Module) -> None:
+    images = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+    images[0, 0] = 255  # red, of class 0; class 1 has none; black, of class 2
+    data = SimpleNamespace(
+        test=SimpleNamespace(images=images, labels=torch.tensor([0, 2])), class_names=("red", "none", "black")
+    )
+    explorer = mixup_explorer(data, net, lam=0.4)
+    assert [name for name, _ in explorer.controls["a"].options] == ["red", "black"]
+    one, other, *_ = explorer.figure.axes
+    pixels = [np.asarray(ax.images[0].get_array())[0, 0].tolist() for ax in (one, other)]
+    assert pixels == [[255, 0, 0], [0, 0, 0]]
+    p = net.eval()((0.4 * images[:1] + 0.6 * images[1:]) / 255).softmax(1)[0]
+    words = "the model says red {:.0%}, black {:.0%}, and of all others most none {:.0%}"
+    assert words.format(p[0], p[2], p[1]) in explorer.summary
+    explorer = manifold_explorer(data, net, layers=["input"])
+    assert "the model says red" in explorer.summary and "black" in explorer.summary
+    with pytest.raises(ValueError, match="the test set has no image"):
+        mixup_explorer(SimpleNamespace(test=SimpleNamespace(images=images[:0], labels=torch.tensor([]).long()),
+                                       class_names=("red",)))  # fmt: skip
+
+
 def test_mixup_explorer_refuses(three_images: SimpleNamespace, net: torch.nn.Module) -> None:
     with pytest.raises(ValueError, match=r"lam=1\.5 is not on the slider"):
         mixup_explorer(three_images, lam=1.5)

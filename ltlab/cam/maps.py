@@ -45,7 +45,8 @@ def class_activation_maps(features: Tensor, weight: Tensor, labels: Tensor, size
         raise ValueError("features and weight must be finite: the model has diverged, or was given NaN images")
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
     largest_sum = (w_label.abs() * features.abs().amax((2, 3))).sum(1)[:, None, None]  # bounds sum_k |w_k f_k|
-    differs = high - low > 16 * torch.finfo(maps.dtype).eps * largest_sum
+    finfo = torch.finfo(maps.dtype)
+    differs = high - low > 16 * finfo.eps * largest_sum + finfo.tiny
     return torch.where(differs, (maps - low) / (high - low), 0)
 
 

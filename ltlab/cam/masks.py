@@ -18,7 +18,8 @@ def foreground_masks(cams: Tensor, threshold: float | Literal["otsu"] = 1.0) -> 
     before and after it); 0.75 the authors' code; 0 the whole image. "otsu" cuts the histogram of 256 levels where the
     variance between the two sides is largest, see `otsu_thresholds`.
 
-    An all-zero map, as a constant one comes from `class_activation_maps`, gives the empty mask.
+    An all-zero map, as a constant one comes from `class_activation_maps`, gives the empty mask. Any other constant map
+    equals its mean: it is all foreground at a threshold of at most 1, and empty above.
 
     Args:
         cams: (N, H, W) floating point in [0, 1].
@@ -39,7 +40,8 @@ def foreground_masks(cams: Tensor, threshold: float | Literal["otsu"] = 1.0) -> 
         return _levels(cams) > otsu_thresholds(cams)[:, None, None]
     if not isinstance(threshold, (int, float)) or not 0 <= threshold < math.inf:
         raise ValueError(f"threshold={threshold!r}: it must be 'otsu', or a finite multiple of the mean of at least 0")
-    mean = cams.mean((1, 2), keepdim=True)
+    low, high = cams.amin((1, 2), keepdim=True), cams.amax((1, 2), keepdim=True)
+    mean = cams.mean((1, 2), keepdim=True).clamp(low, high)  # that of a constant map may be rounded past its value
     return (cams >= threshold * mean) & (mean > 0)
 
 

@@ -1,5 +1,6 @@
 """What all losses share: which targets they take, how they weight and reduce, and what they refuse."""
 
+from collections.abc import Callable
 from typing import ClassVar, Literal
 
 import torch
@@ -21,7 +22,8 @@ class Loss(nn.Module):
         "mean"            sum of losses / N; the scale of w acts as a learning rate
         "none"            (N,) losses, each with its weight
 
-    Without weights the two means are equal. Half precision is computed, and returned, in float32.
+    Without weights the two means are equal. Half precision is computed, and returned, in float32; `.half()` and
+    `.bfloat16()` leave the settings in it, since a weight of 1e-8 is 0 in float16.
 
     Raises:
         ValueError: shapes that do not fit, an unknown reduction; for tensors on the CPU also targets out of
@@ -54,6 +56,15 @@ class Loss(nn.Module):
             if not values.isfinite().all():
                 raise ValueError(f"{name} overflows float32 in {type(self).__name__}; choose milder settings")
         self.register_buffer(name, values, persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Loss":
+        """What `.to()`, `.half()` and their like do; half precision moves to the device alone."""
+
+        def applied(tensor: Tensor) -> Tensor:
+            result = fn(tensor)
+            return tensor.to(result.device) if result.dtype in (torch.float16, torch.bfloat16) else result
+
+        return super()._apply(applied, recurse)
 
     def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Unweighted losses (N,); for (N, C) targets linear in them, also where they do not sum to one."""

@@ -1,12 +1,16 @@
-"""Checkpoints: written atomically, loaded without running code, refused where they belong to another run."""
+"""Checkpoints: written atomically, by one run at a time, loaded without running code, refused where of another run."""
 
 import io
 import os
+import platform
+import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 
 FORMAT = "ltlab checkpoint 3"
 
@@ -40,6 +44,62 @@ def check_new(path: Path) -> None:
             f"{history_of(path)} exists, where the history of checkpoint {path} goes: remove it first, or name the "
             "checkpoint otherwise"
         )
+
+
+def check_there(path: Path) -> None:
+    """Refuse to read a checkpoint that is not there.
+
+    Raises:
+        FileNotFoundError: no such file.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"no checkpoint at {path}: train it first, or check the path")
+
+
+@contextmanager
+def held(path: Path | None, resume: bool) -> Iterator[None]:
+    """Keep a checkpoint and its history for this run alone, on a disk where they can be written; None keeps nothing.
+
+    The operating system locks a file beside them for as long as the process lives, however it ends. What a killed run
+    leaves of that file holds nothing. Where the file system has no locks, a warning says so, and the run goes on.
+
+    Raises:
+        BlockingIOError: another run holds them.
+        FileExistsError: without `resume`, a run that has just ended has left them.
+        OSError: they cannot be written.
+    """
+    if path is None:
+        yield
+        return
+    check_writable(path)
+    beside = path.with_name(f"{history_of(path).name}.lock")
+    lock = FileLock(beside)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        holder = ""
+        with suppress(OSError):  # gone by now, or on Windows, where a lock keeps others from reading
+            holder = f" ({beside.read_text(encoding='utf-8')})"
+        raise BlockingIOError(
+            f"checkpoint {path} is being written by another run{holder}: wait until it has ended, or stop it, and pass "
+            f"resume=True to go on from there; or name another checkpoint. If no run is left, delete {beside}"
+        ) from None
+    except OSError as error:
+        warnings.warn(
+            f"checkpoint {path} cannot be locked ({error.strerror}): start no other run that writes it", stacklevel=4
+        )
+    try:
+        if not resume:
+            check_new(path)
+        if lock.is_locked:
+            with suppress(OSError):
+                beside.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
+        yield
+    finally:
+        if lock.is_locked:
+            with suppress(OSError):  # on Windows the release removes it
+                beside.unlink()  # while it is locked: whoever opened it before sees that it is gone
+            lock.release()
 
 
 def check_writable(path: Path) -> None:
@@ -89,8 +149,7 @@ def load(path: Path, device: torch.device, refusal: Callable[[dict], str | None]
         FileNotFoundError: no such file.
         ValueError: a damaged file, a file that is no ltlab checkpoint, or one that `refusal` gives a reason against.
     """
-    if not path.exists():
-        raise FileNotFoundError(f"no checkpoint at {path}: train it first, or check the path")
+    check_there(path)
     try:
         with zipfile.ZipFile(path) as archive:
             if damaged := archive.testzip():  # torch loads what its checksums tell to be wrong

@@ -14,7 +14,7 @@ from ..data.counts import check_seed
 from ..names import look_up
 from ..recipes import Recipe
 from . import checkpoint as checkpoints
-from .checks import check_outputs
+from .checks import check_outputs, check_single_image
 from .curves import check_curves, curves
 from .processes import join
 from .run import Result, Run
@@ -74,11 +74,13 @@ def fit(
             parameters that need gradients.
             A model of your own that does not give floating-point logits (N, C); without a part called classifier that
             a stage trains alone; with one of another kind than what a stage of ltlab changes, or than the recipe
-            needs; or without features and classifier where CAMs are made of them.
+            needs; or without features and classifier where CAMs are made of them. A step of one image, the last
+            of an epoch, where the model cannot be trained on one.
             `resume` without `checkpoint`; a checkpoint whose name ends in .csv, that is damaged or of another run; one
             to start from that is not finished, or whose last stage this recipe goes on with at the same schedule.
         FileNotFoundError, FileExistsError: `resume` or `start_from` without a checkpoint file; a checkpoint, its
             history, or curves in the folder `tensorboard`, without `resume`.
+        BlockingIOError: another run that has not ended holds `checkpoint`.
         OSError: no file can be written where `checkpoint` is to be.
         FloatingPointError: the training loss is no longer finite; with a loss of ltlab on the CPU at the step where it
             happens, else at the epoch's end.
@@ -93,8 +95,8 @@ def fit(
         raise ValueError("resume=True needs checkpoint=, the file to go on from")
     if path is not None and path.suffix.lower() == ".csv":
         raise ValueError(f"checkpoint={str(path)!r}: the history goes to a file of this name, call it {path.stem}.pt")
-    if path is not None and not resume:
-        checkpoints.check_new(path)
+    if path is not None:
+        (checkpoints.check_there if resume else checkpoints.check_new)(path)
     check_curves(tensorboard, resume)
     processes = join(find_device(device), devices, num_nodes, timeout)
     device = processes.device
@@ -102,19 +104,19 @@ def fit(
         recipe = recipe.resolve(recipes.protocol_for(data.name, data.side))
         run = Run(recipe, data, model, seed, precision, capture, processes, batch_norm, path)
         try:
-            if model is not None:
-                with _own_randomness(seed, device):
+            with _own_randomness(seed, device):
+                if model is not None:
                     check_outputs(run.recipe, run.data, run.model, run.autocast)
-            if resume:
-                run.load_state(checkpoints.load(path, device, run.refusal))
-            elif start_from is not None:
-                run.load_state(checkpoints.load(Path(start_from), device, run.refusal_to_start_from))
-            if path is not None and processes.rank == 0:
-                checkpoints.check_writable(path)
-            with curves(tensorboard if processes.rank == 0 else None) as write:
-                run.train(progress, evaluate_every, write)
-                result = run.result()
-                write({"epoch": run.recipe.epochs} | result.metrics)
+                check_single_image(run.recipe, run.data, run.model, run.slots, processes, run.autocast)
+            with checkpoints.held(path if processes.rank == 0 else None, resume):
+                if resume:
+                    run.load_state(checkpoints.load(path, device, run.refusal))
+                elif start_from is not None:
+                    run.load_state(checkpoints.load(Path(start_from), device, run.refusal_to_start_from))
+                with curves(tensorboard if processes.rank == 0 else None) as write:
+                    run.train(progress, evaluate_every, write)
+                    result = run.result()
+                    write({"epoch": run.recipe.epochs} | result.metrics)
         finally:
             run.thaw()
         return result

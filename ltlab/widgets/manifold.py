@@ -35,7 +35,7 @@ def manifold_explorer(
 ) -> Explorer:  # fmt: skip
     """Where to mix: the feature maps of two images at a layer, their mixture, and the maps of the mixed images.
 
-    Controls: layer, image A, image B (the first test image of each class) and lambda.
+    Controls: layer, image A, image B (the first test image of each class that has one) and lambda.
 
     Columns are channels of the layer, those in which A and B differ most; black is 0 (or the lowest value of A and B,
     if that is negative), white the highest value of A and B in the channel. The rows are A, B, the mixture of the two
@@ -46,20 +46,24 @@ def manifold_explorer(
         data: the images; shapes-lt if None.
         model: with these layers; its maps are computed once for each pair, in evaluation mode.
         layers: "input", and names of parts that give out (N, K, h, w) or (N, K).
-        a, b: classes where the sliders begin.
+        a, b: classes where the sliders begin, counted among those with a test image.
 
     Raises:
-        ValueError: a layer that the model does not have, or that gives out something else.
+        ValueError: a layer that the model does not have, or that gives out something else; no test image.
     """
     data = data or load("shapes-lt", test_count=1)
     images, names = first_of_each_class(data), data.class_names
-    controls = {"layer": choice("layer", layers, width=80), **pair_controls(names, ("image A", "image B"), a, b)}
+    controls = {
+        "layer": choice("layer", layers, width=80),
+        **pair_controls(names, images, ("image A", "image B"), a, b),
+    }
     controls["lam"] = lambda_slider(0.5, MAP_STEPS)
 
     figure = blank_figure(1000, 470)
     figure.text(0.185, 0.985, "image", fontsize=plots.FONT_SIZE, ha="center", va="top")
     title = figure.text(0.25, 0.985, "", fontsize=plots.FONT_SIZE, va="top")
-    rows = [_Row(figure, 0.73 - r * 0.2375, words, images[0], colour) for r, (words, colour) in enumerate(ROWS.items())]
+    image = next(iter(images.values()))
+    rows = [_Row(figure, 0.73 - r * 0.2375, words, image, colour) for r, (words, colour) in enumerate(ROWS.items())]
 
     @cache
     def maps(layer: str, a: int, b: int) -> tuple[list[int], Tensor]:
@@ -73,7 +77,7 @@ def manifold_explorer(
         step = round(lam * MAP_STEPS)
         channels, x = maps(layer, a, b)
         mixed = mix(x[[-1, 0]], torch.tensor([1, 0]), lam)[0]
-        blend = mix(images[[a, b]], torch.tensor([1, 0]), lam)[0]
+        blend = mix(torch.stack([images[a], images[b]]), torch.tensor([1, 0]), lam)[0]
         shown = (x[-1], images[a]), (x[0], images[b]), (mixed, None), (x[step], blend)
         for row, (values, image) in zip(rows, shown, strict=True):
             row.show(values, image)

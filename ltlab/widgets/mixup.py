@@ -35,7 +35,7 @@ def mixup_explorer(
 ) -> Explorer:  # fmt: skip
     """Two images and everything between them: the mixed picture, its label, and what a model says along the way.
 
-    Controls: image A, image B (the first test image of each class) and lambda, A's share.
+    Controls: image A, image B (the first test image of each class that has one) and lambda, A's share.
 
     The bar under the mixed picture is its soft target. With a model, its probabilities for the mixtures of all
     lambda: A's class, B's class, and all others in grey; the straight lines are what mixup asks for.
@@ -43,18 +43,18 @@ def mixup_explorer(
     Args:
         data: the images; shapes-lt if None.
         model: a model, or up to three by name to compare; None shows the images alone.
-        a, b: classes where the sliders begin.
+        a, b: classes where the sliders begin, counted among those with a test image.
         lam: where its slider begins, from 0 to 1.
 
     Raises:
-        ValueError: `lam` lies outside [0, 1], or there are more than three models.
+        ValueError: `lam` lies outside [0, 1], there are more than three models, or no test image.
     """
     data = data or load("shapes-lt", test_count=1)
     models = {} if model is None else {"": model} if isinstance(model, nn.Module) else dict(model)
     if len(models) > 3:
         raise ValueError(f"{len(models)} models: the figure has room for 3")
     images, names = first_of_each_class(data), data.class_names
-    controls = pair_controls(names, ("image A", "image B"), a, b) | {"lam": lambda_slider(lam, PATH_STEPS)}
+    controls = pair_controls(names, images, ("image A", "image B"), a, b) | {"lam": lambda_slider(lam, PATH_STEPS)}
 
     width = 1000 if models else 470
     figure = blank_figure(width, 400)
@@ -94,10 +94,11 @@ def _probabilities_on_path(model: nn.Module, a: Tensor, b: Tensor) -> Tensor:
 class _Mixture:
     """Image A, image B and their mixture, and its soft target as a bar."""
 
-    def __init__(self, squares: Sequence[Axes], bar: Axes, images: Tensor, names: Sequence[str]) -> None:
+    def __init__(self, squares: Sequence[Axes], bar: Axes, images: Mapping[int, Tensor], names: Sequence[str]) -> None:
         self.images, self.names = images, names
         frames = (A_COLOUR, B_COLOUR, "0.3")
-        self.pictures = [framed_picture(ax, images[0], colour) for ax, colour in zip(squares, frames, strict=True)]
+        image = next(iter(images.values()))
+        self.pictures = [framed_picture(ax, image, colour) for ax, colour in zip(squares, frames, strict=True)]
         self.titles = [ax.text(0, -1.5, "", fontsize=plots.FONT_SIZE, va="bottom") for ax in squares[:2]]
         squares[2].set_title("mixed", **TITLE)
         bar.set(xlim=(0, 1), ylim=(0, 1))
@@ -108,7 +109,7 @@ class _Mixture:
         self.artists = [*self.pictures, *self.titles, *self.shares, *self.percents]
 
     def show(self, a: int, b: int, lam: float) -> str:
-        mixed = mix(self.images[[a, b]], torch.tensor([1, 0]), lam)[0]
+        mixed = mix(torch.stack([self.images[a], self.images[b]]), torch.tensor([1, 0]), lam)[0]
         for picture, image in zip(self.pictures, (self.images[a], self.images[b], mixed), strict=True):
             picture.set_data(to_pixels(image))
         for title, letter, c in zip(self.titles, "AB", (a, b), strict=True):

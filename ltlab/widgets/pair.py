@@ -1,6 +1,6 @@
 """A pair of images, A and B: sliders that choose them, their colours, and the path from one to the other."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import ipywidgets
@@ -19,18 +19,25 @@ A_COLOUR, B_COLOUR = "#832db6", "#a96b59"  # of the two images; the blue, green 
 TITLE = {"fontsize": plots.FONT_SIZE, "loc": "left"}
 
 
-def first_of_each_class(data: LongTailedData) -> Tensor:
-    """The first test image of every class, float (C, 3, H, W) in [0, 1]."""
-    labels = data.test.labels.cpu()
-    first = [(labels == c).nonzero()[:1].flatten() for c in range(len(data.class_names))]
-    return data.test.images.cpu()[torch.cat(first)].float() / 255
+def first_of_each_class(data: LongTailedData) -> dict[int, Tensor]:
+    """By class, the first test image of every class that has one, float (3, H, W) in [0, 1].
+
+    Raises:
+        ValueError: there is no test image.
+    """
+    if not len(data.test.labels):
+        raise ValueError("data: the test set has no image to mix; load data with a test set")
+    images, labels = data.test.images.cpu(), data.test.labels.cpu()
+    return {c: images[(labels == c).nonzero()[0, 0]].float() / 255 for c in labels.unique().tolist()}
 
 
-def pair_controls(names: Sequence[str], descriptions: tuple[str, str], a: int, b: int) -> dict[str, Any]:
-    """Two sliders over the class names."""
-    options = [(name, c) for c, name in enumerate(names)]
+def pair_controls(
+    names: Sequence[str], classes: Iterable[int], descriptions: tuple[str, str], a: int, b: int
+) -> dict[str, Any]:
+    """Two sliders over the names of some classes; a and b count among those."""
+    options = [(names[c], c) for c in classes]
     return {
-        key: ipywidgets.SelectionSlider(options=options, value=value % len(names), description=description)
+        key: ipywidgets.SelectionSlider(options=options, index=value % len(options), description=description)
         for key, value, description in zip("ab", (a, b), descriptions, strict=True)
     }
 
