@@ -19,16 +19,18 @@ FIGURES = ROOT / "docs" / "figures"
 SOURCE = "authors-rerun-cui"  # one source, so that its rows compare; this one has the combinations too
 BEGIN, END = "<!-- results: uv run python docs/figures.py -->", "<!-- end of results -->"
 TRICKS = (  # one or two of every kind: the order of the course
-    "ce", "cs_ce", "cb_ce", "focal", "balanced_softmax", "ldam", "square_root", "class_balanced", "progressive",
-    "input_mixup", "manifold_mixup", "remix", "drw_cs_ce", "drw_ldam", "drs_class_balanced", "crt", "lws", "tau_norm",
-    "logit_adjusted_post_hoc", "cam_drs", "transform_drs", "input_mixup_balanced_softmax", "input_mixup_class_balanced",
-    "input_mixup_cam_drs", "bag_of_tricks", "bag_of_tricks_without_mixup", "bag_of_tricks_without_cam",
+    "ce", "cs_ce", "cb_ce", "focal", "balanced_softmax", "ldam", "ce_cosine", "square_root", "class_balanced",
+    "progressive", "ce_long", "input_mixup", "manifold_mixup", "remix", "drw_cs_ce", "drw_ldam", "drw_ce_cosine",
+    "drs_class_balanced", "crt", "lws", "tau_norm", "logit_adjusted_post_hoc", "cam_drs", "transform_drs",
+    "balanced_softmax_long", "logit_adjusted_post_hoc_long", "input_mixup_balanced_softmax",
+    "input_mixup_class_balanced", "input_mixup_cam_drs", "bag_of_tricks", "bag_of_tricks_without_mixup",
+    "bag_of_tricks_without_cam",
 )  # fmt: skip
 
 
 def measured() -> pd.DataFrame:
     """The rows of the shown recipes and of their controls, on shapes-lt."""
-    return results.measured([*results.CONTROLS[1:], *TRICKS])
+    return results.measured(dict.fromkeys((*results.CONTROLS, *TRICKS)))
 
 
 def with_family(table: pd.DataFrame) -> pd.DataFrame:
@@ -65,13 +67,14 @@ def on_cifar() -> pd.DataFrame | None:
 def table() -> str:
     """The README's table: measured beside published, in Markdown."""
     photographs, published, cifar = on_photographs(), theirs(), on_cifar()
-    head = ["recipe", "shapes-lt, error (%)", "many / medium / few", "CIFAR-10-LT-100, small net (%)",
+    head = ["recipe", "epochs", "shapes-lt, error (%)", "many / medium / few", "CIFAR-10-LT-100, small net (%)",
             "CIFAR-10-LT-100 of Cui et al., published (%)"]  # fmt: skip
     lines = []
     for recipe, line in ours().iterrows():
         groups = " / ".join(f"{line[f'{group}_error']:.0f}" for group in ("many", "medium", "few"))
         other = f"{published.loc[recipe, 'error']:.2f}" if recipe in published.index else "–"
-        cells = [f"`{recipe}`", with_spread(line), groups, with_spread(of(photographs, recipe)), other]
+        cells = [f"`{recipe}`", str(line["epochs"]), with_spread(line), groups]
+        cells += [with_spread(of(photographs, recipe)), other]
         if cifar is not None:
             cells.append(with_spread(of(cifar, recipe)))
         lines.append(cells)

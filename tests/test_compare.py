@@ -470,6 +470,11 @@ def test_two_places_side_by_side():
     assert rings[[0, 2], 0].tolist() == [28.05, 27.0] and math.isnan(rings[1, 0])
     assert [label.get_text() for label in left.get_yticklabels()] == ["ce", "focal", "lws"]
     plt.close("all")
+    lines = plots.beside({"here": ours, "there": theirs}, longer="focal")  # dotted, where the table has it
+    drawn = [[(line.get_linestyle(), line.get_xdata()[0]) for line in ax.lines if line.get_linestyle() in ("--", ":")]
+             for ax in lines]  # fmt: skip
+    assert drawn == [[("--", pytest.approx(25)), (":", pytest.approx(40))], [("--", 28.05)]]
+    plt.close("all")
     with pytest.raises(ValueError, match="baseline='ce' is not in the table"):
         plots.beside({"here": ours, "there": theirs.drop(index="ce")})
     with pytest.raises(ValueError, match="tables is empty"):

@@ -127,7 +127,9 @@ def trade_off(
     return dress(ax, xlabel=xlabel, ylabel=ylabel)
 
 
-def beside(tables: Mapping[str, pd.DataFrame], *, baseline: str = "ce") -> np.ndarray:
+def beside(
+    tables: Mapping[str, pd.DataFrame], *, baseline: str = "ce", longer: str | None = "ce_long"
+) -> np.ndarray:
     """The same recipes measured in several places, in a panel each, with a line per recipe.
 
     Args:
@@ -135,6 +137,8 @@ def beside(tables: Mapping[str, pd.DataFrame], *, baseline: str = "ce") -> np.nd
             (NaN: a single run, drawn as a ring). The first one's recipes are the figure's lines, in its order; a recipe
             that another lacks has no point there.
         baseline: the recipe whose error is a dashed line in every panel.
+        longer: the one whose error is a dotted line, the control of those that train longer, in every panel whose
+            table has it; None for no such line.
 
     Returns:
         The axes, one for each table.
@@ -152,8 +156,8 @@ def beside(tables: Mapping[str, pd.DataFrame], *, baseline: str = "ce") -> np.nd
     y = np.arange(len(recipes))
     size = 10, 1.3 + 0.3 * len(recipes)
     axes = plt.subplots(1, len(tables), figsize=size, layout="constrained", sharey=True, squeeze=False)[1][0]
-    for ax, (title, table) in zip(axes, tables.items(), strict=True):
-        table = table.reindex(recipes)
+    for ax, (title, measured) in zip(axes, tables.items(), strict=True):
+        table = measured.reindex(recipes)
         single = table["error_std"].isna()
         ax.errorbar(
             table["error"][~single], y[~single], xerr=table["error_std"][~single], fmt="o", color="black", capsize=3,
@@ -162,7 +166,9 @@ def beside(tables: Mapping[str, pd.DataFrame], *, baseline: str = "ce") -> np.nd
         ax.scatter(
             table["error"][single], y[single], s=55, facecolor="white", edgecolor="black", zorder=3, linewidth=1.6
         )
-        ax.axvline(table.loc[baseline, "error"], color="black", linewidth=1.2, linestyle="--", zorder=1)
+        for name, style in ((baseline, "--"), (longer, ":")):
+            if name in measured.index:
+                ax.axvline(measured.loc[name, "error"], color="black", linewidth=1.2, linestyle=style, zorder=1)
         ax.set_title(title, fontsize=FONT_SIZE, loc="left")
         ax.grid(color="0.92")
         ax.set_axisbelow(True)

@@ -125,7 +125,7 @@ class Timeline:
     """The slots of a recipe over its epochs, a row each, and its learning rate below them.
 
     Text stands at the beginning of its bar, and once where neighbouring stages have the same. A trick's text that is
-    too long for the bar stands beside it, on the side with more room.
+    too long for the bar stands beside it, on the side with more room, with an arrow towards it.
 
     Args:
         above, below: axes for the slots and for the learning rate.
@@ -172,8 +172,10 @@ class Timeline:
                 line.set(xdata=[ends[number]] * 2, visible=number > 0)
             change = f": {describe(stage.classifier)}" if stage.classifier else ""
             drawn.title.set(text=f"stage {number + 1}{change}", x=ends[number], visible=True)
-            fits = ends[number] + self._width(drawn.title, total) < total
-            drawn.title.set_ha("left" if fits else "right")
+            if ends[number] + self._width(drawn.title, total) < total:
+                drawn.title.set_ha("left")
+            else:
+                drawn.title.set(text=f"{drawn.title.get_text()} →", ha="right")
         for row, name in enumerate(self.rows):
             slots = [_in_row(stage, name) for stage in recipe.stages]
             for (text, is_trick), run in groupby(range(len(slots)), key=slots.__getitem__):
@@ -190,10 +192,12 @@ class Timeline:
         gap = 0.005 * total
         text.set_visible(True)  # else it has no width
         fits = self._width(text, total) + 2 * gap < end - begin
-        if fits or begin <= total - end:
-            text.set(x=begin + gap if fits else end + gap, ha="left")
+        if fits:
+            text.set(x=begin + gap, ha="left")
+        elif begin <= total - end:
+            text.set(text=f"← {text.get_text()}", x=end + gap, ha="left")
         else:
-            text.set(x=begin - gap, ha="right")
+            text.set(text=f"{text.get_text()} →", x=begin - gap, ha="right")
         text.set_visible(fits or is_trick)
 
     def _width(self, text: Text, total: int) -> float:
