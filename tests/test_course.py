@@ -22,6 +22,7 @@ from ltlab import mixup, recipes, results, samplers
 from ltlab.cam import ForegroundTransform
 from ltlab.course import CHECKS, QUIZZES, Matches, Verdict, check, difference, questions, quiz
 from ltlab.course.bag_of_tricks import CHOICE_MISTAKES, SEARCHES, choose
+from ltlab.data import benchmark_class_counts
 from ltlab.losses import BalancedSoftmaxLoss, ClassBalancedLoss, CostSensitiveLoss, effective_numbers
 from ltlab.recipes import OneCycle, Recipe, Stage
 from ltlab.widgets import Choice, Question, Quiz
@@ -658,8 +659,9 @@ def test_an_empty_quiz_is_refused():
 ROWS = results.measured(recipes.RECIPES)
 TABLE, GAINS = results.table(ROWS), results.gains(ROWS)
 SEEDS = 100 * ROWS.pivot(index="seed", columns="recipe", values="top1_error")
-CUI, CAO = (
-    results.published("cifar10-lt", 100).query("source == @source").set_index("recipe")["top1_error_percent"]
+CUI, CAO, CUI_50, CAO_50 = (
+    results.published("cifar10-lt", imbalance).query("source == @source").set_index("recipe")["top1_error_percent"]
+    for imbalance in (100, 50)
     for source in ("authors-rerun-cui", "authors-rerun-cao")
 )
 
@@ -681,6 +683,12 @@ def gain(*names: str) -> list[float]:
 def later(trick: str, way: str = "drw") -> float:
     """Points of error that deferring adds."""
     return SEEDS[f"{way}_{trick}"].mean() - SEEDS[trick].mean()
+
+
+def margins(recipe: str, control: str) -> list[float]:
+    """Points of error that the margins add, paired by seed: mean and standard deviation."""
+    difference = SEEDS[recipe] - SEEDS[control]
+    return [difference.mean(), difference.std()]
 
 
 def moved(recipe: str, context: float, poses: float) -> list[float]:
@@ -714,25 +722,34 @@ EARLY_OR_LATE = there(
     "balanced_softmax", "drw_cs_ce", "drw_ldam", "drs_class_balanced", "cam_drs", "transform_drs", "crt",
     "logit_adjusted_post_hoc",
 )  # fmt: skip
+INAT = benchmark_class_counts("inat18")
 EPOCH = results.measured(["ce"], "runs").eval("seconds / epochs").item()  # of ResNet-32 on CIFAR-10-LT
 
 SAID = [
+    ("00", "plain training for 60 epochs has {:.1f} % error. By", error("ce_long")),
     ("quiz 00", "plain training has {:.2f} % error on shapes-lt", error("ce")),
     ("quiz 00", "On the many-shot classes it is {:.1f} %", error("ce", group="many_error")),
     ("quiz 00", "On the few-shot ones? {:.1f} %", error("ce", group="few_error")),
     ("quiz 00", "at 0.001: it takes longer", []),
+    ("01", "commonest species has {:,} images, the rarest {:.0f}, and {:.1f} % of the species have fewer than 20",
+     [INAT.max().item(), INAT.min().item(), 100 * (INAT < 20).double().mean().item()]),
     ("02", "even five images count as {:.1f}", [effective_numbers([5], 0.9).item()]),
     ("02", "the softmax form is {:.1f} points better", gain("focal_softmax")),
     ("02", "the sigmoid form {:.1f} points worse", [-g for g in gain("focal")]),
+    ("02", "training images after 30 epochs (notebook 00); after 60 it has {:.1f} %", error("ce_long")),
+    ("02", "CS_CE is not worse than CE: {:.2f} against {:.2f} % on these subsets", [CAO_50["cs_ce"], CAO_50["ce"]]),
+    ("02", "{:.2f} against {:.2f} % on those of Cui et al. And", [CUI_50["cs_ce"], CUI_50["ce"]]),
+    ("02", "gains {:.0f} points by it on the photographs of CIFAR-10-LT", there("cs_ce")),
     ("quiz 02", "and even five count as {:.1f}", [effective_numbers([5], 0.9).item()]),
     ("quiz 02", "plain cross-entropy has {:.2f} % error", error("ce")),
     ("quiz 02", "about {:.0f} %: the tail gains more", error("cs_ce_smooth")),
     ("quiz 02", "`cs_ce_smooth` ({:.2f} ± {:.2f} %)", with_spread("cs_ce_smooth")),
-    ("quiz 02", "about {:.0f} %: far more is lost", error("cs_ce")),
+    ("quiz 02", "about {:.0f} %: the head loses more", error("cs_ce")),
     ("quiz 02", "{:.2f} ± {:.2f} %, worse in each of the five seeds", with_spread("cs_ce")),
     ("quiz 02", "that has {:.2f} % error instead of {:.2f} %", error("balanced_softmax", "ce")),
     ("03", "by {:.0f}, {:.0f} and {:.0f} points on average", gain("progressive", "square_root", "class_balanced")),
     ("03", "by {:.0f} points on average", [-g for g in gain("bilateral")]),
+    ("03", "gain {:.0f} points on the photographs of CIFAR-10-LT, too", there("class_balanced")),
     ("quiz 03", "`over_sampling` has {:.2f} % error", error("over_sampling")),
     ("quiz 03", "and `class_balanced` {:.2f} %", error("class_balanced")),
     ("04", "({:.2f} against {:.2f} %)", error("input_mixup", "ce")),
@@ -744,6 +761,15 @@ SAID = [
     ("05", "and bilateral sampling by {:.0f}", [-later("bilateral", "drs")]),
     ("05", "its pairs scatter by {:.1f} points", [(SEEDS["drs_instance_balanced"] - SEEDS["instance_balanced"]).std()]),
     ("05", "balanced softmax from the start ({:.2f} %)", error("balanced_softmax")),
+    ("05", "a re-trained classifier gets to about {:.0f} % (cRT", error("crt")),
+    ("05", "plain training for 60 epochs, has {:.2f} %", error("ce_long")),
+    ("05", "`drw_ce_cosine`, {:.2f} %, the lowest mean", error("drw_ce_cosine")),
+    ("05", "cost {:.1f} ± {:.1f} points when deferred and {:.1f} ± {:.1f} from the start",
+     [*margins("drw_ldam", "drw_ce_cosine"), *margins("ldam", "ce_cosine")]),
+    ("05", "(`ce_cosine`, {:.2f} %) that classifier is on average ahead", error("ce_cosine")),
+    ("05", "all the way: {:.2f} % beside {:.2f} % for balanced",
+     error("logit_adjusted_post_hoc_long", "balanced_softmax_long")),
+    ("quiz 05", "and stays at about {:.0f} %. The oracle", error("crt")),
     ("quiz 05", "−{:.0f} points for inverse frequency, +{:.0f} for", [-later("cs_ce"), later("balanced_softmax")]),
     ("06", "true outlines and filled holes: {:.1f} points", [-TRUE[0][0]]),
     ("06", "less error, and {:.1f} where the background agrees", [-moved("true, filled", 0.9, 0.25)[0]]),

@@ -225,3 +225,11 @@ def test_arrays_only() -> None:
         "assert {name.split('.')[1] for name in sys.modules if name.startswith('ltlab.')} == {'plots'}"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize(("lit", "filled"), [(None, 4), ("loss", 1), ("labels", 1)])
+def test_training_step_lights_its_slots_or_the_labels(lit, filled) -> None:
+    boxes = plots.training_step(lit).patches
+    assert sum(to_hex(box.get_facecolor()) == plots.GROUP_COLOURS["many"] for box in boxes[:9]) == filled
+    with pytest.raises(ValueError, match="is not a slot"):
+        plots.training_step("model")

@@ -23,21 +23,21 @@ def training_step(lit: str | None = None, *, ax: Axes | None = None) -> Axes:
     """The picture of the course: one training step with its four slots.
 
     Args:
-        lit: the slot at hand, which is filled with colour; None lights all four.
+        lit: the slot at hand, or "labels", which is filled with colour; None lights all four slots.
 
     Raises:
-        ValueError: `lit` is not a slot.
+        ValueError: `lit` is neither.
     """
-    if lit is not None and lit not in SLOTS:
-        raise ValueError(f"lit={lit!r} is not a slot: choose one of {', '.join(SLOTS)}")
+    if lit not in (None, "labels", *SLOTS):
+        raise ValueError(f"lit={lit!r} is not a slot: choose one of {', '.join(SLOTS)}, or labels")
     ax = ax or new_axes(12, 2)
     parts = ["labels", "sampler", "images", "foreground", "augment", "mix", "model", "loss", "step"]
     left = 0.0
     for part in parts:
         width = 1.75 if part in SLOTS else 1.05
-        on = part in SLOTS and lit in (None, part)
+        on = part == lit or (lit is None and part in SLOTS)
         face = GROUP_COLOURS["many"] if on else "white"
-        edge = GROUP_COLOURS["many"] if part in SLOTS else "0.75"
+        edge = GROUP_COLOURS["many"] if on or part in SLOTS else "0.75"
         box = FancyBboxPatch(
             (left, -0.35), width, 0.7, boxstyle="round,pad=0,rounding_size=0.12", fc=face, ec=edge, lw=2
         )
