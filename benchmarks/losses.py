@@ -17,14 +17,14 @@ busy machine read the column "of fastest", or set OMP_NUM_THREADS=1: a thread th
 
 import argparse
 import platform
-import random
 import statistics
-import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from turns import by_turns
 
 from ltlab import losses
 
@@ -49,25 +49,10 @@ def contestants(class_counts: Tensor) -> dict[str, Cost]:
     }
 
 
-def seconds(cost: Cost, logits: Tensor, targets: Tensor) -> float:
-    logits.grad = None
-    synchronize = torch.cuda.synchronize if logits.is_cuda else lambda: None
-    synchronize()
-    start = time.perf_counter()
-    cost(logits, targets).backward()
-    synchronize()
-    return time.perf_counter() - start
-
-
-def measure(costs: dict[str, Cost], logits: Tensor, targets: Tensor, repeats: int) -> dict[str, list[float]]:
-    rng = random.Random(0)
-    times: dict[str, list[float]] = {name: [] for name in costs}
-    for repeat in range(repeats + 3):
-        for name in rng.sample(list(costs), len(costs)):
-            elapsed = seconds(costs[name], logits, targets)
-            if repeat >= 3:  # the first rounds only warm up
-                times[name].append(elapsed)
-    return times
+def forward_and_backward(cost: Cost, logits: Tensor, targets: Tensor) -> None:
+    torch.autograd.grad(cost(logits, targets), logits)
+    if logits.is_cuda:
+        torch.cuda.synchronize()
 
 
 def main() -> None:
@@ -88,7 +73,8 @@ def main() -> None:
         if isinstance(cost, torch.nn.Module):
             cost.to(args.device)
 
-    times = measure(costs, logits, targets, args.repeats)
+    ways = {name: partial(forward_and_backward, cost, logits, targets) for name, cost in costs.items()}
+    times = by_turns(ways, args.repeats, warm_up=3)
     base = times["F.cross_entropy"]
     where = torch.cuda.get_device_name() if logits.is_cuda else f"{platform.processor() or platform.machine()} CPU"
     print(f"({args.batch}, {args.classes}) float32, forward + backward, {where}, {torch.get_num_threads()} threads")

@@ -24,7 +24,8 @@ import torch
 
 from ltlab import recipes, results
 from ltlab.data import LongTailedData, load
-from ltlab.results.comparison import clear
+from ltlab.results.comparison import checkpoint_in, clear
+from ltlab.results.rows import runs_in
 from ltlab.train import find_device
 
 ROOT = Path(__file__).parents[1]
@@ -86,15 +87,14 @@ def reproduce(arguments: argparse.Namespace, device: torch.device) -> bool:
         chosen = [recipe.with_epochs(len(recipe.stages)) for recipe in chosen]
     runs = [(recipe, seed) for recipe in chosen for seed in range(arguments.seeds)]
     for recipe, seed in runs:
-        key = (recipe.name, seed, results.fingerprint(recipe, data))
-        done = results.read_rows(arguments.output)[["recipe", "seed", "fingerprint"]]
-        if key in set(done.itertuples(index=False, name=None)):
+        run = (recipe.name, seed, results.fingerprint(recipe, data))
+        if run in runs_in(arguments.output):
             continue
         if not budget.allows(recipe.epochs):
             print(f"the budget is spent; next comes {recipe.name}, seed {seed}: call again to go on")
             return True
         started = time.monotonic()
-        checkpoint = arguments.runs / f"{recipe.name}-seed{seed}-{key[-1]}.pt"
+        checkpoint = checkpoint_in(arguments.runs, *run)
         row = results.measure(
             recipe, data, seed, checkpoint, device=device, capture=not arguments.eager, progress=sys.stderr.isatty()
         )

@@ -17,15 +17,14 @@ ends with the indices as a tensor, "list" with Python integers, which is what a 
 import argparse
 import csv
 import platform
-import random
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.utils.data import WeightedRandomSampler
+from turns import by_turns
 
 from ltlab import samplers
 
@@ -61,25 +60,8 @@ def contestants(labels: Tensor) -> dict[str, Callable[[], torch.utils.data.Sampl
     }
 
 
-def seconds(draw: Draw) -> float:
-    start = time.perf_counter()
-    draw()
-    return time.perf_counter() - start
-
-
-def measure(draws: dict[str, Draw], repeats: int) -> dict[str, list[float]]:
-    rng = random.Random(0)
-    times: dict[str, list[float]] = {name: [] for name in draws}
-    for repeat in range(repeats + 1):
-        for name in rng.sample(list(draws), len(draws)):
-            elapsed = seconds(draws[name])
-            if repeat >= 1:  # the first round only warms up
-                times[name].append(elapsed)
-    return times
-
-
 def report(title: str, draws: dict[str, Draw], lengths: dict[str, int], repeats: int) -> None:
-    times = measure(draws, repeats)
+    times = by_turns(draws, repeats, warm_up=1)
     base = times["WeightedRandomSampler"]
     print(f"\n{title:32s}{'draws':>11s}{'median ms':>11s}{'fastest ms':>12s}{'ratio':>8s}{'of fastest':>12s}")
     for name, elapsed in times.items():

@@ -25,7 +25,9 @@ from ltlab.data import LongTailedData, Split, load
 from ltlab.recipes import CIFAR, SHAPES, Protocol, Stage
 from ltlab.results import provenance
 from ltlab.train import TrainingStep, train_epoch
-from ltlab.train.step import Slots
+from ltlab.train.step import Slots, set_learning_rate, sgd
+
+RATE = 0.05
 
 
 class Pictures(Dataset):
@@ -48,18 +50,13 @@ class Pictures(Dataset):
         return self.transform(self.pictures[index]), self.labels[index]
 
 
-def optimizer_of(model: torch.nn.Module, protocol: Protocol) -> torch.optim.SGD:
-    return torch.optim.SGD(
-        model.parameters(), lr=0.05, momentum=protocol.momentum, nesterov=True, weight_decay=protocol.weight_decay
-    )
-
-
 def conventional(data: LongTailedData, protocol: Protocol, device: torch.device | str = "cpu", workers: int = 2):
     """A function that trains one epoch in the conventional way."""
     mean, std = models.channel_statistics(data.train.images)
     model = models.build(protocol.model, len(data.class_names)).to(device)  # its own normalisation is off
     model.normalise = torch.nn.Identity()
-    optimizer = optimizer_of(model, protocol)
+    optimizer = sgd(model, protocol)
+    set_learning_rate(optimizer, RATE)
     pictures = Pictures(data.train, protocol, mean, std)
     loader = DataLoader(
         pictures, protocol.batch_size, shuffle=True, num_workers=workers, persistent_workers=True,
@@ -82,11 +79,11 @@ def ours(data: LongTailedData, protocol: Protocol):
     """A function that trains one epoch by ltlab's step."""
     model = models.build(protocol.model, len(data.class_names), data.train.images)
     model = model.to(memory_format=torch.channels_last)
-    optimizer, generator = optimizer_of(model, protocol), torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     slots = Slots(Stage(epochs=1), 0, data.train, data.class_counts, seed=0)
     autocast = torch.autocast("cpu", enabled=False)
-    step = TrainingStep(model, slots, protocol, optimizer, generator, autocast)
-    return lambda: train_epoch(step, data.train, lambda share: 0.05)
+    step = TrainingStep(model, slots, protocol, sgd(model, protocol), generator, autocast)
+    return lambda: train_epoch(step, data.train, lambda share: RATE)
 
 
 def images_per_second(data: LongTailedData, protocol: Protocol, seconds: float) -> dict[str, float]:

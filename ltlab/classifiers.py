@@ -141,8 +141,9 @@ def class_means(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     counts = torch.bincount(labels, minlength=num_classes)
     if (counts == 0).any():
         raise ValueError(f"labels: class {int(counts.argmin())} has no image, so it has no mean")
-    sums = torch.zeros(num_classes, features.shape[1], dtype=torch.float64, device=features.device)
-    sums.index_add_(0, labels, features.double())
+    wide = torch.float32 if features.device.type == "mps" else torch.float64  # which MPS does not have
+    sums = torch.zeros(num_classes, features.shape[1], dtype=wide, device=features.device)
+    sums.index_add_(0, labels, features.to(wide))
     return (sums / counts[:, None]).to(features.dtype)
 
 

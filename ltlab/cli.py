@@ -20,6 +20,7 @@ DataName = Annotated[str, typer.Option("--data", help="shapes-lt, cifar10-lt, ci
 Imbalance = Annotated[
     str, typer.Option(help="largest over smallest class count; 'none' keeps every image of a set of your own")
 ]
+Kind = Annotated[str, typer.Option(help="profile of the class counts: exp or step")]
 Options = Annotated[list[str], typer.Option("--option", "-o", help="NAME=VALUE of the data set, such as context=0.9")]
 Seed = Annotated[int, typer.Option(help="draws the subset; in training also weights, order and augmentation")]
 Root = Annotated[Path | None, typer.Option(help="where the CIFAR files are or go; LTLAB_DATA is the default")]
@@ -31,10 +32,14 @@ ProtocolName = Annotated[
         "places-lt; the data's own when left out, for images of your own imagenet-lt from 224 pixels on, else cifar",
     ),
 ]
+Epochs = Annotated[int | None, typer.Option(help="shorten or stretch a recipe to this many epochs")]
 BatchSize = Annotated[int | None, typer.Option(help="images; the protocol's when left out")]
 LearningRate = Annotated[
     float | None, typer.Option("--lr", help="of training from scratch; later stages' follow in proportion")
 ]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")]
+Precision = Annotated[str, typer.Option(help="auto, float32 (32-true), bfloat16 (bf16-mixed)")]
+Capture = Annotated[bool, typer.Option("--capture", help="take the step as a CUDA graph")]
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -54,16 +59,16 @@ def train(
     data: DataName = "shapes-lt",
     recipe: Annotated[str, typer.Option(help="a recipe's name; `ltlab recipes` lists them")] = "ce",
     seed: Seed = 0,
-    epochs: Annotated[int | None, typer.Option(help="shorten or stretch the recipe to this many epochs")] = None,
+    epochs: Epochs = None,
     protocol: ProtocolName = None,
     batch_size: BatchSize = None,
     lr: LearningRate = None,
     imbalance: Imbalance = "100",
-    kind: Annotated[str, typer.Option(help="profile of the class counts: exp or step")] = "exp",
+    kind: Kind = "exp",
     option: Options = [],  # noqa: B006 (typer wants a list and does not change it)
     root: Root = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, float32 (32-true), bfloat16 (bf16-mixed)")] = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
     devices: Annotated[int, typer.Option(help="how many of this machine, a process for each")] = 1,
     num_nodes: Annotated[int, typer.Option(help="machines, each with so many devices")] = 1,
     batch_norm: Annotated[str, typer.Option(help="across devices: local or sync")] = "local",
@@ -71,7 +76,7 @@ def train(
     output: Annotated[
         Path | None, typer.Option(help="folder of the run; runs/DATA/RECIPE/seedN is the default")
     ] = None,
-    capture: Annotated[bool, typer.Option("--capture", help="take the step as a CUDA graph")] = False,
+    capture: Capture = False,
     resume: Annotated[bool, typer.Option("--resume", help="go on from the run's checkpoint")] = False,
     start_from: Annotated[
         Path | None, typer.Option(help="checkpoint of a finished run of the recipe's first stages; goes on from it")
@@ -128,17 +133,17 @@ def compare(
     ] = None,
     data: DataName = "shapes-lt",
     seeds: Annotated[int, typer.Option(help="how many; each draws the subset and the training")] = 3,
-    epochs: Annotated[int | None, typer.Option(help="shorten or stretch every recipe to this many epochs")] = None,
+    epochs: Epochs = None,
     protocol: ProtocolName = None,
     batch_size: BatchSize = None,
     lr: LearningRate = None,
     imbalance: Imbalance = "100",
-    kind: Annotated[str, typer.Option(help="profile of the class counts: exp or step")] = "exp",
+    kind: Kind = "exp",
     option: Options = [],  # noqa: B006
     root: Root = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16")] = "auto",
-    capture: Annotated[bool, typer.Option("--capture", help="take the step as a CUDA graph")] = False,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    capture: Capture = False,
     processes: Annotated[
         int, typer.Option(help="runs side by side, each with its share of the CPU's threads; small nets gain")
     ] = 1,
@@ -179,12 +184,12 @@ def search(
         float, typer.Option(help="share of every class's training images that is held out to choose by")
     ] = 0.2,
     imbalance: Imbalance = "100",
-    kind: Annotated[str, typer.Option(help="profile of the class counts: exp or step")] = "exp",
+    kind: Kind = "exp",
     option: Options = [],  # noqa: B006
     root: Root = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16")] = "auto",
-    capture: Annotated[bool, typer.Option("--capture", help="take the step as a CUDA graph")] = False,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    capture: Capture = False,
     output: Annotated[Path | None, typer.Option(help="folder; runs/search-DATA-IMBALANCE is the default")] = None,
 ) -> None:
     """Search for a recipe: the best trick of each family, then pairs, then more; print it as Python code.
@@ -224,7 +229,7 @@ def list_recipes(
 def show_data(
     name: Annotated[str | None, typer.Argument(help="a data set; all that ltlab knows when left out")] = None,
     imbalance: Imbalance = "100",
-    kind: Annotated[str, typer.Option(help="profile of the class counts: exp or step")] = "exp",
+    kind: Kind = "exp",
     seed: Seed = 0,
     option: Options = [],  # noqa: B006
     root: Root = None,
@@ -273,7 +278,7 @@ def book(
     if not script.exists():
         raise FileNotFoundError(f"no book at {script.parent}: clone the repository and run `uv run ltlab book` in it")
     if not all(map(find_spec, ("myst_nb", "furo", "latex2mathml", "ziamath"))):
-        raise FileNotFoundError("the book's own packages are missing: `uv sync`, or `pip install --group book`")
+        raise ModuleNotFoundError("the book's own packages are missing: `uv sync`, or `pip install --group book`")
     site = output or script.parents[1] / "_build"
     if status := subprocess.run([sys.executable, script, site], check=False).returncode:
         raise typer.Exit(status)

@@ -9,10 +9,11 @@ nothing is NaN, never 0.
 """
 
 from collections.abc import Sequence
-from numbers import Integral
 
 import torch
 from torch import Tensor
+
+from .counts import as_labels, as_tensor, check_whole_number
 
 # --- right or wrong --------------------------------------------------------------------------------------------------
 
@@ -56,7 +57,7 @@ def per_class_accuracy(logits: Tensor, labels: Sequence[int] | Tensor, num_class
         ValueError: `num_classes` is less than C; otherwise as `top1_error`.
     """
     logits, labels = _check(logits, labels)
-    num_classes = _check_num_classes(num_classes, logits)
+    num_classes = _num_classes(num_classes, logits)
     right = labels[logits.argmax(dim=1) == labels]
     images = torch.bincount(labels, minlength=num_classes)
     return torch.bincount(right, minlength=num_classes).double() / images  # 0 / 0 is NaN
@@ -81,7 +82,7 @@ def confusion_matrix(logits: Tensor, labels: Sequence[int] | Tensor, num_classes
         ValueError: `num_classes` is less than C; otherwise as `top1_error`.
     """
     logits, labels = _check(logits, labels)
-    num_classes = _check_num_classes(num_classes, logits)
+    num_classes = _num_classes(num_classes, logits)
     cells = labels * num_classes + logits.argmax(dim=1)  # (N,) row-major cell of each image
     return torch.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
 
@@ -109,7 +110,7 @@ def class_groups(class_counts: Sequence[int] | Tensor, *, many: int = 100, few: 
 
     Source: Liu et al., "Large-Scale Long-Tailed Recognition in an Open World", CVPR 2019, section 4.
     """
-    counts = _as_tensor(class_counts)
+    counts = as_tensor(class_counts)
     if counts.ndim != 1 or len(counts) == 0:
         raise ValueError(f"class_counts must be C >= 1 counts in a row, got shape {tuple(counts.shape)}")
     if not (counts >= 0).all():
@@ -182,8 +183,7 @@ def expected_calibration_error(logits: Tensor, labels: Sequence[int] | Tensor, b
     Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, eq. 3.
     """
     logits, labels = _check(logits, labels)
-    if not isinstance(bins, Integral) or bins < 1:
-        raise ValueError(f"bins must be an integer of at least 1, got {bins!r}")
+    bins = check_whole_number("bins", bins, least=1)
     confidence, predicted = logits.double().softmax(dim=1).max(dim=1)  # (N,), (N,)
     inner_edges = torch.arange(1, bins, device=logits.device).double() / bins  # (M - 1,)
     bin_of = torch.bucketize(confidence, inner_edges)  # (N,) in 0 .. M - 1; an edge belongs to the bin below it
@@ -195,27 +195,15 @@ def expected_calibration_error(logits: Tensor, labels: Sequence[int] | Tensor, b
 # --- what comes in ---------------------------------------------------------------------------------------------------
 
 
-def _as_tensor(values: Sequence[float] | Tensor) -> Tensor:
-    """Any sequence, array or tensor as a tensor; arrays are copied, because torch warns of read-only ones."""
-    if hasattr(values, "__array__") and not isinstance(values, Tensor):
-        values = values.__array__().copy()
-    return torch.as_tensor(values)
-
-
 def _check(logits: Tensor, labels: Sequence[int] | Tensor) -> tuple[Tensor, Tensor]:
     """The logits (N, C) and the labels (N,) int64 beside them; a ValueError for what no metric is defined on."""
     if not isinstance(logits, Tensor):
         raise TypeError(f"logits must be a tensor, got {type(logits).__name__}; torch.as_tensor makes one")
-    labels = _as_tensor(labels).to(logits.device)
     if logits.ndim != 2 or 0 in logits.shape:
         raise ValueError(f"logits must be (N, C) with N, C >= 1, got shape {tuple(logits.shape)}")
-    if labels.shape != logits.shape[:1]:
-        raise ValueError(
-            f"labels must be ({len(logits)},), one class index per row of logits, got shape {tuple(labels.shape)}"
-        )
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise ValueError(f"labels must be integer class indices, got {labels.dtype}; convert them to int64")
-    labels = labels.long()
+    labels = as_labels(labels).to(logits.device)
+    if len(labels) != len(logits):
+        raise ValueError(f"labels must be {len(logits)}, one class index per row of logits, got {len(labels)}")
     low, high = labels.min().item(), labels.max().item()
     if low < 0 or high >= logits.shape[1]:
         raise ValueError(f"labels must lie in 0 .. {logits.shape[1] - 1}, the columns of logits, got {low} .. {high}")
@@ -226,11 +214,7 @@ def _check(logits: Tensor, labels: Sequence[int] | Tensor) -> tuple[Tensor, Tens
     return logits, labels
 
 
-def _check_num_classes(num_classes: int | None, logits: Tensor) -> int:
-    if num_classes is None:
-        return logits.shape[1]
-    if not isinstance(num_classes, Integral) or num_classes < logits.shape[1]:
-        raise ValueError(
-            f"num_classes must be an integer of at least {logits.shape[1]}, the columns of logits, got {num_classes!r}"
-        )
-    return num_classes
+def _num_classes(given: int | None, logits: Tensor) -> int:
+    """What is given, at least the columns of logits; None is just these."""
+    columns = logits.shape[1]
+    return columns if given is None else check_whole_number("num_classes", given, least=columns)

@@ -1,16 +1,21 @@
 """Looking things up by a name that a person typed."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
 def look_up(kind: str, name: str, known: Mapping[str, T]) -> T:
-    """`known[name]`, or a ValueError that says what kind of name is unknown, the nearest one and all there are."""
+    """`known[name]`, or a ValueError, see `one_of`."""
+    return known[one_of(kind, name, known)]
+
+
+def one_of(kind: str, name: str, known: Collection[str]) -> str:
+    """`name`, or a ValueError that says what kind of name is unknown, the nearest one and all there are."""
     if name in known:
-        return known[name]
+        return name
     near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     raise ValueError(f"unknown {kind} {name!r}{hint} Known: {', '.join(known)}")

@@ -12,17 +12,9 @@ from matplotlib.colors import to_hex
 from matplotlib.path import Path
 
 from ltlab.recipes import CIFAR, RECIPES, SHAPES, Protocol, Recipe, Stage
+from ltlab.results.bags import DEFERRED, FINETUNING, OPTIONS, all_bags, bag_recipe, parts
 from ltlab.widgets import bag_explorer
-from ltlab.widgets.bag import (
-    DEFERRED,
-    FINETUNING,
-    NEIGHBOURS,
-    OPTIONS,
-    BagExplorer,
-    all_bags,
-    bag_recipe,
-    parts,
-)
+from ltlab.widgets.bag import NEIGHBOURS, BagExplorer
 
 ALL = [dict(zip(OPTIONS, options, strict=True)) for options in product(*OPTIONS.values())]
 PLAIN = ALL[0]

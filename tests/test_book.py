@@ -106,7 +106,7 @@ def test_steps_of_a_slider_are_few_and_hold_its_place():
 
 def test_without_its_packages_the_command_says_how_to_get_them(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(cli, "find_spec", lambda name: None)
-    with pytest.raises(FileNotFoundError, match="pip install --group book"):
+    with pytest.raises(ModuleNotFoundError, match="pip install --group book"):
         cli.book()
 
 

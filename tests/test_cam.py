@@ -1,7 +1,5 @@
 """Maps, masks, moved foregrounds and the slot, against loops over pixels, exact cases and another library's CAM."""
 
-import io
-import logging
 import math
 
 import numpy as np
@@ -640,21 +638,6 @@ def test_given_masks_take_the_place_of_the_model():
         slot.prepare(None, images[1:], torch.zeros(29))
 
 
-def test_masks_beyond_the_memory_limit_go_to_a_file(caplog):
-    images, masks = noise_images(30, (16, 16)), blobs(30, (16, 16))
-    slot = ForegroundTransform(masks=masks, memory_limit=30 * 32)
-    with caplog.at_level(logging.WARNING):
-        within = slot.prepare(None, images, torch.zeros(30))
-        assert not caplog.messages
-        beyond = ForegroundTransform(masks=masks, memory_limit=30 * 32 - 1).prepare(None, images, torch.zeros(30))
-    assert "960 bytes" in caplog.text and "temporary file" in caplog.text
-    assert torch.equal(beyond, within)
-    buffer = io.BytesIO()
-    torch.save(beyond, buffer)
-    buffer.seek(0)
-    assert torch.equal(torch.load(buffer, weights_only=True), within)
-
-
 def kinds_of(slot, n=20_000):
     """What was drawn for n images that may be shifted by up to 3 left, 0 up, 2 right and 1 down."""
     free = torch.tensor([[-3, 0, 2, 1]]).expand(n, 4)
@@ -728,7 +711,6 @@ def test_slots_say_what_differs_from_the_default():
         ({"threshold": -0.5}, "threshold=-0.5"),
         ({"masks": torch.zeros(2, 4, 4)}, "masks must be bool"),
         ({"batch_size": 0}, "batch_size=0"),
-        ({"memory_limit": -1}, "memory_limit=-1"),
     ],
 )
 def test_bad_settings_of_the_slot(change, message):

@@ -704,6 +704,7 @@ LONGEST_CONTROL = CUI["ce_long"] - CUI["bag_of_tricks"]
 PAIRS = {mix: CUI["ce_long"] - CUI[f"{mix}_balanced_softmax"] for mix in ("input_mixup", "manifold_mixup")}
 ALONE = {mix: CUI["ce_long"] - CUI[mix] for mix in PAIRS} | {"softmax": CUI["ce"] - CUI["balanced_softmax"]}
 LONG = GAINS.loc["balanced_softmax_long", "gain"]
+LONGER = SEEDS["ce_long"] - SEEDS["drw_ldam"]
 TRUE = moved("true, filled", 0.5, 0.25), moved("true", 0.5, 0.25)
 
 SMALL_NET = results.measured(recipes.RECIPES, "cifar10-lt-100_small_net")
@@ -777,14 +778,17 @@ SAID = [
     ("quiz 06", "over the unmoved image {:.1f} points more", [TRUE[1][0]]),
     ("quiz 06", "the standard deviations, {:.1f} and {:.1f}", [TRUE[0][1], TRUE[1][1]]),
     ("quiz 06", "has {:.1f} % error, the same stage without it {:.1f} %", error("cam_drs", "drs_class_balanced")),
-    ("07", "gains {:.0f} points, balanced softmax {:.0f}, nearest", gain("drw_ldam", "balanced_softmax")),
+    ("07", "balanced softmax gains {:.0f} points, nearest", gain("balanced_softmax")),
+    ("07", "gains {:.0f} points where LDAM gains {:.0f}. Deferred", gain("ce_cosine", "ldam")),
+    ("07", "(`drw_ce_cosine` {:.0f}, `drw_ldam` {:.0f})", gain("drw_ce_cosine", "drw_ldam")),
+    ("07", "(`logit_adjusted_post_hoc_long`, {:.1f} % error", error("logit_adjusted_post_hoc_long")),
     ("07", "{:.0f} to {:.0f}, cRT {:.0f}", gain("nearest_class_mean", "over_sampling", "crt")),
     ("07", "logit adjustment after training {:.0f}", gain("logit_adjusted_post_hoc")),
     ("07", "the same weights in the last fifth gain {:.0f}", gain("drw_cs_ce")),
     ("07", "gains {:.0f} points, and so does", gain("cam_drs")),
     ("07", "(`drs_class_balanced`: {:.0f})", gain("drs_class_balanced")),
     ("07", "takes the error from {:.1f} to {:.1f} %", error("ce", "ce_long")),
-    ("07", "for 60 epochs ({:.1f} % error)", error("balanced_softmax_long")),
+    ("07", "or as balanced softmax alone ({:.1f} %;", error("balanced_softmax_long")),
     ("07", "Input mixup costs {:.0f} points alone", [-g for g in gain("input_mixup")]),
     ("07", "beside balanced softmax only {:.0f}", [LONG - gain("input_mixup_balanced_softmax")[0]]),
     ("07", "Against plain training of 30 epochs the recipe gains {:.0f}", [error("ce")[0] - error("bag_of_tricks")[0]]),
@@ -792,7 +796,8 @@ SAID = [
     ("07", "it is {:.1f} points better", [error("bag_of_tricks")[0] - error("bag_of_tricks_without_mixup")[0]]),
     ("07", "better than its control by {:.1f}", gain("bag_of_tricks_without_mixup")),
     ("07", "({:.0f} % error). What helps", error("ce", group="few_error")),
-    ("07", "beats plain training in 60 ({:.1f})", error("ce_long")),
+    ("07", "plain training in 60 ({:.1f}) in every seed", error("ce_long")),
+    ("07", "on average (by {:.1f} ± {:.1f} points)", [LONGER.mean(), LONGER.std()]),
     ("07", "gains {:.0f} points (`crt`, {:.1f})", [*gain("crt"), *error("crt")]),
     ("07", "epochs more of plain training gain {:.0f}", [error("ce")[0] - error("ce_long")[0]]),
     ("07", "({:.2f} against {:.2f} % on the subsets of Cui et al.)", [CUI["ce_long"], CUI["ce"]]),

@@ -34,7 +34,6 @@ from ltlab.data import (
     long_tail_subset,
     places,
 )
-from ltlab.data.counts import check_whole_number
 
 # --- counts ----------------------------------------------------------------------------------------------------------
 
@@ -85,23 +84,13 @@ def test_counts_in_the_limits():
         ((3, 10, 0.5), "imbalance=0.5"), ((3, 10, math.nan), "imbalance=nan"), ((3, 10, math.inf), "imbalance=inf"),
         ((3, 10, None), "imbalance=None"), ((3, 10, "2"), "imbalance='2'"),
         ((3, 10, 2, "stepp"), "did you mean 'step'"),
-        ((3, 10, 20), "class 2 of 3 without an image; with max_count=10 the largest imbalance that works is 10$"),
+        ((3, 10, 20), "class 2 of 3 without an image; with max_count=10 the largest imbalance that works is about 10$"),
         ((4, 10, 20, "step"), "class 2 of 4 without an image"),
     ],
 )  # fmt: skip
 def test_counts_refuse(arguments, message):
     with pytest.raises(ValueError, match=message):
         long_tail_counts(*arguments)
-
-
-@pytest.mark.parametrize("max_count", [1, 10, 49, 98, 103, 5000])  # 49 * (1 / 49) < 1 in floating point
-def test_the_largest_imbalance_in_the_message_is_the_largest(max_count):
-    with pytest.raises(ValueError) as error:
-        long_tail_counts(3, max_count, 2 * max_count)
-    largest = float(re.search(r"works is (\S+)$", str(error.value)).group(1))
-    assert long_tail_counts(3, max_count, largest)[-1] == 1
-    with pytest.raises(ValueError, match="without an image"):
-        long_tail_counts(3, max_count, math.nextafter(largest, math.inf))
 
 
 # --- subsets ---------------------------------------------------------------------------------------------------------
@@ -275,12 +264,6 @@ def test_whole_numbers_of_any_kind_are_plain_in_the_options(arrays, tmp_path, bi
     for stream in (False, True):
         loaded = load(birds, imbalance=np.float64(9), size=np.int64(4), stream=stream)
         assert f"{loaded.options}" == "{'imbalance': 9.0, 'kind': 'exp', 'seed': 0, 'size': 4}"
-
-
-@pytest.mark.parametrize("value", [1.0, np.float64(1), "1", True, None, 0, np.int64(0), torch.tensor([1, 2])])
-def test_what_is_no_whole_number_is_named(value):
-    with pytest.raises(ValueError, match=r"size=.* must be a whole number of at least 1"):
-        check_whole_number("size", value, least=1)
 
 
 def test_load_refuses_unknown_names_and_options(tmp_path):

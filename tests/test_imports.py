@@ -12,24 +12,26 @@ PACKAGE = Path(__file__).parents[1] / "ltlab"
 # what a room may import of ltlab; a room that is not here may import everything that stands above it
 MAY_IMPORT = {
     "names": set(),
-    "samplers": set(),
-    "losses": set(),
-    "mixup": set(),
-    "cam": set(),
-    "metrics": set(),
+    "counts": set(),  # how counts, labels and whole numbers are read, by torch alone: one way for every room
+    "samplers": {"counts"},
+    "losses": {"counts"},
+    "mixup": {"counts"},
+    "cam": {"counts"},
+    "metrics": {"counts"},
     "plots": set(),
-    "data": {"names"},
+    "data": {"names", "counts"},
     "classifiers": {"losses", "cam"},
     "models": {"names", "classifiers"},
-    "recipes": {"names", "samplers", "losses", "mixup", "cam", "classifiers"},
-    "train": {"names", "cam", "samplers", "losses", "metrics", "data", "models", "recipes"},
-    "results": {"names", "data", "train", "recipes", "metrics"},
-    "widgets": {"plots", "data", "metrics", "samplers", "losses", "mixup", "cam", "classifiers", "recipes"},
-}
+    "recipes": {"names", "counts", "samplers", "losses", "mixup", "cam", "classifiers"},
+    "train": {"names", "counts", "cam", "samplers", "losses", "metrics", "data", "models", "recipes"},
+    "results": {"names", "counts", "data", "train", "recipes", "metrics"},
+    "widgets": {"plots", "counts", "data", "metrics", "samplers", "losses", "mixup", "cam", "classifiers", "recipes",
+                "results"},
+}  # fmt: skip
 ONLY_IN = {"ipywidgets": {"widgets"}, "matplotlib": {"plots", "widgets", "cli"}, "seaborn": {"plots"},
            "jupyterlab": {"cli"}, "typer": {"cli"}}  # fmt: skip
-NOT_IN = {"plots": {"torch", "torchvision"}, "samplers": {"torchvision"}, "losses": {"torchvision"},
-          "mixup": {"torchvision"}, "cam": {"torchvision"},
+NOT_IN = {"plots": {"torch", "torchvision"}, "counts": {"numpy", "pandas", "torchvision"},
+          "samplers": {"torchvision"}, "losses": {"torchvision"}, "mixup": {"torchvision"}, "cam": {"torchvision"},
           "metrics": {"torchvision"}, "recipes": {"torchvision"}, "classifiers": {"torchvision"}}  # fmt: skip
 
 

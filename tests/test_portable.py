@@ -149,7 +149,7 @@ def test_names_of_files_are_allowed_and_differ_in_more_than_case():
 def test_scripts_that_may_start_processes_begin_nothing_when_imported():
     """A spawned process imports the script it comes from."""
     for path, tree in sources():
-        if path.parts[0] == "benchmarks":
+        if path.parts[0] == "benchmarks" and path.name != "turns.py":  # which holds a function and no more
             last = tree.body[-1]
             assert isinstance(last, ast.If) and ast.unparse(last.test) == "__name__ == '__main__'", path
 

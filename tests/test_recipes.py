@@ -1,8 +1,10 @@
 """Recipes: schedules at their corners, resolving, scaling, and how a recipe prints."""
 
 import math
+from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -87,6 +89,14 @@ def test_what_a_recipe_says_stands():
     assert mine.protocol is SHAPES and mine.epochs == 7 and mine.stages[0].schedule == OneCycle(0.5)
 
 
+def test_whole_numbers_of_any_kind_make_one_recipe():
+    def made(number):
+        return Recipe(Stage(epochs=number), protocol=replace(SHAPES, batch_size=number)).resolve(SHAPES)
+
+    assert made(np.int64(3)).identity() == made(torch.tensor(3)).identity() == made(3).identity()
+    assert type(made(np.int64(3)).epochs) is type(made(np.int64(3)).protocol.batch_size) is int
+
+
 def test_neighbouring_stages_with_one_schedule_share_its_span():
     low = Steps(lr=0.001)
     recipe = Recipe(Stage(epochs=3), Stage(epochs=2), Stage(epochs=4, schedule=low), Stage(epochs=1)).resolve(SHAPES)
@@ -106,6 +116,14 @@ def test_scaling_keeps_the_total_and_every_stage(lengths, epochs):
     if k * min(lengths) >= 2:  # no stage was near to vanishing: only rounding is left
         assert all(abs(s.epochs - k * n) <= 1 for s, n in zip(scaled.stages, lengths, strict=True))
     assert scaled.stages[0].schedule.warmup == pytest.approx(5 * k)
+
+
+def test_other_stages_keep_name_protocol_and_classifier():
+    recipe = recipes.get("drw_ldam").resolve(SHAPES)
+    first = recipe.with_stages(*recipe.stages[:1])
+    assert len(first.stages) == 1
+    assert (first.name, first.protocol, first.classifier) == (recipe.name, SHAPES, "cosine")
+    assert first.with_stages(*recipe.stages, protocol=CIFAR).protocol == CIFAR
 
 
 def test_a_recipe_prints_as_a_table_of_its_slots():
@@ -307,6 +325,7 @@ def test_every_recipe_resolves_for_every_protocol():
             "logit_adjusted after LogitAdjustedLoss is the same correction twice",
         ),
         (lambda: Stage(epochs=2.5), "epochs=2.5"),
+        (lambda: Stage(epochs=True), "epochs=True"),
         (lambda: Stage(share=0.0), "share=0.0"),
         (lambda: Recipe(), "at least one Stage"),
         (

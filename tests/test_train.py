@@ -7,17 +7,15 @@ import subprocess
 import sys
 import textwrap
 import time
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -31,10 +29,8 @@ from ltlab.recipes import CIFAR, SHAPES, OneCycle, Recipe, Stage
 from ltlab.samplers import PowerSampler, ProgressivelyBalancedSampler, RandomUnderSampler, ShuffledSampler
 from ltlab.train import TrainingStep, augment, evaluate, fit, fitting, load_model, predict, to_float
 from ltlab.train import checkpoint as checkpoints
-from ltlab.train.checks import check_single_image
 from ltlab.train.curves import curves
 from ltlab.train.fitting import find_device
-from ltlab.train.processes import ManyProcesses
 
 TINY = replace(SHAPES, epochs=4, batch_size=32)
 RECIPE = Recipe(Stage(epochs=2), Stage(epochs=2, sampler=partial(PowerSampler, q=0.0)), name="tiny", protocol=TINY)
@@ -515,70 +511,6 @@ def test_a_foreground_slot_that_makes_no_maps_takes_any_model(data):
     with_maps = Own(features="features", head="classifier")
     fit(Recipe(Stage(epochs=1), Stage(epochs=1, foreground=ForegroundTransform()), protocol=TINY), data, with_maps,
         progress=False)  # fmt: skip
-
-
-def pooled_norm() -> Own:
-    """A model with a batch norm that sees one value per image and channel."""
-    return head_of(nn.BatchNorm1d(8), nn.Linear(8, 10))
-
-
-@pytest.mark.parametrize(
-    "stages, message",
-    [
-        ([Stage(epochs=1)], "stage 1: 78 images in batches of 7 make a step of one image, on which Own cannot"),
-        ([Stage(epochs=1, sampler=partial(PowerSampler, q=0.0, num_samples=21)),
-          Stage(epochs=1, sampler=partial(PowerSampler, q=0.0, num_samples=22))], "stage 2: 22 images in batches of 7"),
-    ],
-    ids=["last batch", "second stage"],
-)  # fmt: skip
-def test_a_step_of_one_image_that_batch_norm_cannot_take_is_refused(data, no_step, stages, message):
-    model = pooled_norm()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    model.body.eval()
-    with pytest.raises(ValueError, match=f"{message}.*more than 1 value per channel.*another batch size"):
-        fit(Recipe(*stages, protocol=replace(TINY, batch_size=7)), data, model, progress=False)
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert model.training and not model.body.training and not model.body[1].training
-
-
-@pytest.mark.parametrize(
-    "model, second, batch_size",
-    [
-        (pooled_norm(), Stage(epochs=1, batch_norm="eval"), 7),
-        (pooled_norm(), Stage(epochs=0, classifier=lambda model, *split: model.classifier), 7),
-        (pooled_norm(), Stage(epochs=1), 32),
-        (Own(), Stage(epochs=1), 7),
-    ],
-    ids=["frozen statistics", "nothing to train", "no such step", "larger maps"],
-)
-def test_what_can_be_trained_on_one_image_is(data, model, second, batch_size):
-    first = Stage(epochs=1, sampler=partial(PowerSampler, q=0.0, num_samples=2 * batch_size))
-    recipe = Recipe(first, second, protocol=replace(TINY, batch_size=batch_size))
-    result = fit(recipe, data, model, progress=False)
-    assert len(result.history) == result.recipe.epochs
-
-
-@given(images=st.integers(1, 40), batch_size=st.integers(1, 12), processes=st.integers(1, 6))
-@settings(max_examples=200)
-def test_steps_of_one_image_are_found_in_the_shares_of_any_number_of_processes(images, batch_size, processes):
-    assume(batch_size >= processes)
-    fabric = SimpleNamespace(device=None, world_size=processes, global_rank=0)
-    shares = []
-    for fabric.global_rank in range(processes):
-        share = ManyProcesses(fabric).share
-        shares += [len(share(batch)) for batch in torch.arange(images).split(batch_size)]
-
-    class Never(nn.Module):
-        def forward(self, images):
-            raise ValueError("never")
-
-    recipe = Recipe(Stage(epochs=1), protocol=replace(TINY, batch_size=batch_size))
-    data = SimpleNamespace(train=SimpleNamespace(images=torch.zeros(1, 3, 2, 2)))
-    slot = SimpleNamespace(sampler=range(images), set_mode=nn.Module.train)
-    with pytest.raises(ValueError, match="never") if 1 in shares else nullcontext():
-        check_single_image(
-            recipe, data, Never(), [slot], SimpleNamespace(size=processes), torch.autocast("cpu", enabled=False)
-        )
 
 
 class Scaled(CrossEntropyLoss):

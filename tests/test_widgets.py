@@ -3,10 +3,12 @@
 import io
 import math
 from base64 import b64decode
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import ipywidgets
 import numpy as np
+import pandas as pd
 import PIL.Image
 import pytest
 import torch
@@ -42,6 +44,7 @@ from ltlab.widgets import (
     sampling_explorer,
     timeline_explorer,
 )
+from ltlab.widgets.bars import Bars
 from ltlab.widgets.pixels import show_pixels
 from ltlab.widgets.reweighting import LOSSES, pulls
 from ltlab.widgets.timeline import ON, PLAIN, learning_rates, with_second_stage_at
@@ -162,6 +165,12 @@ def test_a_control_needs_a_description() -> None:
 
 def test_choice_has_the_first_option() -> None:
     assert choice("kind", ["exp", "step"]).value == "exp"
+
+
+def test_bars_move_under_their_first_outlines() -> None:
+    bars = Bars(blank_figure(WIDTH, HEIGHT).add_axes((0, 0, 1, 1)), range(2), torch.tensor([1.0, 2.0]), outlined=True)
+    bars.show(torch.tensor([math.nan, 3.0]))
+    assert [bar.get_height() for bar in bars.artists] == [0, 3, 1, 2]
 
 
 # --- long-tailed data ------------------------------------------------------------------------------------------------
@@ -390,9 +399,21 @@ def test_gradient_bars_stand_in_the_order_of_counts() -> None:
 
 
 def test_gradient_explorer_refuses() -> None:
+    with pytest.raises(ValueError, match="2 names for 3"):
+        gradient_explorer(LOGITS, torch.arange(3), COUNTS, names=["cat", "dog"])
     for logits, targets in [(LOGITS, [0, 1]), (LOGITS[:, :2], [0, 1, 1]), (torch.zeros(5, 3), [0] * 5)]:
         with pytest.raises(ValueError, match="give 1 to 4 samples of 3 classes"):
             gradient_explorer(logits, torch.tensor(targets), COUNTS)
+
+
+@pytest.mark.parametrize("held", [lambda n: pd.Series(n, index=["a", "b", "c"]), lambda n: np.array(n, np.uint16)])
+def test_counts_may_be_a_series_or_any_integers(held: Callable) -> None:
+    for explorer in (
+        remix_explorer, lambda counts: effective_number_explorer({"mine": counts}),
+        lambda counts: gradient_explorer(LOGITS, torch.arange(3), counts),
+        lambda counts: post_hoc_explorer(LOGITS, torch.arange(3), counts),
+    ):  # fmt: skip
+        assert explorer(held(COUNTS.tolist())).summary == explorer(COUNTS).summary
 
 
 # --- re-sampling -----------------------------------------------------------------------------------------------------
@@ -642,7 +663,7 @@ def test_remix_rule_and_pairs() -> None:
     [
         ([5], {}, "give 2 to 200 counts"),
         ([5, 0], {}, "give 2 to 200 counts"),
-        ([5, 2], {"names": ["a"]}, "1 names for 2 classes"),
+        ([5, 2], {"names": ["a"]}, "1 names for 2"),
         ([5, 2], {"kappa": 0.5}, "kappa=0.5"),
         ([5, 2], {"tau": 2}, "tau=2"),
     ],
@@ -951,6 +972,8 @@ def test_post_hoc_refuses(trained: dict) -> None:
     ]:
         with pytest.raises(ValueError, match=message):
             post_hoc_explorer(logits, labels, *arguments)
+    with pytest.raises(ValueError, match="2 names for 3"):
+        post_hoc_explorer(logits, labels, trained["counts"], names=["cat", "dog"])
 
 
 # --- pixels ----------------------------------------------------------------------------------------------------------

@@ -1,8 +1,7 @@
 """What stands in the foreground slot of a stage: CAM-based re-sampling, and its control on whole images."""
 
-import logging
 import math
-import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
@@ -10,12 +9,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from ..counts import as_tensor
 from .maps import maps_of
 from .masks import bounding_boxes, check_masks, foreground_masks, pack_masks, unpack_masks
 from .shards import ImagesOnDisk, StoredMasks, digest_of
 from .transforms import transform_foreground, transform_images
-
-logger = logging.getLogger(__name__)
 
 KINDS = {
     "paper": ("flip", "translate", "rotate", "scale"),
@@ -116,11 +114,10 @@ class ForegroundTransform(_Transform):
             to the bit; None: all. The paper has 100 on ImageNet-LT and 50 on iNaturalist 2018.
         masks: (N, H, W) bool, foregrounds to take instead of the model's, such as the true ones of shapes-lt.
         batch_size: images per forward pass while preparing.
-        memory_limit: bytes; the masks of images on the CPU that need more are kept in a temporary file.
 
     Raises:
-        ValueError: an unknown kind; an angle, scale, threshold, count or limit outside its range; masks that are not
-            bool (N, H, W).
+        ValueError: an unknown kind; an angle, scale, threshold or count outside its range; masks that are not bool
+             (N, H, W).
 
     Source: Zhang et al., AAAI 2021, CAM-based sampling; the ranges of angle and scale as in the authors' code.
     """
@@ -130,7 +127,6 @@ class ForegroundTransform(_Transform):
     below: int | None = None
     masks: Tensor | None = None
     batch_size: int = 128
-    memory_limit: int = 2 * 2**30
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -139,11 +135,8 @@ class ForegroundTransform(_Transform):
             check_masks(self.masks, self.masks.shape)
         if self.below is not None and self.below < 1:
             raise ValueError(f"below={self.below}: it must be a number of images of at least 1, or None for all")
-        if self.batch_size < 1 or self.memory_limit < 0:
-            raise ValueError(
-                f"batch_size={self.batch_size}, memory_limit={self.memory_limit}: a batch is at least 1 image, "
-                "a limit at least 0 bytes"
-            )
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size={self.batch_size}: a batch is at least 1 image")
 
     def prepare(self, model: nn.Module | None, images: Tensor, labels: Tensor) -> Tensor:
         """The foreground of every image as bits, with the model as it is now; with `masks` given, those.
@@ -157,7 +150,7 @@ class ForegroundTransform(_Transform):
         Raises:
             ValueError: `masks` that do not fit the images; `below` leaves all out; what `maps_of` raises.
         """
-        packed = self._zeros(len(images), self._row_bytes(images), images.device)
+        packed = torch.zeros(len(images), self._row_bytes(images), dtype=torch.uint8, device=images.device)
         for chosen in self.moved(images, labels).to(images.device).split(self.batch_size):
             packed[chosen] = self._packed(model, images[chosen], labels, chosen)
         return packed
@@ -237,22 +230,6 @@ class ForegroundTransform(_Transform):
             check_masks(self.masks, (len(images), *images.shape[2:]))
         return -(-math.prod(images.shape[2:]) // 8)
 
-    def _zeros(self, rows: int, row_bytes: int, device: torch.device) -> Tensor:
-        """Room for the packed masks: memory, or a file that vanishes with the tensor.
-
-        An accelerator's memory holds the images, which take 24 times as much, so it holds the masks.
-        """
-        needed = rows * row_bytes
-        if device.type != "cpu" or needed <= self.memory_limit:
-            return torch.zeros(rows, row_bytes, dtype=torch.uint8, device=device)
-        with tempfile.TemporaryDirectory(prefix="ltlab-masks-", ignore_cleanup_errors=True) as folder:
-            logger.warning(
-                "the foreground masks take %s bytes, more than memory_limit=%s: they go to a temporary file in %s",
-                f"{needed:,}", f"{self.memory_limit:,}", tempfile.gettempdir(),
-            )  # fmt: skip
-            file = Path(folder, "masks")
-            return torch.from_file(str(file), shared=True, size=needed, dtype=torch.uint8).view(rows, row_bytes)
-
     def __call__(self, images: Tensor, packed: Tensor, *, generator: torch.Generator) -> Tensor:
         """Images with their foreground moved, each by its own draw.
 
@@ -299,12 +276,12 @@ class WholeImageTransform(_Transform):
         return transform_images(images, **self.draw(free, generator))
 
 
-def new_image_counts(class_counts: Tensor) -> Tensor:
+def new_image_counts(class_counts: Sequence[int] | Tensor) -> Tensor:
     """How many new images each class receives in the authors' code: n_max + n_min - n_c.
 
     With the originals every class then has n_max + n_min images. (C,) -> (C,) int64
     """
-    counts = torch.as_tensor(class_counts)
+    counts = as_tensor(class_counts)
     return counts.max() + counts.min() - counts
 
 

@@ -2,7 +2,6 @@
 
 import csv
 import math
-import operator
 from collections.abc import Sequence
 from numbers import Real
 
@@ -10,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..names import look_up
+from ..counts import as_labels, as_tensor, check_seed, check_whole_number
+from ..names import look_up, one_of
 from .places import tables_folder
-
-LARGEST_SEED = 2**32 - 1
 
 BENCHMARKS = {
     "imagenet-lt": "imagenet_lt_class_counts.csv",
@@ -50,25 +48,18 @@ def long_tail_counts(num_classes: int, max_count: int, imbalance: float, kind: s
     max_count = check_whole_number("max_count", max_count, least=1)
     if not isinstance(imbalance, Real) or not 1 <= imbalance < math.inf:
         raise ValueError(f"imbalance={imbalance!r} must be a finite number of at least 1; 1 keeps all classes equal")
-    exponents = look_up("kind", kind, {
-        "exp": [j / max(num_classes - 1, 1) for j in range(num_classes)],
-        "step": [0.0 if j < num_classes // 2 or num_classes == 1 else 1.0 for j in range(num_classes)],
-    })  # fmt: skip
+    if one_of("kind", kind, ("exp", "step")) == "exp":
+        exponents = [j / max(num_classes - 1, 1) for j in range(num_classes)]
+    else:
+        head = max(num_classes // 2, 1)
+        exponents = [0.0] * head + [1.0] * (num_classes - head)
     counts = [int(max_count * (1 / float(imbalance)) ** exponent) for exponent in exponents]
     if 0 in counts:
         raise ValueError(
             f"imbalance={imbalance!r} leaves class {counts.index(0)} of {num_classes} without an image; "
-            f"with max_count={max_count} the largest imbalance that works is {_largest_imbalance(max_count):.17g}"
+            f"with max_count={max_count} the largest imbalance that works is about {max_count}"
         )
     return counts
-
-
-def _largest_imbalance(max_count: int) -> float:
-    """The largest float with int(max_count * (1/imbalance)) = 1: max_count, or just below where 1/imbalance rounds."""
-    imbalance = float(max_count)
-    while max_count * (1 / imbalance) < 1:
-        imbalance = math.nextafter(imbalance, 0.0)
-    return imbalance
 
 
 def long_tail_subset(
@@ -93,10 +84,10 @@ def long_tail_subset(
         ValueError: a class has fewer images than asked for, or a count or the seed is no whole number in its range.
     """
     seed = check_seed(seed)
-    labels = torch.as_tensor(labels).cpu().numpy()
+    labels = as_labels(labels).cpu().numpy()
     generator = np.random.RandomState(seed)
     chosen = []
-    for c, count in enumerate(torch.as_tensor(counts).tolist()):
+    for c, count in enumerate(as_tensor(counts).tolist()):
         check_whole_number(f"counts[{c}]", count, least=0)
         indices = np.flatnonzero(labels == c)
         if len(indices) < count:
@@ -140,22 +131,3 @@ def benchmark_class_counts(name: str) -> Tensor:
     path = tables_folder("class_counts") / look_up("benchmark", name, BENCHMARKS)
     with path.open(newline="", encoding="utf-8") as table:
         return torch.tensor([int(row["count"]) for row in csv.DictReader(table)])
-
-
-def check_whole_number(name: str, value: object, least: int) -> int:
-    """`value`, also where numpy or torch hold it, as a plain int of at least `least`; ValueError if it is none."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = least - 1
-    if isinstance(value, bool) or number < least:
-        raise ValueError(f"{name}={value!r} must be a whole number of at least {least}")
-    return number
-
-
-def check_seed(seed: object) -> int:
-    """`seed` as a plain int of those that the generators of numpy and torch tell apart; ValueError if it is none."""
-    number = check_whole_number("seed", seed, least=0)
-    if number > LARGEST_SEED:
-        raise ValueError(f"seed={seed!r} must be a whole number from 0 to 2**32 - 1")
-    return number

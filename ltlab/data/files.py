@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from .counts import check_whole_number, long_tail_indices
+from ..counts import check_whole_number
+from .counts import long_tail_indices
 from .sets import LongTailedData, Split
 from .streaming import read_image
 

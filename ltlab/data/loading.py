@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..names import look_up
+from ..names import one_of
 from .lists import BENCHMARK_LISTS, benchmark_set, streamed_folder_set
 from .sets import LongTailedData
 from .shapes import shapes_lt
@@ -60,7 +60,7 @@ def load(
     make = _maker(name, options.pop("stream", False))
     takes = {p.name: p for p in inspect.signature(make).parameters.values() if p.kind is p.KEYWORD_ONLY}
     for option in options:
-        look_up(f"{name} option", option, takes)
+        one_of(f"{name} option", option, takes)
     if "root" in takes:
         options["root"] = root
     profile = {"imbalance": imbalance, "kind": kind, "seed": seed}
@@ -91,7 +91,7 @@ def _maker(name: str | Path, stream: bool) -> Callable[..., LongTailedData]:
         from .files import folder_set
 
         return partial(folder_set, path)
-    look_up("data set, file ending in .npz or folder", name, DATA_SETS)
+    one_of("data set, file ending in .npz or folder", name, DATA_SETS)
     if name == "shapes-lt":
         return shapes_lt
     if name in BENCHMARK_LISTS:

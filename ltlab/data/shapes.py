@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .counts import check_seed, check_whole_number, long_tail_counts
+from ..counts import check_seed, check_whole_number
+from .counts import long_tail_counts
 from .sets import LongTailedData, Split
 
 TEMPLATE_SIZE = 128  # samples per side of a shape's distance template

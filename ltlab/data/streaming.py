@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from ..counts import check_whole_number
 from ..names import look_up
-from .counts import check_whole_number
 
 log = logging.getLogger(__name__)
 

@@ -42,7 +42,7 @@ class Loss(nn.Module):
         if reduction not in ("weighted_mean", "mean", "none"):
             raise ValueError(f"reduction must be 'weighted_mean', 'mean' or 'none', got {reduction!r}")
         self.reduction = reduction
-        self.num_classes = num_classes
+        self.num_classes = num_classes if weight is None else len(weight)
         self.set_buffer("weight", weight)
         if weight is not None and (self.weight < torch.finfo(torch.float32).tiny).any():
             raise ValueError(

@@ -3,8 +3,9 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..counts import ClassCounts
 from .base import Loss, Reduction
-from .weights import ClassCounts, class_balanced_weights, cost_sensitive_weights
+from .weights import class_balanced_weights, cost_sensitive_weights
 
 
 class CrossEntropyLoss(Loss):
@@ -43,7 +44,7 @@ class CostSensitiveLoss(Loss):
         self, class_counts: ClassCounts, gamma: float = 1.0, *, reduction: Reduction = "weighted_mean"
     ) -> None:
         weight = cost_sensitive_weights(class_counts, gamma)
-        super().__init__(reduction, num_classes=len(weight), weight=weight)
+        super().__init__(reduction, weight=weight)
         self.gamma = float(gamma)
 
     def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -72,7 +73,7 @@ class ClassBalancedLoss(Loss):
         self, class_counts: ClassCounts, beta: float = 0.9999, *, reduction: Reduction = "weighted_mean"
     ) -> None:
         weight = class_balanced_weights(class_counts, beta)
-        super().__init__(reduction, num_classes=len(weight), weight=weight)
+        super().__init__(reduction, weight=weight)
         self.beta = float(beta)
 
     def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:

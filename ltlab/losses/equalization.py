@@ -4,9 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..counts import ClassCounts, as_counts
 from .base import Loss, Reduction
 from .softmax import log_odds
-from .weights import ClassCounts, as_counts, as_knob
+from .weights import as_knob
 
 
 def equalized_cross_entropy(logits: Tensor, targets: Tensor, dropped: Tensor) -> Tensor:

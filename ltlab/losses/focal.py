@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..counts import ClassCounts
 from .base import Loss, Reduction
 from .softmax import log_odds
-from .weights import ClassCounts, as_knob, class_balanced_weights
+from .weights import as_knob, class_balanced_weights
 
 Form = Literal["sigmoid", "softmax"]
 
@@ -164,7 +165,7 @@ class ClassBalancedFocalLoss(Loss):
     ) -> None:  # fmt: skip
         check_form(form)
         weight = class_balanced_weights(class_counts, beta)
-        super().__init__(reduction, num_classes=len(weight), weight=weight)
+        super().__init__(reduction, weight=weight)
         self.beta, self.gamma, self.form = float(beta), as_knob("gamma", gamma, 0), form
 
     def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:

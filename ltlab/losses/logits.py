@@ -2,9 +2,10 @@
 
 from torch import Tensor
 
+from ..counts import ClassCounts, as_counts
 from .base import Loss, Reduction, at_least_float32
 from .softmax import softmax_cross_entropy
-from .weights import ClassCounts, as_counts, as_knob
+from .weights import as_knob
 
 
 def log_prior(class_counts: ClassCounts) -> Tensor:

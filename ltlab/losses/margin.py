@@ -2,9 +2,10 @@
 
 from torch import Tensor
 
+from ..counts import ClassCounts, as_counts
 from .base import Loss, Reduction
 from .softmax import margin_cross_entropy
-from .weights import ClassCounts, as_counts, as_knob, class_balanced_weights
+from .weights import as_knob, class_balanced_weights
 
 
 def ldam_margins(class_counts: ClassCounts, max_margin: float = 0.5) -> Tensor:
@@ -54,7 +55,7 @@ class LDAMLoss(Loss):
     ) -> None:  # fmt: skip
         margins = ldam_margins(class_counts, max_margin)
         weight = class_balanced_weights(class_counts, beta)
-        super().__init__(reduction, num_classes=len(margins), weight=weight)
+        super().__init__(reduction, weight=weight)
         self.set_buffer("margins", margins)
         self.max_margin, self.beta = float(max_margin), float(beta)
         self.scale = as_knob("scale", scale, 0)

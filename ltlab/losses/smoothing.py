@@ -5,9 +5,10 @@ import math
 import torch
 from torch import Tensor
 
+from ..counts import ClassCounts, as_counts
 from .base import Loss, Reduction
 from .softmax import softmax_cross_entropy
-from .weights import ClassCounts, as_counts, as_knob
+from .weights import as_knob
 
 
 class LabelSmoothingLoss(Loss):

@@ -1,29 +1,11 @@
 """One weight per class, from the number of training images per class."""
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-ClassCounts = Sequence[float] | Tensor  # or a NumPy array or a pandas Series: C numbers
-
-
-def as_counts(class_counts: ClassCounts) -> Tensor:
-    """Class counts as a (C,) float64 tensor; ValueError unless every one is a finite number above zero."""
-    if not isinstance(class_counts, Tensor) and hasattr(class_counts, "tolist"):  # NumPy, pandas
-        class_counts = class_counts.tolist()
-    counts = torch.as_tensor(class_counts, dtype=torch.float64)
-    if counts.ndim != 1 or len(counts) == 0:
-        raise ValueError(f"class_counts must hold one number per class, got shape {tuple(counts.shape)}")
-    bad = ~(counts.isfinite() & (counts > 0))
-    if bad.any():
-        worst = int(bad.nonzero()[0])
-        raise ValueError(
-            f"class_counts must be finite and above zero, got {counts[worst].item():g} for class {worst}; "
-            "leave out classes without training images"
-        )
-    return counts
+from ..counts import ClassCounts, as_counts
 
 
 def as_knob(name: str, value: float, low: float, high: float = math.inf) -> float:

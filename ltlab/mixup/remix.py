@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor, nn
 
+from ..counts import as_tensor
 from .draws import check_alpha, draw
 from .mixing import check_lambda, mix, soft_targets
 
@@ -99,9 +100,7 @@ def _check_remix(kappa: float, tau: float) -> None:
 def _check_counts(class_counts: Sequence[int] | Tensor | None, logits: Tensor) -> Tensor:
     if class_counts is None:
         raise ValueError("Remix needs class_counts=, the training images of each class")
-    if not isinstance(class_counts, Tensor) and hasattr(class_counts, "tolist"):  # NumPy, pandas
-        class_counts = class_counts.tolist()
-    counts = torch.as_tensor(class_counts).to(logits.device)
+    counts = as_tensor(class_counts).to(logits.device)
     if counts.shape != logits.shape[1:]:
         raise ValueError(f"class_counts must be ({logits.shape[1]},) as the logits, got shape {tuple(counts.shape)}")
     if counts.is_cpu and not (counts > 0).all():

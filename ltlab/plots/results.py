@@ -127,9 +127,7 @@ def trade_off(
     return dress(ax, xlabel=xlabel, ylabel=ylabel)
 
 
-def beside(
-    tables: Mapping[str, pd.DataFrame], *, baseline: str = "ce", longer: str | None = "ce_long"
-) -> np.ndarray:
+def beside(tables: Mapping[str, pd.DataFrame], *, baseline: str = "ce", longer: str | None = "ce_long") -> np.ndarray:
     """The same recipes measured in several places, in a panel each, with a line per recipe.
 
     Args:

@@ -11,8 +11,9 @@ import pandas as pd
 from torch import nn
 
 from ..classifiers import logit_adjusted, nearest_class_mean, tau_normalised, weight_scaling
+from ..counts import check_whole_number
 from ..losses import BalancedSoftmaxLoss, CrossEntropyLoss, LDAMLoss, LogitAdjustedLoss, Loss
-from ..names import look_up
+from ..names import look_up, one_of
 from .contents import contents, describe
 from .schedules import Protocol, Schedule
 
@@ -64,8 +65,8 @@ class Stage:
     weight_decay: float | None = None
 
     def __post_init__(self) -> None:
-        if self.epochs is not None and (not isinstance(self.epochs, int) or self.epochs < 0):
-            raise ValueError(f"epochs={self.epochs!r}: a stage takes a whole number of epochs, or None")
+        if self.epochs is not None:
+            object.__setattr__(self, "epochs", check_whole_number("epochs", self.epochs, least=0))
         if self.epochs == 0 and (not self.classifier or self.sampler or self.foreground or self.mix):
             raise ValueError("epochs=0: such a stage trains nothing, it takes a classifier= and nothing else")
         if not 0 < self.share < math.inf:
@@ -73,8 +74,8 @@ class Stage:
         if self.weight_decay is not None and not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"weight_decay={self.weight_decay!r}: it is at least 0, or None for the protocol's")
         _check_slots(self)
-        look_up("trains", self.trains, dict.fromkeys(("all", "classifier")))
-        look_up("batch_norm", self.batch_norm, dict.fromkeys(("train", "eval", "shift")))
+        one_of("trains", self.trains, ("all", "classifier"))
+        one_of("batch_norm", self.batch_norm, ("train", "eval", "shift"))
 
 
 SLOTS = ("sampler", "foreground", "mix", "loss")
@@ -113,8 +114,9 @@ class Recipe:
         _check_classifier(stages, classifier)
         self.stages, self.name, self.protocol, self.classifier = stages, name, protocol, classifier
 
-    def _with(self, stages: Sequence[Stage], protocol: Protocol) -> "Recipe":
-        return Recipe(*stages, name=self.name, protocol=protocol, classifier=self.classifier)
+    def with_stages(self, *stages: Stage, protocol: Protocol | None = None) -> "Recipe":
+        """The recipe with other stages and, if given, another protocol; its name and classifier stay."""
+        return Recipe(*stages, name=self.name, protocol=protocol or self.protocol, classifier=self.classifier)
 
     def resolve(self, protocol: Protocol) -> "Recipe":
         """The recipe with everything that it left open filled in: epochs, schedules and, unless it has one, protocol.
@@ -130,7 +132,7 @@ class Recipe:
             if isinstance(schedule, str):
                 schedule = look_up(f"schedule of {protocol.name}", schedule, protocol.schedules)
             stages.append(replace(stage, epochs=epochs, share=1.0, schedule=schedule))
-        return self._with(stages, protocol)
+        return self.with_stages(*stages, protocol=protocol)
 
     @property
     def epochs(self) -> int:
@@ -144,7 +146,7 @@ class Recipe:
 
     def first(self, stages: int) -> "Recipe":
         """The recipe's first stages alone."""
-        return self._with(self.stages[:stages], self.protocol)
+        return self.with_stages(*self.stages[:stages])
 
     def with_epochs(self, epochs: int) -> "Recipe":
         """A resolved recipe, shortened or stretched to `epochs` in all: stages and warm-up keep their shares.
@@ -167,7 +169,7 @@ class Recipe:
             replace(stage, epochs=n, schedule=stage.schedule.scaled(k))
             for stage, n in zip(self.stages, lengths, strict=True)
         ]
-        return self._with(stages, self.protocol)
+        return self.with_stages(*stages)
 
     def continues(self, i: int) -> bool:
         """Whether stage i (from 0) of a resolved recipe goes on with the schedule and optimiser of the one before."""
@@ -294,5 +296,7 @@ def _made_by(slot: object) -> object:
 
 def _loss_class(slot: object) -> type:
     """The class of the loss that a slot holds or makes; of a function of one's own, which may make any, object."""
+    if isinstance(slot, nn.Module):
+        return type(slot)
     made_by = _made_by(slot)
-    return made_by if isinstance(made_by, type) else type(slot) if isinstance(slot, nn.Module) else object
+    return made_by if isinstance(made_by, type) else object

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 
+from ..counts import check_whole_number
+
 # --- schedules: the learning rate as a function of time --------------------------------------------------------------
 
 
@@ -132,8 +134,7 @@ class Protocol:
     colour_jitter: tuple[float, float, float] | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.batch_size, int) or self.batch_size < 1:
-            raise ValueError(f"batch_size={self.batch_size!r}: it is a whole number of images, at least 1")
+        object.__setattr__(self, "batch_size", check_whole_number("batch_size", self.batch_size, least=1))
 
     def with_learning_rate(self, lr: float) -> "Protocol":
         """The same with `lr` as the learning rate of `base`, and with those of all other schedules in proportion.

@@ -5,6 +5,7 @@ comparison.py    recipes times seeds, trained once and kept
 tables.py        mean and standard deviation over seeds; every table in notebooks, README and command line
 published.py     what others measured
 tricks.py        what a recipe of one's own is put together from
+bags.py          the same by an option for every slot
 held_out.py      what it is chosen by
 search.py        the greedy search for it
 code.py          a recipe as Python code to paste

@@ -10,14 +10,12 @@ from functools import partial
 from itertools import accumulate
 from types import FunctionType
 
-from ..recipes import CIFAR, IMAGENET, IMAGENET_90, INAT, INAT_90, PLACES, SHAPES, Protocol, Recipe, Stage, describe
+from .. import recipes
+from ..recipes import Protocol, Recipe, Stage, describe
 
 WIDTH = 110  # a stage that needs more gets a line per setting
 PLAIN = Stage()
-PROTOCOLS = {
-    "CIFAR": CIFAR, "IMAGENET": IMAGENET, "IMAGENET_90": IMAGENET_90, "INAT": INAT, "INAT_90": INAT_90,
-    "PLACES": PLACES, "SHAPES": SHAPES,
-}  # fmt: skip
+PROTOCOLS = {name: value for name, value in vars(recipes).items() if isinstance(value, Protocol)}
 
 Imports = dict[str, str]  # name: the module that it comes from
 

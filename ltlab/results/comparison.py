@@ -15,11 +15,12 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
+from ..counts import check_whole_number
 from ..data import LongTailedData
-from ..data.counts import check_whole_number
 from ..recipes import Recipe, protocol_for
 from ..recipes import get as recipe_named
 from ..train import find_device, fit
+from ..train.checkpoint import history_of
 from .rows import RUN, append_row, fingerprint, read_rows, result_row, runs_in
 
 
@@ -77,7 +78,7 @@ def compare(
             data = data_of_seed(seed)
             for recipe in [_resolve(recipe, data, epochs) for recipe in recipes]:
                 run = (recipe.name, seed, fingerprint(recipe, data))
-                checkpoint = folder / f"{_file_name(recipe)}-seed{seed}-{run[-1]}.pt"
+                checkpoint = checkpoint_in(folder, *run)
                 asked.append(run)
                 if run in done:
                     clear(checkpoint)
@@ -101,14 +102,15 @@ def _resolve(recipe: Recipe, data: LongTailedData, epochs: int | None) -> Recipe
     return recipe if epochs is None else recipe.with_epochs(epochs)
 
 
-def _file_name(recipe: Recipe) -> str:
-    """The recipe's name without what Linux, macOS or Windows keep out of a file's name."""
-    return re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", recipe.name)
+def checkpoint_in(folder: Path, recipe: str, seed: int, fingerprint: str) -> Path:
+    """Where a run is kept, by the recipe's name without what Linux, macOS or Windows keep out of a file's."""
+    name = re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", recipe)
+    return folder / f"{name}-seed{seed}-{fingerprint}.pt"
 
 
 def clear(checkpoint: Path) -> None:
     """Remove the checkpoint of a run whose row is written, and its history."""
-    for file in (checkpoint, checkpoint.with_suffix(".csv")):
+    for file in (checkpoint, history_of(checkpoint)):
         file.unlink(missing_ok=True)
 
 

@@ -16,8 +16,8 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
+from ..counts import check_whole_number
 from ..data import LongTailedData
-from ..data.counts import check_whole_number
 from ..recipes import Recipe, protocol_for
 from .code import to_code
 from .comparison import compare
@@ -28,6 +28,137 @@ from .tricks import combined, trick_families
 
 Tricks = dict[str, Recipe]  # family: the trick that is taken from it
 COLUMNS = ["round", "candidate", "against", "error", "error_std", "gain", "gain_se", "taken", "note"]
+
+
+def search(
+    data_of_seed: Callable[[int], LongTailedData], seeds: int = 3, *,
+    folder: str | os.PathLike, budget_minutes: float = 30.0, epochs: int | None = None, validation: float = 0.2,
+    families: Mapping[str, Sequence[Recipe]] | None = None, device: str | torch.device = "auto",
+    precision: str = "auto", capture: bool = False, progress: bool = True,
+) -> "Search":  # fmt: skip
+    """Search for the recipe with the least balanced error on held-out training images, greedily, round by round.
+
+        round 1     every trick of every family, against plain training; each family's best one is its winner
+        round 2     pairs of winners, against the best winner
+        round 3 ... the best so far with one more winner, against the best so far, until none is taken
+
+    With e_s the balanced error of seed s, and d_s = e_s(against) - e_s(candidate), a candidate may be taken if
+
+        mean(d) > SE(d) = std(d) / sqrt(S),   std with S - 1 below;   SE(d) = 0 for a single seed: any gain counts
+
+    and of those that may, the one with the least mean error is taken (in round 1 one of every family), the first of
+    equals. One standard error is a low bar for the best of many candidates: the gains in the rounds flatter what
+    was taken, and only the test errors at the end, in which nothing was chosen, are to be believed.
+
+    All candidates train for the same number of epochs. `hold_out` keeps a share of every class from training, with
+    the run's seed; the criterion is the mean of the per-class errors on it, because what is held out is as
+    long-tailed as the rest. Where it holds 1 to 3 images of a class, that class's error is all but a coin toss, and
+    only seeds, which hold out other images, even it out. At the end baseline and winner train on all training images
+    and meet the test set, which has had no part in the choice.
+
+    All runs are those of `compare`, rows of folder/runs.csv, and the search follows from the rows alone: stopped
+    by its budget or by hand, it goes on from there when it is called again with the same arguments.
+
+    Args:
+        data_of_seed: `lambda seed: load("shapes-lt", imbalance=100, seed=seed)`; both parts of the training sets are
+            kept in memory.
+        seeds: how many, at least 1.
+        folder: of runs.csv and the checkpoints of unfinished runs.
+        budget_minutes: of wall-clock time for this call, above 0, `math.inf` for no end. A run is not started when
+            less is left than the slowest run of as many epochs in runs.csv took.
+        epochs: of every candidate; None takes the protocol's.
+        validation: share of every class that is held out.
+        families: name: recipes of one or two stages; None takes `trick_families()`. At most one family may bring
+            recipes of several stages.
+        device, precision, capture, progress: as for `compare`.
+
+    A candidate that `combined` or `Recipe` refuses, or whose loss is no longer finite, is left out, and the rounds note
+    the reason.
+
+    Raises:
+        ValueError: seeds below 1; a budget that is not above 0; what `hold_out` and `compare` refuse.
+        FloatingPointError: the baseline's loss is no longer finite.
+    """
+    started = monotonic()
+    seeds = check_whole_number("seeds", seeds, least=1)
+    if not budget_minutes > 0:
+        raise ValueError(f"budget_minutes={budget_minutes!r}: it must be above 0, math.inf for no end")
+    held = [hold_out(data_of_seed(seed), validation, seed) for seed in range(seeds)]
+    options = {"device": device, "precision": precision, "capture": capture, "progress": progress}
+    runs = _Runs(held.__getitem__, seeds, Path(folder), epochs, started + 60 * budget_minutes, options)
+    rounds = _Rounds(trick_families() if families is None else families, runs)
+    test, next_run = None, ""
+    try:
+        rounds.play()
+        on_all = replace(runs, data_of_seed=cache(data_of_seed))
+        to_test = [{}, rounds.best] if rounds.best else [{}]
+        test = pd.concat([on_all.rows(rounds.recipe(tricks)) for tricks in to_test], ignore_index=True)
+    except _BudgetSpent as spent:
+        next_run = str(spent)
+    return Search(rounds.table(), rounds.recipe(rounds.best), test, next_run)
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a search has found so far.
+
+    rounds: a row per candidate measured or refused, after plain training as round 0: round; candidate; against, what
+    it is added to; error, the mean balanced error on the held-out images in percent, with error_std over seeds; gain,
+    the mean of the paired differences, with its standard error gain_se; taken, NA while the round is not over;
+    note, why it was left out.
+    recipe: the best so far, with shares of epochs, which resolve on any data. test: the rows of plain training and
+    the recipe on the test set, None before the end. next: which run comes next, and why it was not started.
+    """
+
+    rounds: pd.DataFrame
+    recipe: Recipe
+    test: pd.DataFrame | None
+    next: str
+
+    @property
+    def finished(self) -> bool:
+        """Whether all rounds are over and the test set has been looked at."""
+        return self.test is not None
+
+    @property
+    def code(self) -> str:
+        """The recipe as Python code to paste, see `to_code`."""
+        return to_code(self.recipe)
+
+    def __str__(self) -> str:
+        one_seed = not self.rounds.empty and math.isnan(self.rounds["error_std"][0])
+        bar = "0, as one seed has no standard error" if one_seed else "its standard error"
+        lines = [
+            self._rounds_as_text().to_string(index=False) if len(self.rounds) else "nothing is measured yet",
+            "held-out error: mean of the per-class errors ± standard deviation over seeds",
+            "gain: mean of the paired differences ± its standard error",
+            f"taken: the best of those whose gain is above {bar}; in round 1 the best of each family",
+            *(f"left out: {row.candidate}: {row.note}" for row in self.rounds.itertuples() if row.note),
+            "",
+        ]
+        if self.finished:
+            test = table(self.test)
+            lines += ["Trained on all training images, on the test set:", formatted(test).to_string(), caption(test)]
+            lines += ["", f"found: {self.recipe.name}"]
+        else:
+            lines += [f"found so far: {self.recipe.name}", f"the budget is spent; next is {self.next}"]
+        return "\n".join(lines)
+
+    def _rounds_as_text(self) -> pd.DataFrame:
+        figures = self.rounds
+        return figures[["round", "candidate", "against"]].assign(**{
+            "held-out error (%)": _with_spread(figures["error"], figures["error_std"]),
+            "gain (points)": _with_spread(figures["gain"], figures["gain_se"]),
+            "taken": ["open" if pd.isna(taken) else "yes" if taken else "" for taken in figures["taken"]],
+        })  # fmt: skip
+
+
+def _with_spread(means: pd.Series, spreads: pd.Series) -> list[str]:
+    return [
+        "–" if pd.isna(mean) else f"{mean:.2f}" + ("" if pd.isna(spread) else f" ± {spread:.2f}")
+        for mean, spread in zip(means, spreads, strict=True)
+    ]
+
 
 # --- the runs --------------------------------------------------------------------------------------------------------
 
@@ -197,136 +328,3 @@ class _Rounds:
 
 def _rounded_error(candidate: _Candidate) -> float:
     return round(candidate.error, 6)
-
-
-# --- the search ------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Search:
-    """What a search has found so far.
-
-    rounds: a row per candidate measured or refused, after plain training as round 0: round; candidate; against, what
-    it is added to; error, the mean balanced error on the held-out images in percent, with error_std over seeds; gain,
-    the mean of the paired differences, with its standard error gain_se; taken, NA while the round is not over;
-    note, why it was left out.
-    recipe: the best so far, with shares of epochs, which resolve on any data. test: the rows of plain training and
-    the recipe on the test set, None before the end. next: which run comes next, and why it was not started.
-    """
-
-    rounds: pd.DataFrame
-    recipe: Recipe
-    test: pd.DataFrame | None
-    next: str
-
-    @property
-    def finished(self) -> bool:
-        """Whether all rounds are over and the test set has been looked at."""
-        return self.test is not None
-
-    @property
-    def code(self) -> str:
-        """The recipe as Python code to paste, see `to_code`."""
-        return to_code(self.recipe)
-
-    def __str__(self) -> str:
-        one_seed = not self.rounds.empty and math.isnan(self.rounds["error_std"][0])
-        bar = "0, as one seed has no standard error" if one_seed else "its standard error"
-        lines = [
-            self._rounds_as_text().to_string(index=False) if len(self.rounds) else "nothing is measured yet",
-            "held-out error: mean of the per-class errors ± standard deviation over seeds",
-            "gain: mean of the paired differences ± its standard error",
-            f"taken: the best of those whose gain is above {bar}; in round 1 the best of each family",
-            *(f"left out: {row.candidate}: {row.note}" for row in self.rounds.itertuples() if row.note),
-            "",
-        ]
-        if self.finished:
-            test = table(self.test)
-            lines += ["Trained on all training images, on the test set:", formatted(test).to_string(), caption(test)]
-            lines += ["", f"found: {self.recipe.name}"]
-        else:
-            lines += [f"found so far: {self.recipe.name}", f"the budget is spent; next is {self.next}"]
-        return "\n".join(lines)
-
-    def _rounds_as_text(self) -> pd.DataFrame:
-        figures = self.rounds
-        return figures[["round", "candidate", "against"]].assign(**{
-            "held-out error (%)": _with_spread(figures["error"], figures["error_std"]),
-            "gain (points)": _with_spread(figures["gain"], figures["gain_se"]),
-            "taken": ["open" if pd.isna(taken) else "yes" if taken else "" for taken in figures["taken"]],
-        })  # fmt: skip
-
-
-def _with_spread(means: pd.Series, spreads: pd.Series) -> list[str]:
-    return [
-        "–" if pd.isna(mean) else f"{mean:.2f}" + ("" if pd.isna(spread) else f" ± {spread:.2f}")
-        for mean, spread in zip(means, spreads, strict=True)
-    ]
-
-
-def search(
-    data_of_seed: Callable[[int], LongTailedData], seeds: int = 3, *,
-    folder: str | os.PathLike, budget_minutes: float = 30.0, epochs: int | None = None, validation: float = 0.2,
-    families: Mapping[str, Sequence[Recipe]] | None = None, device: str | torch.device = "auto",
-    precision: str = "auto", capture: bool = False, progress: bool = True,
-) -> Search:  # fmt: skip
-    """Search for the recipe with the least balanced error on held-out training images, greedily, round by round.
-
-        round 1     every trick of every family, against plain training; each family's best one is its winner
-        round 2     pairs of winners, against the best winner
-        round 3 ... the best so far with one more winner, against the best so far, until none is taken
-
-    With e_s the balanced error of seed s, and d_s = e_s(against) - e_s(candidate), a candidate may be taken if
-
-        mean(d) > SE(d) = std(d) / sqrt(S),   std with S - 1 below;   SE(d) = 0 for a single seed: any gain counts
-
-    and of those that may, the one with the least mean error is taken (in round 1 one of every family), the first of
-    equals. One standard error is a low bar for the best of many candidates: the gains in the rounds flatter what
-    was taken, and only the test errors at the end, in which nothing was chosen, are to be believed.
-
-    All candidates train for the same number of epochs. `hold_out` keeps a share of every class from training, with
-    the run's seed; the criterion is the mean of the per-class errors on it, because what is held out is as
-    long-tailed as the rest. Where it holds 1 to 3 images of a class, that class's error is all but a coin toss, and
-    only seeds, which hold out other images, even it out. At the end baseline and winner train on all training images
-    and meet the test set, which has had no part in the choice.
-
-    All runs are those of `compare`, rows of folder/runs.csv, and the search follows from the rows alone: stopped
-    by its budget or by hand, it goes on from there when it is called again with the same arguments.
-
-    Args:
-        data_of_seed: `lambda seed: load("shapes-lt", imbalance=100, seed=seed)`; both parts of the training sets are
-            kept in memory.
-        seeds: how many, at least 1.
-        folder: of runs.csv and the checkpoints of unfinished runs.
-        budget_minutes: of wall-clock time for this call, above 0, `math.inf` for no end. A run is not started when
-            less is left than the slowest run of as many epochs in runs.csv took.
-        epochs: of every candidate; None takes the protocol's.
-        validation: share of every class that is held out.
-        families: name: recipes of one or two stages; None takes `trick_families()`. At most one family may bring
-            recipes of several stages.
-        device, precision, capture, progress: as for `compare`.
-
-    A candidate that `combined` or `Recipe` refuses, or whose loss is no longer finite, is left out, and the rounds note
-    the reason.
-
-    Raises:
-        ValueError: seeds below 1; a budget that is not above 0; what `hold_out` and `compare` refuse.
-        FloatingPointError: the baseline's loss is no longer finite.
-    """
-    started = monotonic()
-    seeds = check_whole_number("seeds", seeds, least=1)
-    if not budget_minutes > 0:
-        raise ValueError(f"budget_minutes={budget_minutes!r}: it must be above 0, math.inf for no end")
-    held = [hold_out(data_of_seed(seed), validation, seed) for seed in range(seeds)]
-    options = {"device": device, "precision": precision, "capture": capture, "progress": progress}
-    runs = _Runs(held.__getitem__, seeds, Path(folder), epochs, started + 60 * budget_minutes, options)
-    rounds = _Rounds(trick_families() if families is None else families, runs)
-    test, next_run = None, ""
-    try:
-        rounds.play()
-        recipes = [rounds.recipe(tricks) for tricks in ({}, rounds.best)][: 1 + bool(rounds.best)]
-        on_all = replace(runs, data_of_seed=cache(data_of_seed))
-        test = pd.concat([on_all.rows(recipe) for recipe in recipes], ignore_index=True)
-    except _BudgetSpent as spent:
-        next_run = str(spent)
-    return Search(rounds.table(), rounds.recipe(rounds.best), test, next_run)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor
 
-from .checks import check_integer
+from ..counts import check_whole_number
 from .epochs import EpochSampler
 from .groups import ImagesByClass
 from .probabilities import (
@@ -159,13 +159,13 @@ class ProgressivelyBalancedSampler(ClassSampler):
         self, labels: Sequence[int] | Tensor, epochs: int, *, switch: int | None = None,
         num_samples: int | None = None, seed: int = 0, num_replicas: int = 1, rank: int = 0,
     ) -> None:  # fmt: skip
-        self.epochs = check_integer("epochs", epochs, 1)
-        self.switch = switch if switch is None else check_integer("switch", switch, 0, self.epochs)
+        self.epochs = check_whole_number("epochs", epochs, 1)
+        self.switch = switch if switch is None else check_whole_number("switch", switch, 0, self.epochs)
         super().__init__(labels, num_samples=num_samples, seed=seed, num_replicas=num_replicas, rank=rank)
 
     def set_epoch(self, epoch: int) -> None:
         """Go to an epoch, counted from 0; a ValueError if it is not an integer in 0 .. epochs - 1."""
-        self.epoch = check_integer("epoch", epoch, 0, self.epochs - 1)
+        self.epoch = check_whole_number("epoch", epoch, 0, self.epochs - 1)
 
     def probabilities(self) -> Tensor:
         if self.switch is not None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor
 
-from .checks import check_labels
+from ..counts import as_labels
 
 
 class ImagesByClass:
@@ -44,3 +44,15 @@ class ImagesByClass:
         turns = torch.arange(per_class) % self.counts[:, None]  # (C, per_class)
         dealt = self.images[order[self.starts[:, None] + turns]].flatten()  # (C * per_class,)
         return dealt[torch.randperm(len(dealt), generator=generator)]
+
+
+def check_labels(labels: Sequence[int] | Tensor) -> Tensor:
+    """The labels as (N,) int64 on the CPU, where the generator is; a ValueError for a class without images."""
+    labels = as_labels(labels).cpu()
+    if labels.min() < 0:
+        raise ValueError(f"labels must be at least 0, got {labels.min().item()}; leave out unlabelled images")
+    counts = torch.bincount(labels.clamp(max=len(labels)))  # N images fill no more than N classes
+    if (counts == 0).any():
+        missing, last = (counts == 0).int().argmax(), labels.max()
+        raise ValueError(f"labels has no image of class {missing} below class {last}; close gaps in the numbers")
+    return labels

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from .checks import check_counts, check_integer
+from ..counts import as_counts, check_whole_number
 
 
 def class_probabilities(class_counts: Sequence[int] | Tensor, q: float) -> Tensor:
@@ -31,7 +31,7 @@ def class_probabilities(class_counts: Sequence[int] | Tensor, q: float) -> Tenso
     """
     if not 0 <= q < math.inf:
         raise ValueError(f"q must be finite and at least 0, got {q}; for q = -1 take ReversedSampler")
-    counts = check_counts(class_counts)
+    counts = as_counts(class_counts)
     powers = (counts / counts.max()) ** q  # p_j / p_largest: at most 1, so that no power overflows
     return powers / powers.sum()
 
@@ -52,7 +52,7 @@ def reversed_probabilities(class_counts: Sequence[int] | Tensor) -> Tensor:
 
     Source: Zhou et al., "BBN: Bilateral-Branch Network with Cumulative Learning", CVPR 2020, section 4.2.
     """
-    inverse = 1 / check_counts(class_counts)
+    inverse = 1 / as_counts(class_counts)
     return inverse / inverse.sum()
 
 
@@ -125,6 +125,6 @@ def switched_probabilities(class_counts: Sequence[int] | Tensor, epoch: int, swi
     Source: Cao et al., "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss", NeurIPS
     2019, section 3.3 (deferred re-balancing).
     """
-    check_integer("epoch", epoch, 0)
-    check_integer("switch", switch, 0)
+    check_whole_number("epoch", epoch, 0)
+    check_whole_number("switch", switch, 0)
     return class_probabilities(class_counts, q=1 if epoch < switch else 0)

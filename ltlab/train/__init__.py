@@ -2,9 +2,9 @@
 
 `step.py` is the whole of long-tailed training: four lines of it are the four slots of the course.
 `fitting.py` begins a run, `checks.py` refuses what could not be trained, `run.py` moves the recipe through its stages,
-and `checkpoint.py` makes that exact: a run can be killed at any moment and resumed to give, bit for bit on a CPU, the
-run that was never interrupted. `processes.py` is what changes with several devices: shares of a batch, means over
-processes.
+`masks.py` keeps the foregrounds, and `checkpoint.py` makes that exact: a run can be killed at any moment and resumed to
+give, bit for bit on a CPU, the run that was never interrupted. `processes.py` is what changes with several devices:
+shares of a batch, means over processes.
 """
 
 from .captured import CapturedStep

@@ -31,6 +31,26 @@ def history_of(path: Path) -> Path:
     return path.with_suffix(".csv")
 
 
+def check_path(path: Path | None, resume: bool) -> None:
+    """Refuse a checkpoint that a run could not go on from, or would overwrite; None keeps nothing.
+
+    Raises:
+        ValueError: `resume` without a path; a path that ends in .csv.
+        FileNotFoundError: with `resume`, see `check_there`.
+        FileExistsError: without it, see `check_new`.
+    """
+    if path is None:
+        if resume:
+            raise ValueError("resume=True needs checkpoint=, the file to go on from")
+        return
+    if path.suffix.lower() == ".csv":
+        raise ValueError(f"checkpoint={str(path)!r}: the history goes to a file of this name, call it {path.stem}.pt")
+    if resume:
+        check_there(path)
+    else:
+        check_new(path)
+
+
 def check_new(path: Path) -> None:
     """Refuse to write a checkpoint where a file of another run stands.
 

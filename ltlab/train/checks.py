@@ -9,7 +9,7 @@ from ..models import CLASSIFIERS
 from ..recipes import Recipe
 from .augmentation import centre_crop
 from .processes import OneProcess
-from .step import Slots, to_float
+from .step import to_float
 
 
 def check_run(
@@ -88,38 +88,6 @@ def check_outputs(recipe: Recipe, data: LongTailedData, model: nn.Module, autoca
                     f"stage {number} has a foreground slot, whose maps need model.features, from images to (N, K, h, "
                     f"w), and model.classifier.weight, (C, K); {name} does not give them: {error}"
                 ) from error
-
-
-def check_single_image(
-    recipe: Recipe, data: LongTailedData, model: nn.Module, slots: list[Slots], processes: OneProcess,
-    autocast: torch.autocast,
-) -> None:  # fmt: skip
-    """Refuse a stage in which a process has a step of one image, where the model cannot be trained on one.
-
-    Batch norm cannot where it sees one value per channel, as on a 1 x 1 map. A training image goes through the model
-    as the stage trains it, without gradients: modes and buffers stay as they were.
-    """
-    batch_size, crop, name = recipe.protocol.batch_size, recipe.protocol.crop, type(model).__name__
-    for number, slot in enumerate(slots, start=1):
-        images = len(slot.sampler) if recipe.stages[number - 1].epochs and hasattr(slot.sampler, "__len__") else 0
-        first_and_last = min(images, batch_size), images % batch_size or batch_size
-        if not images or 1 not in [size // processes.size or size for size in first_and_last]:  # the smallest shares
-            continue
-        image, kept = data.train.images[:1], [buffer.clone() for buffer in model.buffers()]
-        with evaluating(model), torch.no_grad(), autocast:
-            slot.set_mode(model)
-            try:
-                model(to_float(image if crop is None else centre_crop(image, crop)))
-            except ValueError as error:
-                raise ValueError(
-                    f"stage {number}: {images} images in batches of {batch_size}"
-                    f"{f' for {processes.size} processes' if processes.size > 1 else ''} make a step of one image, on "
-                    f"which {name} cannot be trained ({error}): take another batch size, "
-                    "recipe.resolve(replace(PROTOCOL, batch_size=...)) or --batch-size"
-                ) from error
-            finally:
-                for buffer, before in zip(model.buffers(), kept, strict=True):
-                    buffer.copy_(before)
 
 
 def on_disk(data: LongTailedData) -> bool:

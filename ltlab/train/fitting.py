@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from .. import models, recipes
+from ..counts import check_seed, check_whole_number
 from ..data import LongTailedData
-from ..data.counts import check_seed
-from ..names import look_up
+from ..names import one_of
 from ..recipes import Recipe
 from . import checkpoint as checkpoints
-from .checks import check_outputs, check_single_image
+from .checks import check_outputs
 from .curves import check_curves, curves
 from .processes import join
 from .run import Result, Run
@@ -74,8 +74,7 @@ def fit(
             parameters that need gradients.
             A model of your own that does not give floating-point logits (N, C); without a part called classifier that
             a stage trains alone; with one of another kind than what a stage of ltlab changes, or than the recipe
-            needs; or without features and classifier where CAMs are made of them. A step of one image, the last
-            of an epoch, where the model cannot be trained on one.
+            needs; or without features and classifier where CAMs are made of them.
             `resume` without `checkpoint`; a checkpoint whose name ends in .csv, that is damaged or of another run; one
             to start from that is not finished, or whose last stage this recipe goes on with at the same schedule.
         FileNotFoundError, FileExistsError: `resume` or `start_from` without a checkpoint file; a checkpoint, its
@@ -88,26 +87,20 @@ def fit(
     if isinstance(recipe, str):
         recipe = recipes.get(recipe)
     seed = check_seed(seed)
-    if evaluate_every < 1:
-        raise ValueError(f"evaluate_every={evaluate_every}: it takes at least 1 epoch between two looks")
+    evaluate_every = check_whole_number("evaluate_every", evaluate_every, least=1)
     path = None if checkpoint is None else Path(checkpoint)
-    if resume and path is None:
-        raise ValueError("resume=True needs checkpoint=, the file to go on from")
-    if path is not None and path.suffix.lower() == ".csv":
-        raise ValueError(f"checkpoint={str(path)!r}: the history goes to a file of this name, call it {path.stem}.pt")
-    if path is not None:
-        (checkpoints.check_there if resume else checkpoints.check_new)(path)
+    checkpoints.check_path(path, resume)
     check_curves(tensorboard, resume)
     processes = join(find_device(device), devices, num_nodes, timeout)
     device = processes.device
     with _own_randomness(seed, device), processes.watched():
         recipe = recipe.resolve(recipes.protocol_for(data.name, data.side))
-        run = Run(recipe, data, model, seed, precision, capture, processes, batch_norm, path)
+        run = Run(recipe, data, model, processes, seed=seed, precision=precision, capture=capture,
+                  batch_norm=batch_norm, path=path)  # fmt: skip
         try:
-            with _own_randomness(seed, device):
-                if model is not None:
+            if model is not None:
+                with _own_randomness(seed, device):
                     check_outputs(run.recipe, run.data, run.model, run.autocast)
-                check_single_image(run.recipe, run.data, run.model, run.slots, processes, run.autocast)
             with checkpoints.held(path if processes.rank == 0 else None, resume):
                 if resume:
                     run.load_state(checkpoints.load(path, device, run.refusal))
@@ -168,7 +161,7 @@ def find_device(device: str | torch.device) -> torch.device:
     if device == "auto":
         return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if here[kind]))
     kind, _, index = str(device).partition(":")
-    look_up("device", kind, here | {"auto": True})
+    one_of("device", kind, [*here, "auto"])
     if not here[kind] or (kind == "cuda" and index and int(index) >= torch.cuda.device_count()):
         raise ValueError(f"device={str(device)!r} is not on this machine; device='auto' takes the best there is")
     return torch.device(device)

@@ -2,11 +2,9 @@
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pandas as pd
 import torch
@@ -14,17 +12,17 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .. import metrics, models
-from ..cam.shards import StoredMasks
 from ..data import LongTailedData
 from ..names import look_up
 from ..recipes import Recipe, Stage
 from ..samplers import generator_seed
 from . import checkpoint as checkpoints
 from .captured import CapturedStep
-from .checks import check_run, on_disk
+from .checks import check_run
 from .curves import Write
+from .masks import Masks, to_keep
 from .processes import OneProcess, across_processes
-from .step import Slots, TrainingStep, batch_norms, evaluate, predict, train_epoch
+from .step import Slots, TrainingStep, batch_norms, evaluate, predict, sgd, train_epoch
 
 
 @dataclass
@@ -49,8 +47,8 @@ class Run:
     """The state of a run: how it is begun, moved on by one epoch, saved and loaded."""
 
     def __init__(
-        self, recipe: Recipe, data: LongTailedData, model: nn.Module | None, seed: int, precision: str, capture: bool,
-        processes: OneProcess, batch_norm: str, path: Path | None,
+        self, recipe: Recipe, data: LongTailedData, model: nn.Module | None, processes: OneProcess, *, seed: int,
+        precision: str, capture: bool, batch_norm: str, path: Path | None,
     ) -> None:  # fmt: skip
         check_run(recipe, data, model, capture, processes)
         device = processes.device
@@ -94,7 +92,7 @@ class Run:
         self.frozen = {id(p) for p in self.model.parameters() if not p.requires_grad}  # by the user, for good
         self.stage, self.epoch = 0, 0  # what comes next
         self.capture, self.processes, self.path = capture, processes, path
-        self.temporary: TemporaryDirectory | None = None  # for masks on disk, where there is no checkpoint
+        self.masks = Masks(self.data, path, processes)
         self.optimizer = self.new_optimizer(recipe.stages[0])
         self.step = self.take = None  # of the current stage, made in its first epoch here
         self.history: list[dict[str, float]] = []
@@ -144,28 +142,10 @@ class Run:
             if not self.recipe.continues(self.stage):
                 self.optimizer = self.new_optimizer(stage)
             if slots.foreground:
-                slots.masks = self.prepare(slots.foreground)
+                slots.masks = self.masks.prepare(slots.foreground, self.model, self.stage)
             if stage.epochs:
                 break
             self.stage += 1
-
-    def prepare(self, foreground: Callable) -> Tensor | StoredMasks:
-        """A foreground slot's rows; of images on disk, masks on disk, in shards that the processes share out."""
-        images, labels = self.data.train.images, self.data.train.labels
-        if not on_disk(self.data) or not hasattr(foreground, "prepare_in"):
-            return foreground.prepare(self.model, images, labels)
-        shared = {} if self.path is None else {"num_replicas": self.processes.size, "rank": self.processes.rank}
-        masks = foreground.prepare_in(self.masks_folder(), self.model, images, labels, **shared)
-        self.processes.wait()
-        return masks
-
-    def masks_folder(self) -> Path:
-        """Beside the checkpoint; a temporary folder where there is none."""
-        if self.path is not None:
-            return self.path.with_name(f"{self.path.stem}-masks-{self.stage + 1}")
-        if self.temporary is None:
-            self.temporary = TemporaryDirectory(prefix="ltlab-masks-", ignore_cleanup_errors=True)
-        return Path(self.temporary.name) / str(self.stage + 1)
 
     def change_classifier(self, stage: Stage) -> None:
         if stage.classifier is not None:
@@ -217,12 +197,7 @@ class Run:
             )
         for parameter in self.model.parameters():
             parameter.requires_grad_(id(parameter) in trained)
-        return torch.optim.SGD(
-            [p for p in self.model.parameters() if p.requires_grad], momentum=self.protocol.momentum,
-            nesterov=self.protocol.momentum > 0,
-            weight_decay=self.protocol.weight_decay if stage.weight_decay is None else stage.weight_decay,
-            **({"lr": torch.zeros((), device=self.device), "fused": True} if self.capture else {"lr": 0.0}),
-        )  # fmt: skip
+        return sgd(self.model, self.protocol, weight_decay=stage.weight_decay, capture=self.capture)
 
     def predict(self) -> Tensor:
         with self.autocast:
@@ -259,14 +234,12 @@ class Run:
     def state(self) -> dict:
         """Everything that the next epoch depends on."""
         masks = self.slots[self.stage].masks if self.stage < len(self.slots) else None
-        if isinstance(masks, StoredMasks):
-            masks = masks.checksum
         kept = self.processes.kept
         cuda = {"cuda": kept(torch.cuda.get_rng_state(self.device))} if self.device.type == "cuda" else {}
         return {
             "identity": self.identity(), "stages": len(self.slots), "stage": self.stage, "epoch": self.epoch,
             "model": self.model.state_dict(), "classifier": type(getattr(self.model, "classifier", None)).__name__,
-            "optimizer": self.optimizer.state_dict(), "masks": masks,
+            "optimizer": self.optimizer.state_dict(), "masks": to_keep(masks),
             "generator": kept(self.generator.get_state()),
             "slots' generators": [kept(generator.get_state()) for generator in self.slots_generators()],
             "global generators": {"cpu": kept(torch.get_rng_state()), **cuda},
@@ -295,7 +268,8 @@ class Run:
         settings = self.optimizer.state_dict()["param_groups"]  # are the recipe's; the rest is the checkpoint's
         self.optimizer.load_state_dict(state["optimizer"] | {"param_groups": settings})
         if self.stage < len(self.slots):
-            self.slots[self.stage].masks = self.reopened(state["masks"])
+            slots = self.slots[self.stage]
+            slots.masks = self.masks.reopen(slots.foreground, state["masks"], self.stage)
         own = self.processes.own
         self.generator.set_state(own(state["generator"]))
         for generator, kept in zip(self.slots_generators(), state["slots' generators"], strict=False):
@@ -304,10 +278,3 @@ class Run:
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(own(state["global generators"]["cuda"]), self.device)
         self.history, self.seconds = state["history"], state["seconds"]
-
-    def reopened(self, masks: Tensor | str | None) -> Tensor | StoredMasks | None:
-        """The masks of a checkpoint, of which those on disk are there by their checksum."""
-        if not isinstance(masks, str):
-            return masks
-        train, foreground = self.data.train, self.slots[self.stage].foreground
-        return foreground.reopen(self.masks_folder(), train.images, train.labels, masks)

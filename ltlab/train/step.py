@@ -84,6 +84,23 @@ def train_epoch(
     return float(step.processes.mean(total)) / sum(map(len, batches))
 
 
+def sgd(
+    model: nn.Module, protocol: Protocol, *, weight_decay: float | None = None, capture: bool = False
+) -> torch.optim.SGD:
+    """The protocol's SGD on what has a gradient, its learning rate still to be set.
+
+    Args:
+        weight_decay: None takes the protocol's.
+        capture: for a `CapturedStep`.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    rate = {"lr": torch.zeros((), device=parameters[0].device), "fused": True} if capture else {"lr": 0.0}
+    decay = protocol.weight_decay if weight_decay is None else weight_decay
+    return torch.optim.SGD(
+        parameters, momentum=protocol.momentum, nesterov=protocol.momentum > 0, weight_decay=decay, **rate
+    )
+
+
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
     """Give all parameters this learning rate; one that is a tensor keeps its place in memory."""
     for group in optimizer.param_groups:

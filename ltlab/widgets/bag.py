@@ -2,9 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
 from functools import cache
-from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,118 +15,10 @@ from matplotlib.textpath import TextPath
 from matplotlib.transforms import Affine2D
 
 from .. import plots
-from ..recipes import RECIPES, SHAPES, Protocol, Recipe, Stage, describe, get
+from ..recipes import RECIPES, SHAPES, Protocol, Recipe, get
+from ..results.bags import OPTIONS, all_bags, bag_recipe, parts
 from .explorer import Explorer, blank_figure, choice
 from .timeline import ON, PLAIN, Timeline
-
-# --- from choices to a recipe ----------------------------------------------------------------------------------------
-
-START, DEFERRED = "from the start", "deferred (last fifth)"
-NOTHING, FINETUNING = "nothing", "fine-tuning without mixup"
-SLOTS: dict[str, dict[str, str]] = {  # option: a recipe that has it in this slot; the first option is plain training
-    "loss": {
-        "CE": "ce", "CS_CE": "cs_ce", "CB_CE": "cb_ce", "focal": "focal", "balanced softmax": "balanced_softmax",
-        "LDAM": "ldam",
-    },
-    "sampler": {
-        "none": "ce", "square-root": "square_root", "class-balanced": "class_balanced", "progressive": "progressive",
-        "bilateral": "bilateral",
-    },
-    "foreground": {"none": "ce", "CAM": "cam_drs", "CAM, hole filled": "cam_drs_fill", "whole image": "transform_drs"},
-    "mix": {
-        "none": "ce", "none, 2x epochs": "ce_long", "input": "input_mixup", "manifold": "manifold_mixup",
-        "Remix": "remix",
-    },
-}  # fmt: skip
-OPTIONS = {
-    **{slot: tuple(options) for slot, options in SLOTS.items()},
-    "when": (START, DEFERRED), "afterwards": (NOTHING, FINETUNING),
-}  # fmt: skip
-
-
-def bag_recipe(
-    loss: str = "CE", sampler: str = "none", foreground: str = "none", mix: str = "none", when: str = START,
-    afterwards: str = NOTHING,
-) -> Recipe:  # fmt: skip
-    """The recipe of these choices, each one of `OPTIONS`.
-
-    `when` is for loss, sampler and foreground; a mix is there from the first epoch on, for twice the epochs. Deferred
-    LDAM is LDAM-DRW: its margins from the start, its weights in the last fifth. Foreground and fine-tuning give the
-    last fifth a schedule of its own, as in the code of the paper's authors. Fine-tuning keeps loss and sampler.
-
-    Limit cases: the defaults are the recipe ce; sampler "class-balanced", foreground "CAM", mix "input", `DEFERRED`
-    and `FINETUNING` are bag_of_tricks.
-
-    Raises:
-        ValueError: an unknown option, or choices that make no sense together, with the reason.
-    """
-    chosen = {"loss": loss, "sampler": sampler, "foreground": foreground, "mix": mix}
-    for name, option in (chosen | {"when": when, "afterwards": afterwards}).items():
-        if option not in OPTIONS[name]:
-            raise ValueError(f"{name}={option!r}: choose one of {', '.join(OPTIONS[name])}")
-    if foreground != "none" and when == START:
-        raise ValueError(f"a foreground needs the model of a stage before its own; choose {DEFERRED!r}")
-    if mix == "none" and afterwards == FINETUNING:
-        raise ValueError(f"{FINETUNING} follows mixup; choose a mix, or its control 'none, 2x epochs'")
-
-    slots = {slot: getattr(get(SLOTS[slot][option]).stages[-1], slot) for slot, option in chosen.items()}
-    length = get(SLOTS["mix"][mix]).stages[0].share
-    if when == START or (loss, sampler, foreground) == ("CE", "none", "none"):
-        stages = [Stage(share=length, **slots)]
-    else:
-        early = Stage().loss
-        if loss == "LDAM":
-            early, slots["loss"] = (stage.loss for stage in get("drw_ldam").stages)
-        own_schedule = foreground != "none" or afterwards == FINETUNING
-        first, second = ("first", "second") if own_schedule else ("base", "base")
-        stages = [
-            Stage(share=0.8 * length, schedule=first, mix=slots["mix"], loss=early),
-            Stage(share=0.2 * length, schedule=second, **slots),
-        ]
-    if afterwards == FINETUNING:
-        stages.append(Stage(share=0.1, schedule="finetune", sampler=slots["sampler"], loss=slots["loss"]))
-    return Recipe(*stages, name="my_bag", classifier=get(SLOTS["loss"][loss]).classifier)
-
-
-def parts(loss: str, sampler: str, foreground: str, mix: str, when: str, afterwards: str) -> dict[str, str]:
-    """What choices put into each slot, and when, how long they train, and whether they fine-tune.
-
-    Of choices that `bag_recipe` takes, those have equal parts that make the same recipe.
-    """
-    slots = {"loss": loss, "sampler": sampler, "foreground": foreground}
-    if when == DEFERRED:
-        plain = {slot: OPTIONS[slot][0] for slot in slots}
-        slots |= {slot: f"{option}, deferred" for slot, option in slots.items() if option != plain[slot]}
-    epochs = f"{get(SLOTS['mix'][mix]).stages[0].share:g}x"
-    mix = mix.removesuffix(", 2x epochs")
-    return slots | {"mix": mix, "epochs": epochs, "finetune": "no" if afterwards == NOTHING else "yes"}
-
-
-def differing(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
-    """The parts that differ."""
-    return [part for part in one if one[part] != other[part]]
-
-
-def all_bags(protocol: Protocol, recipes: Iterable[Recipe]) -> dict[str, tuple[Recipe, dict[str, str]]]:
-    """Of the recipes that choices can make, by name: the recipe and its `parts`."""
-    made = {}
-    for options in product(*OPTIONS.values()):
-        choices = dict(zip(OPTIONS, options, strict=True))
-        try:
-            recipe = bag_recipe(**choices)
-        except ValueError:
-            continue  # these choices make no sense together
-        made[_key(recipe.resolve(protocol))] = parts(**choices)
-    keys = {recipe: _key(recipe.resolve(protocol)) for recipe in recipes if recipe.protocol in (None, protocol)}
-    return {recipe.name: (recipe, made[key]) for recipe, key in keys.items() if key in made}
-
-
-def _key(recipe: Recipe) -> tuple[str, ...]:
-    """What makes recipes of one protocol train alike, as `Recipe.identity`, which takes fifty times as long."""
-    return recipe.classifier, *(describe(getattr(stage, f.name)) for stage in recipe.stages for f in fields(stage))
-
-
-# --- what was measured of it -----------------------------------------------------------------------------------------
 
 NEIGHBOURS = 6
 FULL, PALE, PALER = plots.GROUP_COLOURS["many"], "#7db4d6", "0.6"  # no part differs, one does, several do
@@ -253,7 +143,8 @@ def nearest(
         errors = (figures[name].error, figures[name].published)
         return len(different), *(math.inf if math.isnan(error) else error for error in errors), name
 
-    return sorted(((name, differing(chosen, theirs)) for name, theirs in others.items()), key=rank)
+    found = [(name, [part for part in chosen if chosen[part] != theirs[part]]) for name, theirs in others.items()]
+    return sorted(found, key=rank)
 
 
 def _chosen(choices: Mapping[str, str], bags: Mapping[str, tuple[Recipe, dict[str, str]]]) -> Recipe:

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from .. import plots
 from ..mixup import draw_lambda
-from .explorer import Explorer, blank_figure, dress
+from ..plots.style import dress
+from .bars import Bars
+from .explorer import Explorer, blank_figure
 from .pair import A_COLOUR, B_COLOUR, TITLE
 
 ALPHAS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0, 30.0, 50.0)
@@ -38,7 +40,7 @@ def beta_explorer(*, alpha: float = 1.0, seed: int = 0) -> Explorer:
     figure = blank_figure(1000, 360)
     density = _Density(figure.add_axes((0.06, 0.16, 0.6, 0.74), xlim=(0, 1), ylim=(0, HIGHEST)))
     right = figure.add_axes((0.72, 0.16, 0.26, 0.74), xlim=(0, 1), ylim=(BATCHES - 0.5, -0.5), yticks=[])
-    dress(right, "share of the label", "")
+    dress(right, xlabel="share of the label")
     right.set_title(f"{BATCHES} batches", fontsize=plots.FONT_SIZE)
     right.set_title("A", **TITLE, color=A_COLOUR, weight="bold")
     right.set_title("B", fontsize=plots.FONT_SIZE, loc="right", color=B_COLOUR, weight="bold")
@@ -70,21 +72,20 @@ class _Density:
     """The density of Beta(alpha, alpha) over a histogram of draws."""
 
     def __init__(self, ax: Axes) -> None:
-        dress(ax, "lambda", "density")
+        dress(ax, xlabel="lambda", ylabel="density")
         for edge in (0, 0.9):
             ax.axvspan(edge, edge + 0.1, color="0.92", zorder=0)
         edges, look = np.linspace(0, 1, BINS + 1), {"color": "0.75", "edgecolor": "white", "linewidth": 0.5}
-        self.bars = ax.bar(edges[:-1], 0, 1 / BINS, align="edge", **look).patches
+        self.bars = Bars(ax, edges[:-1], np.zeros(BINS), width=1 / BINS, align="edge", **look)
         self.lams = torch.linspace(0, 1, 401, dtype=torch.float64)[1:-1]
         (self.curve,) = ax.plot(self.lams.numpy(), self.lams.numpy(), color="black", linewidth=2.5)
         self.beyond = [ax.text(x, HIGHEST - 0.1, "", fontsize=plots.FONT_SIZE, ha=ha, va="top", zorder=5)
                        for x, ha in ((0.03, "left"), (0.97, "right"))]  # fmt: skip
-        self.artists = [*self.bars, self.curve, *self.beyond]
+        self.artists = [*self.bars.artists, self.curve, *self.beyond]
 
     def show(self, alpha: float, draws: Tensor) -> None:
         heights = torch.histc(draws, BINS, 0, 1) * BINS / DRAWS
-        for bar, height in zip(self.bars, heights.tolist(), strict=True):
-            bar.set_height(height)
+        self.bars.show(heights)
         for text, height in zip(self.beyond, heights[[0, -1]].tolist(), strict=True):
             text.set_text(f"↑ {height:.0f}" if height > HIGHEST else "")
         known = torch.distributions.Beta(*torch.tensor([alpha, alpha], dtype=torch.float64))

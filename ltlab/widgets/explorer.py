@@ -18,7 +18,6 @@ import ipywidgets
 import numpy as np
 import PIL.Image
 from matplotlib.artist import Artist
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from traitlets import Unicode
@@ -162,14 +161,6 @@ def blank_figure(width: float, height: float) -> Figure:
     figure = Figure((width / CSS_DPI, height / CSS_DPI), dpi=CSS_DPI * PIXEL_RATIO)
     FigureCanvasAgg(figure)
     return figure
-
-
-def dress(ax: Axes, x: str, y: str) -> None:
-    """Axis labels large enough for the back row, and no frame on the right and above."""
-    ax.set_xlabel(x, fontsize=plots.FONT_SIZE)
-    ax.set_ylabel(y, fontsize=plots.FONT_SIZE)
-    ax.tick_params(labelsize=plots.FONT_SIZE)
-    ax.spines[["top", "right"]].set_visible(False)
 
 
 def choice(description: str, options: Iterable[str], *, width: int = 60) -> ipywidgets.ToggleButtons:

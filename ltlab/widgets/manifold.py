@@ -19,6 +19,7 @@ from .pair import (
     in_evaluation_mode,
     lambda_slider,
     pair_controls,
+    paired,
     path,
     to_pixels,
 )
@@ -53,10 +54,7 @@ def manifold_explorer(
     """
     data = data or load("shapes-lt", test_count=1)
     images, names = first_of_each_class(data), data.class_names
-    controls = {
-        "layer": choice("layer", layers, width=80),
-        **pair_controls(names, images, ("image A", "image B"), a, b),
-    }
+    controls = {"layer": choice("layer", layers, width=80)} | pair_controls(names, images, ("image A", "image B"), a, b)
     controls["lam"] = lambda_slider(0.5, MAP_STEPS)
 
     figure = blank_figure(1000, 470)
@@ -131,10 +129,9 @@ def _maps_on_path(model: nn.Module, a: Tensor, b: Tensor, layer: str) -> tuple[l
 
 def _probabilities_mixed_at(model: nn.Module, a: Tensor, b: Tensor, layer: str) -> Tensor:
     """What a model says where a layer mixes a with b: (MAP_STEPS + 1, C), from lambda = 0, which is b, to 1."""
-    n, device = MAP_STEPS + 1, next(model.parameters()).device
-    ends = torch.stack([a, b]).repeat_interleave(n, 0).to(device)
-    partners, lams = torch.arange(2 * n).roll(n).to(device), torch.linspace(0, 1, n).repeat(2).to(device)
-    return in_evaluation_mode(model, forward_mixed, model, ends, partners, lams, layer)[:n].float().softmax(1).cpu()
+    ends, partners, lams = (x.to(next(model.parameters()).device) for x in paired(a, b, MAP_STEPS))
+    logits = in_evaluation_mode(model, forward_mixed, model, ends, partners, lams, layer)[: MAP_STEPS + 1]
+    return logits.float().softmax(1).cpu()
 
 
 def _features(model: nn.Module, images: Tensor, layer: str) -> Tensor:

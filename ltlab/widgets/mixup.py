@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from .. import plots
 from ..data import LongTailedData, load
 from ..mixup import mix
-from .explorer import LEGEND, Explorer, blank_figure, dress
+from ..plots.style import dress
+from .explorer import LEGEND, Explorer, blank_figure
 from .pair import (
     A_COLOUR,
     B_COLOUR,
@@ -128,7 +129,7 @@ class _Path:
     def __init__(self, ax: Axes, name: str, *, first: bool, last: bool) -> None:
         self.name, self.lams = name, np.linspace(0, 1, PATH_STEPS + 1)
         ax.set(xlim=(-0.01, 1.01), ylim=(-0.02, 1.05))
-        dress(ax, "lambda, the share of A" if last else "", "probability")
+        dress(ax, xlabel="lambda, the share of A" if last else None, ylabel="probability")
         if not last:
             ax.set_xticklabels([])
         if name:

@@ -55,11 +55,16 @@ def in_evaluation_mode(model: nn.Module, function: Callable[..., Any], *args: An
         return function(*args)
 
 
+def paired(a: Tensor, b: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Images, partners and lambdas for `mix`: a and b, each steps + 1 times, with lam = 0, 1/steps, ... 1 for both."""
+    n = steps + 1
+    ends = torch.stack([a, b]).repeat_interleave(n, 0)  # each the other's partner
+    return ends, torch.arange(2 * n).roll(n), torch.linspace(0, 1, n).repeat(2)
+
+
 def path(a: Tensor, b: Tensor, steps: int) -> Tensor:
     """Mixtures lam a + (1 - lam) b for lam = 0, 1/steps, ... 1. -> (steps + 1, *a.shape)"""
-    n = steps + 1
-    ends = torch.stack([a, b]).repeat_interleave(n, 0)  # n times a, n times b, each the other's partner
-    return mix(ends, torch.arange(2 * n).roll(n), torch.linspace(0, 1, n).repeat(2))[:n]
+    return mix(*paired(a, b, steps))[: steps + 1]
 
 
 def framed_picture(ax: Axes, image: Tensor, colour: str) -> Pixels:

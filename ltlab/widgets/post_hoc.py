@@ -6,17 +6,18 @@ from functools import cached_property
 from typing import Any
 
 import ipywidgets
-import numpy as np
-import torch
 import torch.nn.functional as F
 from matplotlib.axes import Axes
 from torch import Tensor
 
 from .. import plots
 from ..classifiers import tau_normalised_weight
+from ..counts import as_tensor
 from ..losses import adjust_logits
 from ..metrics import class_groups, per_class_accuracy, top1_error
-from .explorer import Explorer, blank_figure, dress
+from ..plots.style import check_names, dress
+from .bars import Bars
+from .explorer import Explorer, blank_figure
 from .long_tail import group_colours
 
 
@@ -42,13 +43,14 @@ def post_hoc_explorer(
 
     Raises:
         ValueError: features without weight or the reverse, features, weight and bias that do not give the logits, bad
-            counts, shapes that do not fit, or more than 200 classes.
+            counts, other names than classes, shapes that do not fit, or more than 200 classes.
     """
-    counts = torch.as_tensor(class_counts).cpu()
+    counts = as_tensor(class_counts).cpu()
     if len(counts) > plots.BARS_UP_TO:
         raise ValueError(
             f"class_counts holds {len(counts)} classes; the explorer draws a bar each, at most {plots.BARS_UP_TO}"
         )
+    names = check_names(names, len(counts))
     parts = [x if x is None else x.detach().cpu().float() for x in (logits, features, weight, bias)]
     _check_gives(*parts)
     trained = _Trained(labels.cpu(), counts, *parts)
@@ -63,8 +65,7 @@ def post_hoc_explorer(
     right.set_title("outlines: as trained", fontsize=plots.FONT_SIZE, loc="left")
     left.set_xticks(range(len(before)), before)
     if len(counts) <= plots.NAMES_UP_TO:
-        ticks = [str(c if names is None else names[c]) for c in order]
-        right.set_xticks(range(len(counts)), ticks, rotation=35, ha="right", rotation_mode="anchor")
+        right.set_xticks(range(len(counts)), [names[c] for c in order], rotation=35, ha="right", rotation_mode="anchor")
     else:
         right.set_xlabel("class, most frequent first", fontsize=plots.FONT_SIZE)
 
@@ -131,23 +132,21 @@ def _check_gives(logits: Tensor, features: Tensor | None, weight: Tensor | None,
         raise ValueError(f"features, weight and bias give other logits, by up to {gap:.3g}: take all from one model")
 
 
-class _ErrorBars:
-    """Coloured bars that move, under the outlines of the model as trained."""
+class _ErrorBars(Bars):
+    """Errors in percent, and their numbers, under the outlines of the model as trained."""
 
     def __init__(
         self, ax: Axes, trained: list[float], colours: list[str], ylabel: str, *, numbered: bool = False
     ) -> None:
-        self.bars = ax.bar(range(len(trained)), trained, color=colours).patches
-        outlines = ax.bar(range(len(trained)), trained, fill=False, edgecolor="black", linewidth=1.5).patches
+        super().__init__(ax, range(len(trained)), trained, outlined=True, color=colours)
         ax.set(ylim=(0, 108), yticks=range(0, 101, 20), xlim=(-0.6, len(trained) - 0.4))
-        dress(ax, "", ylabel)
+        dress(ax, ylabel=ylabel)
         style = {"ha": "center", "fontsize": plots.FONT_SIZE}
         style["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # no outline strikes a number through
         self.numbers = [ax.text(x, 0, "", **style) for x in range(len(trained))] if numbered else []
-        self.artists = [*self.bars, *outlines, *self.numbers]
+        self.artists += self.numbers
 
     def show(self, errors: list[float]) -> None:
-        for bar, error in zip(self.bars, errors, strict=True):
-            bar.set_height(0 if np.isnan(error) else error)
+        super().show(errors)
         for number, error in zip(self.numbers, errors, strict=False):
             number.set(text=f"{error:.1f}", y=error + 2)

@@ -99,10 +99,8 @@ class Quiz(ipywidgets.VBox):
         button.button_style = "success" if choice.right else "danger"
         if self._first[number] is None:
             self._first[number] = choice.right
-        self.feedback[number] = f"{'✓ Right' if choice.right else '✗ Not this one'}. {choice.why}"
-        self._status[
-            number
-        ].value = f'<p role="status" style="{TEXT} margin: 4px 0;">{_marked_up(self.feedback[number])}</p>'
+        self.feedback[number] = said = f"{'✓ Right' if choice.right else '✗ Not this one'}. {choice.why}"
+        self._status[number].value = f'<p role="status" style="{TEXT} margin: 4px 0;">{_marked_up(said)}</p>'
         self._count()
 
     def _count(self) -> None:

@@ -12,8 +12,10 @@ from matplotlib.patches import Patch
 from torch import Tensor
 
 from .. import plots
+from ..counts import as_tensor
 from ..mixup import remix_lambda
-from .explorer import GREY, LEGEND, Explorer, blank_figure, dress
+from ..plots.style import check_names, dress
+from .explorer import GREY, LEGEND, Explorer, blank_figure
 from .pair import A_COLOUR, B_COLOUR, pair_controls
 from .pixels import show_pixels
 
@@ -40,12 +42,10 @@ def remix_explorer(
         ValueError: `class_counts` are not above zero, fewer than 2 or more than 200; other names than classes; a
             setting that is not on its slider.
     """
-    counts = torch.as_tensor(class_counts)
+    counts = as_tensor(class_counts)
     if counts.ndim != 1 or not 2 <= len(counts) <= plots.BARS_UP_TO or not (counts > 0).all():
         raise ValueError(f"class_counts={counts.tolist()}: give 2 to {plots.BARS_UP_TO} counts above zero")
-    names = [f"class {c}" for c in range(len(counts))] if names is None else list(names)
-    if len(names) != len(counts):
-        raise ValueError(f"{len(names)} names for {len(counts)} classes: give one each")
+    names = check_names([f"class {c}" for c in range(len(counts))] if names is None else names, len(counts))
     if not 1 <= kappa <= 20 or not 0 <= tau <= 1:
         raise ValueError(f"kappa={kappa}, tau={tau} are not on the sliders: kappa in [1, 20], tau in [0, 1]")
     order = counts.argsort(descending=True, stable=True)
@@ -54,7 +54,7 @@ def remix_explorer(
 
     figure = blank_figure(1000, 420)
     ax = figure.add_axes((0.075, 0.14, 0.46, 0.78), xlim=(-0.01, 1.01), ylim=(-0.03, 1.03))
-    dress(ax, "lambda, the share of i in the picture", "share of i in the label")
+    dress(ax, xlabel="lambda, the share of i in the picture", ylabel="share of i in the label")
     ax.plot([0, 1], [0, 1], **GREY, linestyle="--", label="mixup")
     (rule,) = ax.plot([], [], ".", color="black", markersize=6, label="Remix")
     ax.legend(loc="upper left", **LEGEND)
@@ -82,7 +82,7 @@ def remix_explorer(
             f"labels, {prior[-1]:.2%} with mixup; the most frequent, {names[0]}, {mass[0]:.1%} and {prior[0]:.1%}"
         )
 
-    controls = pair_controls(names, ("class i", "class j"), 0, -1)
+    controls = pair_controls(names, range(len(names)), ("class i", "class j"), 0, -1)
     controls["kappa"] = ipywidgets.FloatSlider(value=kappa, min=1, max=20, step=0.5, description="kappa")
     controls["tau"] = ipywidgets.FloatSlider(value=tau, max=1, step=0.05, description="tau")
     moving = [to_j[0], to_i[0], rule, to_j[1], to_i[1], *pairs.artists]
@@ -107,7 +107,7 @@ class _Pairs:
         spread = LEGEND | {"columnspacing": 1, "handlelength": 1}
         ax.legend(handles=handles, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), **spread)
         (self.square,) = ax.plot([], [], "s", color="black", markersize=max(5, 150 / n), fillstyle="none", mew=2.5)
-        dress(ax, "class j, its partner", "class i")
+        dress(ax, xlabel="class j, its partner", ylabel="class i")
         if n <= plots.NUMBERS_UP_TO:
             ax.set_xticks(range(n), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=9)
             ax.set_yticks(range(n), names, fontsize=9)

@@ -7,13 +7,14 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from .. import plots
 from ..data import LongTailedData, load
+from ..plots.style import dress
 from ..samplers import PowerSampler, ProgressivelyBalancedSampler, ReversedSampler
-from .explorer import Explorer, blank_figure, choice, dress
+from .bars import Bars
+from .explorer import Explorer, blank_figure, choice
 from .long_tail import group_colours
 from .pixels import Pixels, show_pixels
 
@@ -94,28 +95,26 @@ class _ClassBars:
         above, below = figure.add_axes((0.085, 0.6, 0.4, 0.36)), figure.add_axes((0.085, 0.175, 0.4, 0.36))
         plain, ones, colours = counts / counts.sum(), torch.ones(len(counts)), group_colours(counts)
         self.shares = _bars(above, plain, colours, "probability")
-        self.repeats = _bars(below, ones, colours, "times per epoch")
+        self.repeats = _bars(below, ones, colours, "times per epoch", bottom=1)  # up from once per epoch, or down
         above.set(ylim=(0, 1.1 * max(plain[0].item(), highest)), xticks=range(len(counts)), xticklabels=[])
         imbalance, most = (counts[0] / counts[-1]).item(), counts.sum().item() * highest / counts[-1].item()
         below.set(yscale="log", ylim=(0.5 * most / imbalance**2, 2 * most))
         below.yaxis.set_major_formatter("{x:g}")
         if len(counts) <= plots.NAMES_UP_TO:
             below.set_xticks(range(len(counts)), names, rotation=35, ha="right", rotation_mode="anchor")
-        self.artists = [*self.shares, *self.repeats]
+        self.artists = self.shares.artists + self.repeats.artists
 
     def show(self, p: Tensor, times: Tensor) -> None:
-        for bar, height in zip(self.shares, p.tolist(), strict=True):
-            bar.set_height(height)
-        for bar, height in zip(self.repeats, times.tolist(), strict=True):
-            bar.set(y=1, height=height - 1)  # up from once per epoch, or down
+        self.shares.show(p)
+        self.repeats.show(times - 1)
 
 
-def _bars(ax: Axes, plain: Tensor, colours: list[str], ylabel: str) -> list[Rectangle]:
-    """Coloured bars that move, before the outlines of the instance-balanced ones."""
-    bars = ax.bar(range(len(plain)), plain.tolist(), color=colours).patches
+def _bars(ax: Axes, plain: Tensor, colours: list[str], ylabel: str, bottom: int = 0) -> Bars:
+    """Coloured bars before the outlines of the instance-balanced ones."""
+    bars = Bars(ax, range(len(plain)), plain - bottom, bottom=bottom, color=colours)
     ax.step(range(-1, len(plain) + 1), [plain[0].item(), *plain.tolist(), plain[-1].item()], where="mid", color="0.3")
     ax.set_xlim(-0.6, len(plain) - 0.4)
-    dress(ax, "", ylabel)
+    dress(ax, ylabel=ylabel)
     return bars
 
 

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from torch import Tensor
 
 from .. import plots
+from ..counts import as_tensor
 from ..data import load, long_tail_counts
 from ..losses import (
     BalancedSoftmaxLoss,
@@ -28,10 +29,12 @@ from ..losses import (
     sigmoid_focal,
     softmax_focal,
 )
-from .explorer import GREY, LEGEND, Explorer, blank_figure, choice, dress
+from ..plots.style import check_names, dress
+from .bars import Bars
+from .explorer import GREY, LEGEND, Explorer, blank_figure, choice
 from .long_tail import group_colours
 
-BLUE, GREEN, VERMILION = plots.GROUP_COLOURS.values()
+BLUE, _, VERMILION = plots.GROUP_COLOURS.values()
 
 # --- effective numbers -----------------------------------------------------------------------------------------------
 
@@ -97,7 +100,7 @@ class _Weights:
         ax.axhline(1, **GREY, linestyle=":", label="uniform: beta = 0")
         (self.inverse,) = ax.plot([], [], **GREY, linestyle="--", label="inverse frequency: beta → 1")
         (self.balanced,) = ax.plot([], [], color=BLUE, marker="o", markersize=4, label="class-balanced")
-        dress(ax, "class, most frequent first", "weight (mean 1)")
+        dress(ax, xlabel="class, most frequent first", ylabel="weight (mean 1)")
         ax.yaxis.set_major_formatter("{x:,g}")
         ax.legend(loc="upper left", **LEGEND)
         self.artists = [self.balanced]
@@ -120,7 +123,7 @@ class _EffectiveNumbers:
         (self.identity,) = ax.plot([], [], **GREY, linestyle="--")
         (self.curve,) = ax.plot([], [], color=BLUE)
         (self.dots,) = ax.plot([], [], color=BLUE, linestyle="", marker="o", markersize=5)
-        dress(ax, "training images n of a class", "effective number of n images")
+        dress(ax, xlabel="training images n of a class", ylabel="effective number of n images")
         for axis in (ax.xaxis, ax.yaxis):
             axis.set_major_formatter("{x:,g}")
         self.artists = [self.curve, self.dots]
@@ -144,7 +147,7 @@ def _nearest(beta: float) -> float:
 
 
 def _most_frequent_first(counts: Any) -> Tensor:
-    return torch.as_tensor(counts).sort(descending=True).values
+    return as_tensor(counts).sort(descending=True).values
 
 
 def _mean_one(weights: Tensor) -> list[float]:
@@ -178,8 +181,8 @@ def focal_explorer(*, gamma: float = 2.0) -> Explorer:
     axes = figure.add_axes((0.065, 0.15, 0.42, 0.8)), figure.add_axes((0.565, 0.15, 0.42, 0.8))
     p = LOG_ODDS.sigmoid().numpy()
     lines = [_focal_lines(ax, p, values) for ax, values in zip(axes, _answer(softmax_focal, 0.0, None), strict=True)]
-    dress(axes[0], "p_t, probability of the right answer", "loss")
-    dress(axes[1], "p_t, probability of the right answer", "size of the gradient at the logit")
+    dress(axes[0], xlabel="p_t, probability of the right answer", ylabel="loss")
+    dress(axes[1], xlabel="p_t, probability of the right answer", ylabel="size of the gradient at the logit")
     axes[0].set(xlim=(0, 1), ylim=(0, 5))
     axes[1].set(xlim=(0, 1), ylim=(0, 1.4))
     axes[0].legend(loc="upper right", **LEGEND)
@@ -212,14 +215,8 @@ def focal_explorer(*, gamma: float = 2.0) -> Explorer:
 def _focal_lines(ax: Axes, p: np.ndarray, cross_entropy: np.ndarray) -> tuple[Line2D, Line2D]:
     ax.plot(p, cross_entropy, **GREY, linestyle="--", label="cross-entropy: gamma = 0")
     (yes,) = ax.plot(p, cross_entropy, color=BLUE, linewidth=2.5, label="focal")
-    (no,) = ax.plot(
-        p,
-        cross_entropy,
-        color=VERMILION,
-        linewidth=2.5,
-        linestyle=(0, (4, 2)),
-        label="focal, other classes (with alpha)",
-    )
+    (no,) = ax.plot(p, cross_entropy, color=VERMILION, linewidth=2.5, label="focal, other classes (with alpha)")
+    no.set_linestyle((0, (4, 2)))
     return yes, no
 
 
@@ -298,16 +295,16 @@ def gradient_explorer(
         names: (C,) class names; the class indices if None.
 
     Raises:
-        ValueError: other than 1 to 4 samples, or shapes that do not fit.
+        ValueError: other than 1 to 4 samples, shapes that do not fit, or other names than classes.
     """
-    counts = torch.as_tensor(class_counts)
+    counts = as_tensor(class_counts)
     if logits.ndim != 2 or not 1 <= len(logits) <= 4 or logits.shape[1] != len(counts) or len(targets) != len(logits):
         raise ValueError(
             f"logits of shape {tuple(logits.shape)} and {len(targets)} targets: "
             f"give 1 to 4 samples of {len(counts)} classes"
         )
     order = counts.argsort(descending=True, stable=True).tolist()
-    names = [str(c) for c in (range(len(counts)) if names is None else names)]
+    names = check_names(names, len(counts))
     all_pulls = {name: pulls(make(counts), logits, targets) for name, make in LOSSES.items()}
     highest = 1.1 * max(pull.abs().max().item() for pull in all_pulls.values())
     p = logits.softmax(1)
@@ -317,8 +314,9 @@ def gradient_explorer(
     figure.subplots_adjust(0.08, 48 / figure.bbox.height * 2, 0.99, 1 - 50 / figure.bbox.height, hspace=0.35)
     samples = []
     for ax, target, probability, pull in zip(axes, targets.tolist(), p, all_pulls["CE"], strict=True):
-        samples.append(_Pulls(ax, pull[order], group_colours(counts[order])))
-        ax.set_ylim(-highest, highest)
+        samples.append(Bars(ax, range(len(counts)), pull[order], outlined=True, color=group_colours(counts[order])))
+        ax.axhline(0, color="0.2", linewidth=1)
+        dress(ax, ylabel="pull").set_ylim(-highest, highest)
         ax.set_title(
             f"an image of class {names[target]} ({counts[target]:,} training images), p = {probability[target]:.2f}",
             fontsize=plots.FONT_SIZE, loc="left",
@@ -338,19 +336,3 @@ def gradient_explorer(
     controls = {"loss": choice("loss", LOSSES, width=140)}
     moving = [artist for sample in samples for artist in sample.artists]
     return Explorer(controls, figure, update, moving=moving, label="Pull of each image on every class's logit")
-
-
-class _Pulls:
-    """One image's pull on the logit of every class, under the outlines of cross-entropy's."""
-
-    def __init__(self, ax: Axes, cross_entropy: Tensor, colours: list[str]) -> None:
-        ranks, heights = range(len(colours)), cross_entropy.tolist()
-        self.bars = ax.bar(ranks, heights, color=colours).patches
-        outlines = ax.bar(ranks, heights, fill=False, edgecolor="black", linewidth=1.5).patches
-        ax.axhline(0, color="0.2", linewidth=1)
-        dress(ax, "", "pull")
-        self.artists = [*self.bars, *outlines]
-
-    def show(self, pull: Tensor) -> None:
-        for bar, height in zip(self.bars, pull.tolist(), strict=True):
-            bar.set_height(height)

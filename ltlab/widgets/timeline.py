@@ -14,6 +14,7 @@ from matplotlib.text import Text
 
 from .. import plots
 from ..losses import CrossEntropyLoss
+from ..plots.style import dress
 from ..recipes import CIFAR, Protocol, Recipe, Stage, describe, get
 from .explorer import Explorer, blank_figure, choice
 
@@ -88,11 +89,10 @@ def with_second_stage_at(recipe: Recipe, epoch: int) -> Recipe:
     """
     if not 1 <= epoch <= _latest_start(recipe):
         raise ValueError(f"epoch={epoch}: stage 2 of {recipe.name!r} starts after epoch 1 to {_latest_start(recipe)}")
-    later = Recipe(*recipe.stages[1:], name=recipe.name, classifier=recipe.classifier)
-    later = later.with_epochs(recipe.epochs - epoch)
+    later = recipe.with_stages(*recipe.stages[1:]).with_epochs(recipe.epochs - epoch)
     lengths = [epoch, *(stage.epochs for stage in later.stages)]
     stages = [replace(stage, epochs=n) for stage, n in zip(recipe.stages, lengths, strict=True)]
-    return Recipe(*stages, name=recipe.name, protocol=recipe.protocol, classifier=recipe.classifier)
+    return recipe.with_stages(*stages)
 
 
 def learning_rates(recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
@@ -140,9 +140,7 @@ class Timeline:
         above.spines[:].set_visible(False)
         rates = np.concatenate([learning_rates(recipe)[1][::SAMPLES] for recipe in recipes])
         below.set(yscale="log", ylim=(0.5 * rates.min(), 2 * rates.max()))
-        below.set_xlabel("epoch", fontsize=plots.FONT_SIZE)
-        below.tick_params(labelsize=plots.FONT_SIZE)
-        below.spines[["top", "right"]].set_visible(False)
+        dress(below, xlabel="epoch")
         (self.rate,) = below.plot([], [], color=plots.GROUP_COLOURS["many"], linewidth=2)
         style = {"fontsize": plots.FONT_SIZE, "va": "center_baseline"}
         self.stages = [

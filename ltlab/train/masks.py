@@ -1,0 +1,51 @@
+"""The rows that a foreground slot moves images by: in memory, or of images on disk there too."""
+
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from torch import Tensor, nn
+
+from ..cam.shards import StoredMasks
+from ..data import LongTailedData
+from .checks import on_disk
+from .processes import OneProcess
+
+
+class Masks:
+    """Prepares the foreground slots of a run's stages, which are counted from 0, and reopens them.
+
+    Those on disk are beside the checkpoint, or in a temporary folder where there is none.
+    """
+
+    def __init__(self, data: LongTailedData, path: Path | None, processes: OneProcess) -> None:
+        self.data, self.path, self.processes = data, path, processes
+        self.temporary: TemporaryDirectory | None = None
+
+    def prepare(self, foreground: Callable, model: nn.Module, stage: int) -> Tensor | StoredMasks:
+        """A slot's rows; those on disk in shards that the processes share out."""
+        images, labels = self.data.train.images, self.data.train.labels
+        if not on_disk(self.data) or not hasattr(foreground, "prepare_in"):
+            return foreground.prepare(model, images, labels)
+        shared = {} if self.path is None else {"num_replicas": self.processes.size, "rank": self.processes.rank}
+        masks = foreground.prepare_in(self.folder(stage), model, images, labels, **shared)
+        self.processes.wait()
+        return masks
+
+    def reopen(self, foreground: Callable, kept: Tensor | str | None, stage: int) -> Tensor | StoredMasks | None:
+        """What `to_keep` was given."""
+        if not isinstance(kept, str):
+            return kept
+        return foreground.reopen(self.folder(stage), self.data.train.images, self.data.train.labels, kept)
+
+    def folder(self, stage: int) -> Path:
+        if self.path is not None:
+            return self.path.with_name(f"{self.path.stem}-masks-{stage + 1}")
+        if self.temporary is None:
+            self.temporary = TemporaryDirectory(prefix="ltlab-masks-", ignore_cleanup_errors=True)
+        return Path(self.temporary.name) / str(stage + 1)
+
+
+def to_keep(masks: Tensor | StoredMasks | None) -> Tensor | str | None:
+    """What a checkpoint holds of a slot's rows: themselves, or the checksum of those on disk."""
+    return masks.checksum if isinstance(masks, StoredMasks) else masks
