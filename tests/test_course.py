@@ -720,9 +720,9 @@ def there(*names: str) -> list[float]:
 
 
 EARLY_OR_LATE = there(
-    "balanced_softmax", "drw_cs_ce", "drw_ldam", "drs_class_balanced", "cam_drs", "transform_drs", "crt",
-    "logit_adjusted_post_hoc",
+    "balanced_softmax", "drw_cs_ce", "drs_class_balanced", "cam_drs", "transform_drs", "crt", "logit_adjusted_post_hoc",
 )  # fmt: skip
+RESAMPLED = there("square_root", "class_balanced", "progressive")
 INAT = benchmark_class_counts("inat18")
 EPOCH = results.measured(["ce"], "runs").eval("seconds / epochs").item()  # of ResNet-32 on CIFAR-10-LT
 
@@ -803,9 +803,14 @@ SAID = [
     ("07", "({:.2f} against {:.2f} % on the subsets of Cui et al.)", [CUI["ce_long"], CUI["ce"]]),
     ("07", "has {:.2f} % on the subsets of Cui et al. and {:.2f} % on those of Cao", [CUI["ce"], CAO["ce"]]),
     ("07", "imbalance 100 has {:.2f} %: the gain is real", [CUI["ce_long"]]),
-    ("07", "training: {:.0f} to {:.0f} points, and class-balanced draws from the first epoch {:.0f}. LDAM",
-     [min(EARLY_OR_LATE), max(EARLY_OR_LATE), *there("class_balanced")]),
-    ("07", "gain {:.0f} points here and lose {:.0f} on shapes-lt", [*there("cs_ce"), *(-g for g in gain("cs_ce"))]),
+    ("07", "after training gain {:.0f} to {:.0f} points", [min(EARLY_OR_LATE), max(EARLY_OR_LATE)]),
+    ("07", "from the first epoch {:.0f} to {:.0f}. For", [min(RESAMPLED), max(RESAMPLED)]),
+    ("07", "without the gain is {:.0f} points", there("drw_ldam")),
+    ("07", "without the gain is {:.0f} points", there("drw_ce_cosine")),
+    ("07", "alone gain {:.0f} points, not the {:.0f} of", [*there("ce_cosine"), *gain("ce_cosine")]),
+    ("07", "`cb_ce`) gain {:.0f} points here and lose {:.0f} and {:.0f} on",
+     [*there("cs_ce"), *(-g for g in gain("cs_ce", "cb_ce"))]),
+    ("07", "`cb_ce`) gain {:.0f} points here", there("cb_ce")),
     ("07", "**Mixup costs here too**, {:.0f} points", [-g for g in there("input_mixup")]),
     ("07", "recipe gains {:.1f} ± {:.1f} points over", THERE.loc["bag_of_tricks", ["gain", "gain_std"]]),
     ("07", "it gains as much ({:.1f} and {:.1f})",
