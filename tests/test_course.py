@@ -504,7 +504,7 @@ def test_every_exercise_has_two_typical_mistakes_or_more():
 
 
 def fails(*arguments, **more):
-    raise KeyError("a line\nand another")
+    raise KeyError("a line\nand another, in which torch says at length what it would have taken. " * 20)
 
 
 @pytest.mark.parametrize("name", CHECKS)

@@ -1,5 +1,6 @@
 """Every exercise of the course by name, and the function that holds an answer against it."""
 
+from textwrap import shorten
 from typing import Any
 
 from ..names import look_up
@@ -41,5 +42,5 @@ def check(name: str, answer: Any) -> Verdict:
     except NotYet as hint:
         text = str(hint)
     except Exception as error:  # of the answer's own code: a learner's mistake is a hint, whatever it raises
-        text = f"your code stops with {type(error).__name__}: {error}"
+        text = f"your code stops with {type(error).__name__}: {shorten(str(error), 200, placeholder=' …')}"
     return Verdict(name, False, " ".join(text.split()))
