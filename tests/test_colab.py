@@ -18,6 +18,7 @@ INSTALL = ["pip", "install --quiet --no-deps git+https://github.com/ltlab/ltlab"
 # what Colab brings of the packages that ltlab's modules import as they are imported
 ON_COLAB = {"torch", "torchvision", "numpy", "pandas", "matplotlib", "PIL", "seaborn", "tqdm", "typer", "ipywidgets",
             "IPython", "traitlets"}  # fmt: skip
+ON_COLAB.add("filelock")  # torch needs it
 
 RUN_CELLS = """
 import json, sys
