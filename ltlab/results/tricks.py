@@ -44,8 +44,10 @@ def combined(*tricks: Recipe) -> Recipe:
     at_first = Counter(key for trick in tricks for key in settings(trick.stages[0]))
     if twice := [key for key, times in at_first.items() if times > 1]:
         raise ValueError(f"{name}: two of them set the {' and the '.join(twice)} of stage 1")
-    throughout = {key: value for trick in tricks if trick not in longer
-                  for key, value in settings(trick.stages[0]).items()}  # fmt: skip
+    throughout: dict[str, object] = {}
+    for trick in tricks:
+        if trick not in longer:
+            throughout |= settings(trick.stages[0])
     stages = longer[0].stages if longer else (Stage(),)
     classifier = next((trick.classifier for trick in tricks if trick.classifier != "linear"), "linear")
     return Recipe(*(replace(stage, **throughout | settings(stage)) for stage in stages), name=name,
