@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from test_data import cao_subset
 
-from ltlab.data import LongTailedData, benchmark_class_counts, list_set, lists, load
-from ltlab.data.lists import read_list
+from ltlab.data import LongTailedData, benchmark_class_counts, benchmarks, list_set, load
+from ltlab.data.lists import check_labels, read_list
 
 
 def write_image(path, size=(12, 10), seed=0):
@@ -158,7 +158,7 @@ def test_inat18_is_the_same_from_all_three_formats(inat, tmp_path):
 
 def test_the_whole_benchmark_has_its_published_class_names(tmp_path, monkeypatch):
     """With all classes present, whatever the format: 365 places, an image each."""
-    monkeypatch.setattr(lists, "check_files", lambda images, root: None)
+    monkeypatch.setattr(benchmarks, "check_files", lambda images, root: None)
     write_lines(tmp_path / "Places_LT_train.txt", [(f"a/{c}.jpg", c) for c in range(365)])
     write_lines(tmp_path / "Places_LT_test.txt", [(f"b/{c}.jpg", c) for c in range(365)])
     names = load("places-lt", root=tmp_path).class_names
@@ -432,7 +432,7 @@ def test_inat18_lines_are_indexed_in_three_seconds(tmp_path):
     (tmp_path / "iNaturalist18_train.txt").write_text("".join(names), encoding="utf-8")
     start = time.process_time()  # the seconds of this process, whatever else the machine does
     images = read_list(tmp_path / "iNaturalist18_train.txt")
-    lists.check_labels(images, 8142)
+    check_labels(images, 8142)
     seconds = time.process_time() - start
     assert len(images.paths) == 437_513 and np.array_equal(images.labels, labels)
     assert images.paths.nbytes < 40e6

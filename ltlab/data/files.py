@@ -15,8 +15,9 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from ..counts import check_whole_number
 from .counts import long_tail_indices
+from .lists import encoded
 from .sets import LongTailedData, Split
-from .streaming import read_image
+from .streaming import ImageFiles, StreamedSplit, read_image
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test", "classes")
 
@@ -119,6 +120,37 @@ def folder_set(
         test=Split(images[len(keep) :], test_labels),
         class_names=class_names,
         options={"imbalance": imbalance, "kind": kind, "seed": seed, "size": size},
+    )
+
+
+def streamed_folder_set(
+    path: str | Path, *, imbalance: float | None = 100, kind: str = "exp", seed: int = 0, size: int = 256,
+    workers: int | None = None, on_error: str = "raise",
+) -> LongTailedData:  # fmt: skip
+    """A set from a folder with the images train/<class>/* and test/<class>/*, which stay on disk.
+
+    Classes, images, their order and the subset that `imbalance` chooses are those of `folder_set`.
+
+    Args:
+        imbalance, kind, seed: as for `folder_set`.
+        size, workers, on_error: as for `list_set`.
+
+    Raises:
+        FileNotFoundError, ValueError: as `folder_set`, as long as it does not read the images.
+    """
+    path = Path(path)
+    class_names, *parts = class_folders(path)
+    train, test = (
+        StreamedSplit(ImageFiles(path, encoded(files), labels.numpy(), size, workers, on_error))
+        for files, labels in parts
+    )
+    options = {"imbalance": imbalance, "kind": kind, "seed": seed}
+    return LongTailedData(
+        name=path.resolve().name,
+        train=train.take(long_tail_indices(train.labels, class_names, **options)),
+        test=test,
+        class_names=class_names,
+        options=options | {"size": size},
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..names import one_of
-from .lists import BENCHMARK_LISTS, benchmark_set, streamed_folder_set
+from .benchmarks import BENCHMARK_LISTS, benchmark_set
 from .sets import LongTailedData
 from .shapes import shapes_lt
 
@@ -86,11 +86,9 @@ def _maker(name: str | Path, stream: bool) -> Callable[..., LongTailedData]:
 
         return partial(npz_set, path)
     if of_your_own and (isinstance(name, Path) or path.is_dir()):
-        if stream:
-            return partial(streamed_folder_set, path)
-        from .files import folder_set
+        from .files import folder_set, streamed_folder_set
 
-        return partial(folder_set, path)
+        return partial(streamed_folder_set if stream else folder_set, path)
     one_of("data set, file ending in .npz or folder", name, DATA_SETS)
     if name == "shapes-lt":
         return shapes_lt
