@@ -43,31 +43,6 @@ def adjust_logits(logits: Tensor, class_counts: ClassCounts, tau: float = 1.0) -
     return logits - shift.to(logits)
 
 
-class BalancedSoftmaxLoss(Loss):
-    """Cross-entropy of shifted logits, loss = -log softmax(z + log n)_y.
-
-    Predict with the plain logits. It is `LogitAdjustedLoss` with tau = 1.
-
-    Args:
-        class_counts: C counts above zero; equal counts give cross-entropy.
-        reduction: see `Loss`.
-
-    Raises:
-        ValueError: bad counts.
-
-    Source: Ren et al., "Balanced Meta-Softmax for Long-Tailed Visual Recognition", NeurIPS 2020,
-    Theorem 1.
-    """
-
-    def __init__(self, class_counts: ClassCounts, *, reduction: Reduction = "weighted_mean") -> None:
-        shift = log_prior(class_counts)  # log n less a constant, which no softmax notices
-        super().__init__(reduction, num_classes=len(shift))
-        self.set_buffer("shift", shift)
-
-    def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return softmax_cross_entropy(logits + self.shift, targets)
-
-
 class LogitAdjustedLoss(Loss):
     """Cross-entropy of shifted logits, loss = -log softmax(z + tau log pi)_y with pi_c = n_c / sum_k n_k.
 
@@ -94,6 +69,28 @@ class LogitAdjustedLoss(Loss):
 
     def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:
         return softmax_cross_entropy(logits + self.shift, targets)
+
+
+class BalancedSoftmaxLoss(LogitAdjustedLoss):
+    """Cross-entropy of shifted logits, loss = -log softmax(z + log n)_y.
+
+    Predict with the plain logits. It is `LogitAdjustedLoss` with tau = 1.
+
+    Args:
+        class_counts: C counts above zero; equal counts give cross-entropy.
+        reduction: see `Loss`.
+
+    Raises:
+        ValueError: bad counts.
+
+    Source: Ren et al., "Balanced Meta-Softmax for Long-Tailed Visual Recognition", NeurIPS 2020,
+    Theorem 1.
+    """
+
+    knobs = ()
+
+    def __init__(self, class_counts: ClassCounts, *, reduction: Reduction = "weighted_mean") -> None:
+        super().__init__(class_counts, tau=1.0, reduction=reduction)
 
 
 def class_dependent_temperatures(class_counts: ClassCounts, gamma: float) -> Tensor:

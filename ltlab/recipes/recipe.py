@@ -12,7 +12,7 @@ from torch import nn
 
 from ..classifiers import logit_adjusted, nearest_class_mean, tau_normalised, weight_scaling
 from ..counts import check_whole_number
-from ..losses import BalancedSoftmaxLoss, CrossEntropyLoss, LDAMLoss, LogitAdjustedLoss, Loss
+from ..losses import CrossEntropyLoss, LDAMLoss, LogitAdjustedLoss, Loss
 from ..names import look_up, one_of
 from .contents import contents, describe
 from .schedules import Protocol, Schedule
@@ -286,7 +286,7 @@ def _check_classifier(stages: Sequence[Stage], kind: str) -> None:
                 f"stage {number}: {loss.__name__} on cosines, which lie in [-1, 1], stays almost flat; a normalised "
                 "classifier goes with LDAMLoss, which scales them"
             )
-        adjusted = loss if issubclass(loss, BalancedSoftmaxLoss | LogitAdjustedLoss) else None
+        adjusted = loss if issubclass(loss, LogitAdjustedLoss) else None
 
 
 def _made_by(slot: object) -> object:
