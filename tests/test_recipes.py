@@ -1,8 +1,12 @@
 """Recipes: schedules at their corners, resolving, scaling, and how a recipe prints."""
 
 import math
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -178,8 +182,16 @@ FEW, MANY = torch.arange(1, 11), torch.arange(10, 0, -1)
 HALF = torch.arange(2000).view(2, 1000) < 1000
 
 
-def own(factor):
+def made_with(factor):
     return lambda class_counts: CrossEntropyLoss() if factor else nn.CrossEntropyLoss()
+
+
+def own(class_counts, factor):
+    return made_with(factor)(class_counts)
+
+
+def own_of(factor, class_counts):
+    return own(class_counts, factor)
 
 
 @pytest.mark.parametrize(
@@ -188,9 +200,9 @@ def own(factor):
         ("loss", [lambda: BalancedSoftmaxLoss(FEW), lambda: BalancedSoftmaxLoss(MANY)]),
         ("loss", [lambda: FocalLoss(alpha=[0.1] * 10), lambda: FocalLoss(alpha=[0.9] * 10)]),
         ("loss", [lambda: lambda counts: CrossEntropyLoss(), lambda: lambda counts: nn.CrossEntropyLoss()]),
-        ("loss", [lambda: own(1), lambda: own(0)]),
-        ("loss", [lambda: lambda counts, on=1: own(on), lambda: lambda counts, on=0: own(on)]),
-        ("loss", [lambda: partial(own, HALF), lambda: partial(own, ~HALF)]),
+        ("loss", [lambda: made_with(1), lambda: made_with(0)]),
+        ("loss", [lambda: lambda counts, on=1: made_with(on), lambda: lambda counts, on=0: made_with(on)]),
+        ("loss", [lambda: partial(own_of, HALF), lambda: partial(own_of, ~HALF)]),
         ("loss", [lambda: partial(own, factor=HALF.numpy()), lambda: partial(own, factor=(~HALF).numpy())]),
         ("foreground", [lambda: ForegroundTransform(masks=HALF[None]), lambda: ForegroundTransform(masks=~HALF[None])]),
         ("mix", [lambda: Mix({"a": [HALF]}), lambda: Mix({"a": [~HALF]})]),
@@ -205,6 +217,90 @@ def test_identity_tells_slots_by_what_they_hold_and_do(slot, made):
     assert identity(first) == identity(first) != identity(second) == identity(second)
 
 
+CODE = """
+import functools
+from dataclasses import dataclass
+import torch
+import torch.nn.functional as F
+from torch import nn
+from ltlab.samplers import ClassSampler
+
+SIGN = 1
+
+def cost(z, t):
+    return SIGN * F.cross_entropy(z, t)
+
+class Base(nn.Module):
+    margin = 0.5
+
+    def forward(self, z, t):
+        return self.shifted(z, t)
+
+    @staticmethod
+    def shifted(z, t):
+        return cost(z - 1, t)
+
+class MyLoss(Base):
+    @property
+    def scale(self):
+        return 30.0
+
+    @torch.no_grad()
+    def look(self, z):
+        return z + 2
+
+class MySampler(ClassSampler):
+    def probabilities(self, epoch):
+        return self.counts ** 0.25
+
+@dataclass
+class MyMix:
+    kind: str = "a"
+
+    def __call__(self, model, images, targets, *, class_counts, generator):
+        return model(images if self.kind in {"a", "b", "c"} else images.flip(3)), targets
+"""
+MENDED = {
+    "a global": ("SIGN = 1", "SIGN = -1", "loss"),
+    "a helper": ("SIGN * F", "2 * F", "loss"),
+    "a class's constant": ("margin = 0.5", "margin = 0.1", "loss"),
+    "the base's method": ("z - 1", "z - 3", "loss"),
+    "a property": ("30.0", "10.0", "loss"),
+    "a wrapped method": ("z + 2", "z - 2", "loss"),
+    "a sampler": ("** 0.25", "** 0.75", "sampler"),
+    "an object": ("flip(3)", "flip(2)", "mix"),
+}
+
+
+def own_code(source, slot, made):
+    """The identity of a recipe whose slot holds what the source defines, as a notebook's cell would."""
+    namespace = {"__name__": "__main__"}
+    exec(source, namespace)
+    given = namespace[{"loss": "MyLoss", "sampler": "MySampler", "mix": "MyMix"}[slot]]
+    value = given() if made else given
+    return str(Recipe(Stage(**{slot: value})).resolve(SHAPES).identity())
+
+
+@pytest.mark.parametrize(("before", "after", "slot"), MENDED.values(), ids=MENDED)
+def test_identity_tells_code_of_ones_own_that_was_mended(before, after, slot):
+    assert CODE.count(before) == 1
+    for made in {"loss": (False, True), "sampler": (False,), "mix": (True,)}[slot]:
+        first = own_code(CODE, slot, made)
+        assert first == own_code("\n# moved, and no more\n" + CODE, slot, made)
+        assert first != own_code(CODE.replace(before, after), slot, made)
+
+
+def test_identity_of_code_of_ones_own_is_the_same_in_another_process():
+    script = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\nfrom test_recipes import *\n"
+    script += "print([own_code(CODE, slot, slot != 'sampler') for slot in ('loss', 'sampler', 'mix')])"
+    texts = {
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True,
+                       env=os.environ | {"PYTHONHASHSEED": seed}).stdout
+        for seed in ("1", "2")
+    }  # fmt: skip
+    assert len(texts) == 1 and "MyLoss" in texts.pop()
+
+
 def test_identity_holds_no_address_in_memory():
     given = partial(own, factor=lambda: 1)
     text = str(Recipe(Stage(loss=given, mix=Mix(Mix(Mix())))).resolve(SHAPES).identity())
@@ -215,6 +311,26 @@ def test_identity_of_what_holds_itself_ends():
     mix = Mix()
     mix.alpha = [mix, HALF]
     assert Recipe(Stage(mix=mix)).resolve(SHAPES).identity()
+
+
+class WithTemperature(nn.Module):
+    def __init__(self, temperature=1.0):
+        super().__init__()
+
+
+class WithCounts(nn.Module):
+    def __init__(self, samples_per_class, beta):
+        super().__init__()
+
+
+def test_what_takes_class_counts_under_any_name_makes_a_loss():
+    for loss in (partial(WithCounts, beta=0.9), lambda counts, on=1: CrossEntropyLoss(), lambda *given: FocalLoss()):
+        assert Recipe(Stage(loss=loss)).resolve(SHAPES).identity()
+
+
+def test_a_schedule_of_ones_own_stretches_by_its_span():
+    linear = Recipe(Stage(schedule=lambda t, span: 0.1 * (1 - t / span))).resolve(SHAPES).with_epochs(60)
+    assert linear.stages[0].schedule(30, linear.spans()[0][1]) == pytest.approx(0.05)
 
 
 @pytest.mark.parametrize(
@@ -229,6 +345,11 @@ def test_identity_of_what_holds_itself_ends():
         ({"loss": FocalLoss}, r"loss=FocalLoss: it takes no class counts, so make it: FocalLoss\("),
         ({"loss": partial(FocalLoss, gamma=2.0)}, r"loss=FocalLoss\(gamma=2.0\): it takes no class counts"),
         ({"loss": nn.CrossEntropyLoss}, "loss=CrossEntropyLoss: it takes no class counts"),
+        ({"loss": WithTemperature}, r"loss=WithTemperature: it takes no class counts, so make it"),
+        ({"loss": partial(WithTemperature, temperature=2.0)}, "takes no class counts, so make it: WithTemperature"),
+        ({"loss": lambda logits, targets: logits.sum()}, r"as loss\(class_counts\), it takes \(logits, targets\)"),
+        ({"loss": WithCounts}, r"loss\(class_counts\), it takes \(samples_per_class, beta\).*functools\.partial"),
+        ({"schedule": 0.1}, r"schedule=0.1: .* schedule\(t, span\)"),
         ({"mix": InputMixup}, r"mix=InputMixup: a stage takes one that is made, such as InputMixup\(alpha=1.0\)"),
         ({"mix": partial(InputMixup, alpha=0.2)}, r"mix=InputMixup\(alpha=0.2\): a stage takes one that is made"),
         (

@@ -1,7 +1,8 @@
 """What stands in a slot, as text: short for people, and exact for telling one run from another."""
 
 import hashlib
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from functools import partial
 from types import CodeType, FunctionType
 
@@ -36,55 +37,85 @@ def describe(slot: object) -> str:
 def contents(slot: object) -> str:
     """What stands in a slot, equal exactly where it trains alike: `describe`, and a digest of what that does not show.
 
-    Not shown are the values of tensors and arrays, what a function of your own does, and the attributes of an object
-    without a printed form.
+    Not shown are the values of tensors and arrays, the attributes of an object without a printed form, and what code
+    of your own does: a function or class from outside Python, torch and ltlab, and the functions, classes and constants
+    that it names, so that a class which is mended in a notebook's cell is another one. It is told by its bytecode,
+    which differs between versions of Python; what code reaches through the name of a module is not looked at.
     """
-    hidden = list(_hidden(slot))
+    hidden = list(_Hidden().of(slot))
     return f"{describe(slot)} {hashlib.sha256(repr(hidden).encode()).hexdigest()[:8]}" if hidden else describe(slot)
 
 
-def _hidden(value: object, shown: bool = True, within: tuple[object, ...] = ()) -> Iterator[str]:
-    """The parts of a value that `describe` leaves out, those of its own parts included.
-
-    shown: whether the printed form holds plain values; within: what the value is a part of.
-    """
-    if isinstance(value, type) or any(value is outer for outer in within):
-        return
-    parts: list[object] = []
-    if isinstance(value, Tensor):
-        yield _digest(value)
-    elif isinstance(value, np.ndarray):
-        yield f"{value.dtype} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}"
-    elif isinstance(value, str | int | float | None):
-        if not shown:
-            yield repr(value)
-    elif isinstance(value, partial):
-        parts = [value.func, *value.args, *value.keywords.values()]
-    elif isinstance(value, list | tuple):
-        parts = list(value)
-    elif isinstance(value, dict):
-        parts = list(value.values())
-    elif isinstance(value, FunctionType):
-        if not value.__module__.startswith("ltlab."):
-            yield from _instructions(value.__code__)
-            closure = [cell.cell_contents for cell in value.__closure__ or ()]
-            parts, shown = [value.__defaults__, value.__kwdefaults__, closure], False
-    elif isinstance(value, Loss):
-        parts = [*value.parameters(), *value.buffers()]
-    elif not isinstance(value, nn.Module) and hasattr(value, "__dict__"):  # `describe` shows all of a module
-        parts, shown = list(vars(value).values()), type(value).__repr__ is not object.__repr__
-    for part in parts:
-        yield from _hidden(part, shown, (*within, value))
+CONSTANT = str | int | float | complex | bytes | None
+LIBRARIES = {"ltlab", "torch", "torchvision", "numpy", "builtins", *sys.stdlib_module_names} - {"__main__"}
 
 
-def _instructions(code: CodeType) -> Iterator[str]:
-    """A function's bytecode with its constants and names: of one version of Python, equal for equal functions."""
-    yield f"{code.co_code!r} {code.co_names}"
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _instructions(constant)
-        else:
-            yield repr(constant)
+class _Hidden:
+    """A walk through all that a value is made of, which yields what `describe` leaves out; every object once."""
+
+    def __init__(self) -> None:
+        self.met: dict[int, object] = {}  # by their ids, kept alive
+
+    def of(self, value: object, shown: bool = True) -> Iterator[str]:
+        """shown: whether the printed form holds plain values."""
+        if isinstance(value, CONSTANT):
+            yield from [] if shown else [repr(value)]
+        elif isinstance(value, Tensor):
+            yield _digest(value)
+        elif isinstance(value, np.ndarray):
+            yield f"{value.dtype} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}"
+        elif id(value) not in self.met:
+            self.met[id(value)] = value
+            yield from self._parts(value, shown)
+
+    def _parts(self, value: object, shown: bool) -> Iterator[str]:
+        if isinstance(value, FunctionType | type):
+            yield from self._code(value)
+            return
+        yield from self._code(type(value))
+        parts: Iterable[object] = ()
+        if isinstance(value, partial):
+            parts = value.func, *value.args, *value.keywords.values()
+        elif isinstance(value, list | tuple):
+            parts = value
+        elif isinstance(value, dict):
+            parts = value.values()
+        elif isinstance(value, Loss):
+            parts = *value.parameters(), *value.buffers()
+        elif not isinstance(value, nn.Module) and hasattr(value, "__dict__"):  # `describe` shows all of a module
+            parts, shown = vars(value).values(), type(value).__repr__ is not object.__repr__
+        for part in parts:
+            yield from self.of(part, shown)
+
+    def _code(self, owner: FunctionType | type) -> Iterator[str]:
+        """What a function of your own, or the methods and constants of a class of your own, do."""
+        if (owner.__module__ or "").partition(".")[0] in LIBRARIES:
+            return
+        if isinstance(owner, type):
+            for base in owner.__bases__:
+                yield from self.of(base)
+            for name, member in vars(owner).items():
+                member = getattr(member, "fget", getattr(member, "__func__", member))  # of properties, static methods
+                if isinstance(member, FunctionType) or (isinstance(member, CONSTANT) and not name.startswith("__")):
+                    yield name
+                    yield from self.of(member, shown=False)
+            return
+        closure = [cell.cell_contents for cell in owner.__closure__ or ()]
+        yield from self._instructions(owner.__code__, owner.__globals__)
+        for part in (owner.__defaults__, owner.__kwdefaults__, closure):
+            yield from self.of(part, shown=False)
+
+    def _instructions(self, code: CodeType, names: dict[str, object]) -> Iterator[str]:
+        """Bytecode with its constants and names, and what functions, classes and constants the names stand for."""
+        yield f"{code.co_code!r} {code.co_names}"
+        for constant in code.co_consts:
+            if isinstance(constant, CodeType):
+                yield from self._instructions(constant, names)
+            else:
+                yield repr(sorted(map(repr, constant)) if isinstance(constant, frozenset) else constant)
+        for name in code.co_names:
+            if name in names and isinstance(names[name], FunctionType | type | CONSTANT):
+                yield from self.of(names[name], shown=False)
 
 
 def _digest(tensor: Tensor) -> str:

@@ -34,10 +34,13 @@ class Stage:
         mix: called as mix(model, images, targets, class_counts=..., generator=...); returns logits and targets. If it
             has a method check(model), a run calls that before it trains: it raises ValueError for a model that the
             mix does not fit, such as one without the layer to mix at.
-        loss: `CrossEntropyLoss()`, or a function of the class counts: `partial(ClassBalancedLoss, beta=0.9999)`.
-        schedule: a schedule, or the name of one of the protocol's. Neighbouring stages with the same schedule share
-            it: it runs over their epochs together, and the optimiser goes on. A new schedule starts a new optimiser,
-            and so does a change of any of the following.
+        loss: `CrossEntropyLoss()`, or a function of the class counts: `partial(ClassBalancedLoss, beta=0.9999)`. The
+            module is called as loss(logits, targets), float32 (n, C) and int64 (n,) or, with a mix, probabilities
+            (n, C), and returns a number. Features it does not see: a mix does, as it calls the model.
+        schedule: a schedule such as `OneCycle(lr=0.05)`, any function (t, span) of the epochs that have passed since
+            its start and of their number in all, or the name of one of the protocol's. Neighbouring stages with the
+            same schedule share it: it runs over their epochs together, and the optimiser goes on. A new schedule
+            starts a new optimiser, and so does a change of any of the following.
         classifier: what becomes of the classifier at the stage's start, called as classifier(model, images, labels,
             class_counts), see `ltlab.classifiers`; None keeps it.
         trains: "all" parameters, or the "classifier" alone, which leaves the others bit-identical.
@@ -47,7 +50,8 @@ class Stage:
 
     Raises:
         TypeError: something in a slot that a run could not call: a sampler or loss that is made already and is not,
-            a mix, foreground or loss without class counts that still has to be made.
+            a mix, foreground or loss without class counts that still has to be made, a loss that takes more than
+            them.
         ValueError: epochs negative, or 0 without `classifier` or with a slot; share or weight_decay not positive; an
             unknown value of `trains` or `batch_norm`.
     """
@@ -74,6 +78,10 @@ class Stage:
         if self.weight_decay is not None and not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"weight_decay={self.weight_decay!r}: it is at least 0, or None for the protocol's")
         _check_slots(self)
+        if not (isinstance(self.schedule, str) or callable(self.schedule)):
+            raise TypeError(
+                f"schedule={self.schedule!r}: a stage takes a name, or what can be called as schedule(t, span)"
+            )
         one_of("trains", self.trains, ("all", "classifier"))
         one_of("batch_norm", self.batch_norm, ("train", "eval", "shift"))
 
@@ -165,10 +173,10 @@ class Recipe:
         for i in reversed(range(len(ends) - 1)):  # no stage that trains shrinks to nothing
             ends[i] = min(ends[i], ends[i + 1] - (self.stages[i + 1].epochs > 0))
         lengths = [end - start for start, end in zip([0, *ends[:-1]], ends, strict=True)]
-        stages = [
-            replace(stage, epochs=n, schedule=stage.schedule.scaled(k))
-            for stage, n in zip(self.stages, lengths, strict=True)
-        ]
+        stages = []
+        for stage, n in zip(self.stages, lengths, strict=True):
+            scaled = getattr(stage.schedule, "scaled", None)  # a function of one's own is told the new span
+            stages.append(replace(stage, epochs=n, schedule=scaled(k) if scaled else stage.schedule))
         return self.with_stages(*stages)
 
     def continues(self, i: int) -> bool:
@@ -253,13 +261,23 @@ def _check_slots(stage: Stage) -> None:
             raise TypeError(f"{name}={describe(called)}: a stage takes one that is made, such as {EXAMPLES[name]}")
     if stage.foreground is not None and not hasattr(stage.foreground, "prepare"):
         raise TypeError(f"foreground={describe(stage.foreground)} has no method prepare(model, images, labels)")
-    made_by = _made_by(stage.loss)
-    if isinstance(made_by, type) and (issubclass(made_by, Loss) or made_by.__module__.startswith("torch.")):
-        first = next(iter(inspect.signature(stage.loss).parameters), None)
-        if first != "class_counts":
-            raise TypeError(
-                f"loss={describe(stage.loss)}: it takes no class counts, so make it: {made_by.__name__}(...)"
-            )
+    if not isinstance(stage.loss, nn.Module):
+        _check_makes_loss(stage.loss)
+
+
+def _check_makes_loss(make: Callable) -> None:
+    """Refuse what cannot be called with class counts alone, or a class that would take them for something else."""
+    signature, made_by = inspect.signature(make), _made_by(make)
+    first = next(iter(signature.parameters.values()), None)
+    if isinstance(made_by, type) and (first is None or first.default is not first.empty):
+        raise TypeError(f"loss={describe(make)}: it takes no class counts, so make it: {made_by.__name__}(...)")
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        raise TypeError(
+            f"loss={describe(make)}: a stage calls it as loss(class_counts), it takes {signature}. Give the rest by "
+            "functools.partial; what is called with logits and targets has to be an nn.Module, and made"
+        ) from error
 
 
 def _check_classifier(stages: Sequence[Stage], kind: str) -> None:
