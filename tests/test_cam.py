@@ -674,6 +674,23 @@ def test_the_authors_kinds_go_together():
         assert active[move].float().mean().item() == pytest.approx(1 / 3, abs=0.02)
 
 
+def test_what_goes_together_is_drawn_apart():
+    drawn, active = kinds_of(ForegroundTransform(kinds="authors"))
+    angles, factors = drawn["rotate"][active["rotate"]], drawn["scale"][active["scale"]]
+    assert torch.corrcoef(torch.stack([angles, factors]))[0, 1].abs() < 5 / math.sqrt(len(angles))
+
+
+def test_a_shifted_foreground_reaches_every_place_of_the_frame_alike():
+    n, (h, w) = 24_000, (4, 6)
+    masks = torch.zeros(n, h, w, dtype=torch.bool)
+    masks[:, 1, 4] = True
+    images = masks[:, None].to(torch.uint8) * 200 + 20
+    slot = ForegroundTransform(kinds=("translate",), fill=True)
+    places = slot(images, pack_masks(masks), generator=generator()).flatten(1).argmax(1)  # of the brightest pixel
+    counts = torch.bincount(places, minlength=h * w).double()
+    assert len(counts) == h * w and ((counts - n / 24) ** 2 / (n / 24)).sum() < 59  # 23 degrees, once in 20,000
+
+
 def test_settings_reach_the_draws():
     slot = WholeImageTransform(kinds=("rotate+scale",), max_angle=10, min_scale=1.5, max_scale=1.5)
     drawn, active = kinds_of(slot, 100)

@@ -528,6 +528,11 @@ def test_equalization_spares_rare_classes_with_probability_gamma_and_never_the_l
     assert (5 - kept).double().mean().item() == pytest.approx(2 * 0.9, abs=0.02)
 
 
+def test_equalization_s_threshold_itself_is_not_rare():
+    assert L.EqualizationLoss([1, 3], 0.9, threshold=0.25).rare.tolist() == [False, False]
+    assert L.EqualizationLoss([1, 3], 0.9, threshold=0.26).rare.tolist() == [True, False]
+
+
 def test_equalization_draws_from_its_generator_alone():
     logits, indices, _ = batch()
     before = torch.get_rng_state()

@@ -556,6 +556,11 @@ def test_remix_needs_the_counts(model: Net, images: Tensor, targets: Tensor, cou
         Remix(1.0)(model, images, targets, class_counts=counts)
 
 
+def test_remix_takes_classes_of_one_image(model: Net, images: Tensor, targets: Tensor) -> None:
+    logits, soft = Remix(1.0)(model, images, targets, class_counts=[3, 2, 1, 1])
+    assert logits.shape == soft.shape == (N, 4)
+
+
 def test_remix_needs_labels(model: Net, images: Tensor) -> None:
     with pytest.raises(ValueError, match="give int64 targets"):
         Remix(1.0)(model, images, torch.full((N, C), 1 / C), class_counts=COUNTS)
