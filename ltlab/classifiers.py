@@ -6,8 +6,9 @@ takes the place of `model.classifier`; it stands in a stage as `Stage(classifier
 
     classifier(model, images, labels, class_counts) -> nn.Module
 
-with the training images, uint8 (N, 3, H, W), their labels and the class counts. A stage of 0 epochs does no more than
-that: post-hoc corrections are such stages.
+with the training images, uint8 (N, 3, H, W), whole and in memory or on disk, their labels and the class counts; and
+with crop=..., the side of the centre crop that evaluation takes, or None, if it has such a parameter. A stage of 0
+epochs does no more than that: post-hoc corrections are such stages.
 
     fresh                a new one of the same kind         cRT          then trained
     weight_scaling       one learnable factor per class     LWS          then trained
@@ -25,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .cam import evaluating
+from .images import as_evaluated
 from .losses import adjust_logits
 
 
@@ -121,12 +123,14 @@ def tau_normalised_weight(weight: Tensor, tau: float = 1.0) -> Tensor:
     return weight / torch.where(norms > 0, norms, 1) ** tau
 
 
-def nearest_class_mean(model: nn.Module, images: Tensor, labels: Tensor, class_counts: Tensor) -> CosineClassifier:
+def nearest_class_mean(
+    model: nn.Module, images: Tensor, labels: Tensor, class_counts: Tensor, *, crop: int | None = None
+) -> CosineClassifier:
     """The class whose mean training feature is nearest in angle (NCM): cosines to the class means.
 
-    Features are those of the un-augmented training images, in evaluation mode.
+    Features are those of the training images as evaluation shows them, see `classifier_inputs`.
     """
-    features = classifier_inputs(model, images)  # (N, K)
+    features = classifier_inputs(model, images, crop=crop)  # (N, K)
     classifier = CosineClassifier(features.shape[1], len(class_counts)).to(features.device)
     classifier.weight.data = class_means(features, labels, len(class_counts))
     return classifier
@@ -160,17 +164,29 @@ def logit_adjusted(
     return _linear_of(classifier.weight.detach(), adjust_logits(bias.detach(), class_counts, tau))
 
 
-def classifier_inputs(model: nn.Module, images: Tensor, *, batch_size: int = 500) -> Tensor:
-    """What the classifier receives for un-augmented images in evaluation mode: uint8 (N, 3, H, W) -> (N, K).
+def classifier_inputs(model: nn.Module, images: Tensor, *, crop: int | None = None, batch_size: int = 500) -> Tensor:
+    """What the classifier receives for un-augmented images in evaluation mode.
 
     For any model with a `classifier`; taken by a hook on it.
+
+    Args:
+        model: from float images in [0, 1] to logits; its classifier takes (n, K).
+        images: (N, 3, H, W), uint8, in memory or on disk, or float in [0, 1]; `images.split(n)` gives batches.
+        crop: take the centre of every image, so many pixels wide and high; None takes the whole.
+        batch_size: images per forward pass.
+
+    Returns:
+        (N, K) float32 on the model's device.
+
+    Raises:
+        ValueError: images of another shape or smaller than `crop`; on the CPU, floats above 1.
     """
     device = next(model.parameters()).device
     taken = []
     hook = model.classifier.register_forward_pre_hook(lambda _, inputs: taken.append(inputs[0].float()))
     with hook, evaluating(model), torch.no_grad():
         for batch in images.split(batch_size):
-            model(batch.to(device, torch.float32).div_(255))
+            model(as_evaluated(batch, crop, device))
     return torch.cat(taken)
 
 

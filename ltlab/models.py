@@ -10,13 +10,13 @@ name of the place where manifold mixup may mix. A model of your own works wherev
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .classifiers import CosineClassifier
+from .classifiers import CosineClassifier, WeightScaling
 from .names import look_up
 
 # of images in [0, 1], as all of the field uses them
@@ -28,10 +28,14 @@ class Normalise(nn.Module):
 
     It is part of the model, so a checkpoint alone is enough to predict. Being affine it commutes with mixup:
     mixing before or after it is the same.
+
+    Args:
+        mean, std: (3,), kept as buffers; None leaves the images as they are, mean 0 and std 1.
     """
 
-    def __init__(self, mean: Tensor, std: Tensor) -> None:
+    def __init__(self, mean: Tensor | None = None, std: Tensor | None = None) -> None:
         super().__init__()
+        mean, std = torch.zeros(3) if mean is None else mean, torch.ones(3) if std is None else std
         self.register_buffer("mean", mean.reshape(1, -1, 1, 1).float())
         self.register_buffer("std", std.reshape(1, -1, 1, 1).float())
 
@@ -58,7 +62,7 @@ class Net(nn.Module):
         mean: Tensor | None = None, std: Tensor | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.normalise = Normalise(torch.zeros(3) if mean is None else mean, torch.ones(3) if std is None else std)
+        self.normalise = Normalise(mean, std)
         self.feature_layers = tuple(layers)
         for name, layer in layers.items():
             self.add_module(name, layer)
@@ -190,38 +194,64 @@ def _large_net(net: nn.Module, num_classes: int, mean: Tensor | None, std: Tenso
 MODELS: dict[str, Callable[..., Net]] = {
     "small_net": small_net, "resnet32": resnet32, "resnet10": resnet10, "resnet50": resnet50,
 }  # fmt: skip
-CLASSIFIERS: dict[str, Callable[[int, int], nn.Module]] = {"linear": nn.Linear, "cosine": CosineClassifier}
+CLASSIFIERS: dict[str, type[nn.Module]] = {"linear": nn.Linear, "cosine": CosineClassifier}
 
 
 def build(
-    name: str, num_classes: int, images: Tensor | None = None, *, classifier: str = "linear", weights: str | None = None
-) -> Net:
+    name: str | Callable[..., nn.Module], num_classes: int, images: Tensor | tuple[Tensor, Tensor] | None = None, *,
+    classifier: str = "linear", weights: str | None = None,
+) -> nn.Module:  # fmt: skip
     """Build a model by name, normalising by the channel statistics of the training `images` (uint8 (N, 3, H, W)).
 
     Without images, with images that lie on disk and with pretrained weights the model's default stays: ImageNet's
     statistics for resnet10 and resnet50, [0, 1] as it is for the others.
 
     Args:
-        classifier: "linear" or "cosine".
+        name: of a model, or a function of your own, called as name(num_classes, mean, std), see `Net`; mean and std
+            are None where there are no statistics.
+        images: to normalise by, or their `channel_statistics`.
+        classifier: "linear" or "cosine", which takes a linear one's place.
         weights: the name of pretrained weights, see `resnet50`; None draws new ones.
 
     Raises:
-        ValueError: an unknown model, classifier or name of weights, the nearest known one is named; or weights for a
-            model that has none.
+        TypeError: a function that takes other arguments, or gives something else than a module.
+        ValueError: an unknown model, classifier or name of weights, the nearest known one is named; weights for a
+            model that has none; "cosine" for a model whose classifier is neither linear nor that.
     """
-    make = look_up("model", name, MODELS)
+    make = look_up("model", name, MODELS) if isinstance(name, str) else name
     make_classifier = look_up("classifier", classifier, CLASSIFIERS)
     if weights is not None:
         if "weights" not in inspect.signature(make).parameters:
             raise ValueError(f"weights={weights!r}: there are none of {name}; weights=None draws new ones")
         model = make(num_classes, weights=weights)
-    elif isinstance(images, Tensor):
-        model = make(num_classes, *channel_statistics(images))
     else:
-        model = make(num_classes)
-    if classifier != "linear":
-        model.classifier = make_classifier(model.classifier.in_features, num_classes)
+        statistics = channel_statistics(images) if isinstance(images, Tensor) else images
+        model = make(num_classes, *(statistics if isinstance(statistics, tuple) else (None, None)))
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model={name!r} gives {model!r}: it takes num_classes, mean and std and gives a module")
+    there = getattr(model, "classifier", None)
+    if classifier == "cosine" and not isinstance(there, make_classifier):
+        if not isinstance(there, nn.Linear):
+            raise ValueError(
+                f"classifier='cosine' takes the place of a linear one, {type(model).__name__}.classifier is a "
+                f"{type(there).__name__}: make it a Linear, or a CosineClassifier"
+            )
+        model.classifier = make_classifier(there.in_features, num_classes)
     return model
+
+
+def put_classifier(model: nn.Module, kind: str, state: Mapping[str, Tensor]) -> None:
+    """Give a model the classifier that a `state_dict()` is of, to load it into; of a kind not listed, keep its own.
+
+    Args:
+        kind: the name of its class: Linear, CosineClassifier or WeightScaling.
+        state: of that classifier, which says its shape, and whether it has a bias.
+    """
+    if kind in ("Linear", "CosineClassifier", "WeightScaling"):
+        num_classes, width = next(value.shape for value in state.values() if value.ndim == 2)
+        linear = nn.Linear(width, num_classes, bias="bias" in state or "frozen_bias" in state)
+        cosine = CosineClassifier(width, num_classes)
+        model.classifier = {"Linear": linear, "CosineClassifier": cosine, "WeightScaling": WeightScaling(linear)}[kind]
 
 
 def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:

@@ -49,6 +49,30 @@ def test_classifier_inputs_are_the_pooled_features(model, images):
     torch.testing.assert_close(x, model.pool(model.features(images)))
 
 
+def test_classifier_inputs_and_logits_are_those_of_the_pixels_whatever_their_dtype(model, images):
+    for look in (classifier_inputs, predict):
+        torch.testing.assert_close(look(model, images.float() / 255), look(model, images), rtol=0, atol=0)
+        with pytest.raises(
+            ValueError, match=r"images: floats lie in \[0, 1\], these reach 255; divide them by 255, or"
+        ):
+            look(model, images.float())
+        with pytest.raises(ValueError, match=r"images must be .*images\[None\] makes a batch of one image"):
+            look(model, images[0])
+        with pytest.raises(ValueError, match=r"permute\(0, 3, 1, 2\) puts the colours first"):
+            look(model, images.permute(0, 2, 3, 1))
+
+
+def test_the_centre_is_what_the_classifier_sees_of_large_images(model, images):
+    large = F.pad(images, (5, 4, 5, 4), value=255)
+    for look in (classifier_inputs, predict):
+        torch.testing.assert_close(look(model, large, crop=31), look(model, images[:, :, :31, :31]), rtol=0, atol=0)
+        with pytest.raises(ValueError, match="size=42 must be at least 1 and at most the images' sides"):
+            look(model, large, crop=42)
+    cropped = nearest_class_mean(model, large, LABELS, COUNTS, crop=31)
+    assert torch.equal(cropped.weight, nearest_class_mean(model, images[:, :, :31, :31], LABELS, COUNTS).weight)
+    assert not torch.equal(cropped.weight, nearest_class_mean(model, large, LABELS, COUNTS).weight)
+
+
 def test_logit_adjustment_by_the_bias_is_the_adjustment_of_the_logits(model, images):
     plain = predict(model, images)
     adjusted = with_classifier(model, logit_adjusted, images, tau=0.7)
@@ -128,6 +152,6 @@ def test_looking_leaves_every_part_in_its_mode(model, images, look):
     model.layer1.eval()  # as a stage with frozen batch norm leaves it
     look(model, images)
     assert model.training and not model.layer1.training and model.layer2.training
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match=r"images must be \(N, 3, H, W\), not \(20, 2, 32, 32\)"):
         look(model, images[:, :2])
     assert model.training and not model.layer1.training

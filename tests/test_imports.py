@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "ltlab"
 # what a room may import of ltlab; a room that is not here may import everything that stands above it
 MAY_IMPORT = {
     "names": set(),
+    "images": set(),  # how a network is shown them in evaluation, wherever one looks
     "counts": set(),  # how counts, labels and whole numbers are read, by torch alone: one way for every room
     "samplers": {"counts"},
     "losses": {"counts"},
@@ -20,10 +21,10 @@ MAY_IMPORT = {
     "metrics": {"counts"},
     "plots": set(),
     "data": {"names", "counts"},
-    "classifiers": {"losses", "cam"},
+    "classifiers": {"images", "losses", "cam"},
     "models": {"names", "classifiers"},
     "recipes": {"names", "counts", "samplers", "losses", "mixup", "cam", "classifiers"},
-    "train": {"names", "counts", "cam", "samplers", "losses", "metrics", "data", "models", "recipes"},
+    "train": {"names", "counts", "images", "cam", "samplers", "losses", "metrics", "data", "models", "recipes"},
     "results": {"names", "counts", "data", "train", "recipes", "metrics"},
     "widgets": {"plots", "counts", "data", "metrics", "samplers", "losses", "mixup", "cam", "classifiers", "recipes",
                 "results"},

@@ -163,6 +163,54 @@ def test_a_constant_channel_is_only_centred():
     assert std.tolist() == [1, 1, 1]
 
 
+def test_statistics_that_are_not_given_leave_the_images_as_they_are(images):
+    assert torch.equal(models.Normalise()(images), images.float() / 255)
+
+
+def test_a_function_of_your_own_is_called_with_classes_and_statistics(images):
+    def own(num_classes, mean, std):
+        called.append((num_classes, mean, std))
+        return models.small_net(num_classes, mean, std)
+
+    called = []
+    for given in (images, models.channel_statistics(images), None, object()):
+        models.build(own, 7, given)
+    (classes, mean, std), again, none, on_disk = called
+    assert classes == 7 and torch.equal(torch.stack([mean, std]), torch.stack(models.channel_statistics(images)))
+    assert all(map(torch.equal, again[1:], (mean, std))) and none == on_disk == (7, None, None)
+    assert isinstance(models.build(own, 7, classifier="cosine").classifier, models.CosineClassifier)
+
+
+def test_what_a_function_of_your_own_gives_is_a_module_with_a_classifier_to_replace():
+    with pytest.raises(TypeError, match="gives 3: it takes num_classes, mean and std and gives a module"):
+        models.build(lambda num_classes, mean, std: 3, 7)
+
+    def own(num_classes, mean, std):
+        net = models.small_net(num_classes)
+        net.classifier = made
+        return net
+
+    made = models.CosineClassifier(64, 7)
+    assert models.build(own, 7, classifier="cosine").classifier is made
+    made = torch.nn.Sequential(torch.nn.Linear(64, 7))
+    with pytest.raises(ValueError, match=r"takes the place of a linear one, Net.classifier is a Sequential: make it"):
+        models.build(own, 7, classifier="cosine")
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_classifier_is_put_in_place_by_its_state(bias):
+    linear = torch.nn.Linear(64, 5, bias=bias)
+    for made in (linear, models.CosineClassifier(64, 5), models.WeightScaling(linear)):
+        model = models.small_net(7)
+        models.put_classifier(model, type(made).__name__, made.state_dict())
+        model.classifier.load_state_dict(made.state_dict())
+        assert type(model.classifier) is type(made)
+        torch.testing.assert_close(model.classifier(torch.ones(2, 64)), made(torch.ones(2, 64)))
+    kept = model.classifier
+    models.put_classifier(model, "Sequential", {})
+    assert model.classifier is kept
+
+
 def test_unknown_model_names_the_nearest():
     with pytest.raises(ValueError, match=r"unknown model 'resnet23'; did you mean 'resnet32'\?"):
         models.build("resnet23", 10)

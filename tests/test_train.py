@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pickle
 import random
 import subprocess
 import sys
@@ -21,13 +22,24 @@ from torch import nn
 
 from ltlab import models, recipes
 from ltlab.cam import ForegroundTransform, WholeImageTransform
-from ltlab.classifiers import CosineClassifier
+from ltlab.classifiers import CosineClassifier, class_means, classifier_inputs, nearest_class_mean, weight_scaling
 from ltlab.data import load
 from ltlab.losses import BalancedSoftmaxLoss, CrossEntropyLoss, EqualizationLoss
 from ltlab.mixup import ManifoldMixup
 from ltlab.recipes import CIFAR, SHAPES, OneCycle, Recipe, Stage
 from ltlab.samplers import PowerSampler, ProgressivelyBalancedSampler, RandomUnderSampler, ShuffledSampler
-from ltlab.train import TrainingStep, augment, evaluate, fit, fitting, load_model, predict, to_float
+from ltlab.train import (
+    Slots,
+    TrainingStep,
+    augment,
+    evaluate,
+    fit,
+    fitting,
+    load_model,
+    predict,
+    to_float,
+    train_epoch,
+)
 from ltlab.train import checkpoint as checkpoints
 from ltlab.train.curves import curves
 from ltlab.train.fitting import find_device
@@ -185,9 +197,35 @@ def test_mix_and_foreground_slots_take_part(data):
     assert ("mix", torch.float32, (10,)) in calls and ("foreground", torch.uint8, True) in calls
 
 
-def test_a_foreground_needs_a_model_before_it(data):
-    with pytest.raises(ValueError, match="stage 1 has a foreground slot"):
+def test_a_foreground_that_makes_maps_needs_a_model_before_it(data):
+    with pytest.raises(ValueError, match=r"stage 1 has a foreground slot, .*ForegroundTransform\(masks=...\)"):
         fit(Recipe(Stage(epochs=1, foreground=ForegroundTransform()), protocol=TINY), data)
+
+
+@pytest.mark.parametrize("kind", ["whole", "masks"])
+def test_a_foreground_that_makes_none_moves_images_from_the_first_epoch_on(data, tmp_path, kind):
+    foreground = WholeImageTransform() if kind == "whole" else ForegroundTransform(masks=data.train.masks)
+    recipe = Recipe(Stage(epochs=2, foreground=foreground), protocol=TINY)
+    whole = fit(recipe, data, progress=False)
+    plain = fit(Recipe(Stage(epochs=2), protocol=TINY), data, progress=False)
+    assert whole.history["train_loss"][0] != plain.history["train_loss"][0]
+    interrupted(data, tmp_path / "run.pt", 1, recipe)
+    same_run(whole, fit(recipe, data, checkpoint=tmp_path / "run.pt", resume=True, progress=False))
+
+
+@pytest.mark.parametrize(
+    ("rows", "what"), [(lambda images: None, "None"), (lambda images: images[:3], r"a tensor \(3, 3, 32, 32\)")]
+)
+def test_a_foreground_whose_prepare_gives_no_rows_is_refused_at_that_call(data, no_step, rows, what):
+    class Foreground:
+        def prepare(self, model, images, labels):
+            return rows(images)
+
+        def __call__(self, images, rows, *, generator):
+            return images
+
+    with pytest.raises(TypeError, match=rf"stage 1: prepare.* of Foreground gives {what}, it must .*{len(data.train)}"):
+        fit(Recipe(Stage(epochs=1, foreground=Foreground()), protocol=TINY), data, progress=False)
 
 
 @pytest.mark.parametrize("stage", [Stage(epochs=1, trains="classifier"), Stage(epochs=1, batch_norm="eval")])
@@ -235,7 +273,7 @@ def test_figures_of_the_last_epoch(data):
     right = result.logits.argmax(1) == data.test.labels
     assert result.metrics["top1_error"] == pytest.approx(1 - right.float().mean().item())
     assert result.metrics["top1_error"] == result.history["test_error"].iloc[-1]
-    assert list(result.metrics) == ["top1_error", "many_accuracy", "medium_accuracy", "few_accuracy",
+    assert list(result.metrics) == ["top1_error", "balanced_error", "many_accuracy", "medium_accuracy", "few_accuracy",
                                     "expected_calibration_error"]  # fmt: skip
     assert result.metrics["many_accuracy"] != result.metrics["many_accuracy"]  # NaN: no such class here
     assert evaluate(result.logits, data.test.labels, data.class_counts)["few_accuracy"] == pytest.approx(
@@ -247,6 +285,41 @@ def test_looking_at_the_test_set_less_often_changes_no_training(data):
     often, seldom = fit(RECIPE, data, progress=False), fit(RECIPE, data, progress=False, evaluate_every=3)
     assert seldom.history["test_error"].isna().tolist() == [True, True, False, False]
     assert torch.equal(often.logits, seldom.logits)
+
+
+def test_figures_of_your_own_stand_in_the_history(data, tmp_path):
+    """At every look; what they are called with are the logits of that epoch; a resumed run has them all."""
+    seen = []
+
+    def look(logits, labels):
+        seen.append(logits)
+        assert logits.is_cpu and torch.equal(labels, data.test.labels)
+        worst = min((logits.argmax(1) == labels)[labels == c].double().mean() for c in range(10))
+        return {"worst_class": worst, "error_again": (logits.argmax(1) != labels).double().mean()}
+
+    whole = fit(RECIPE, data, look=look, evaluate_every=3, progress=False)
+    assert list(whole.history)[-2:] == ["worst_class", "error_again"] and torch.equal(seen[-1], whole.logits)
+    assert whole.history["worst_class"].isna().tolist() == [True, True, False, False]
+    pd.testing.assert_series_equal(whole.history["error_again"], whole.history["test_error"], check_names=False)
+    same_run(fit(RECIPE, data, evaluate_every=3, progress=False), replace(whole, history=whole.history.iloc[:, :5]))
+    path = tmp_path / "run.pt"
+    interrupted(data, path, 3, look=look, evaluate_every=3)
+    same_run(whole, fit(RECIPE, data, look=look, evaluate_every=3, checkpoint=path, resume=True, progress=False))
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "run.csv"), whole.history)
+
+
+@pytest.mark.parametrize(
+    ("figures", "error", "message"),
+    [
+        ({"lr": 1.0}, ValueError, r"look\(logits, labels\) gives 'lr', which the history has"),
+        (0.5, TypeError, r"gives 0.5: it must give \{name: number\}"),
+        (None, TypeError, "gives None"),
+        ({"f1": [1.0, 2.0]}, TypeError, "gives {'f1'"),
+    ],
+)
+def test_figures_of_your_own_that_are_no_columns_are_refused(data, figures, error, message):
+    with pytest.raises(error, match=message):
+        fit(RECIPE, data, look=lambda logits, labels: figures, progress=False)
 
 
 # --- randomness ------------------------------------------------------------------------------------------------------
@@ -360,6 +433,23 @@ def test_a_changed_classifier_begins_the_schedule_anew():
     assert recipe.spans() == [(0, 30), (0, 4)] and not recipe.continues(1)
     same = Recipe(Stage(epochs=2), Stage(epochs=1), Stage(epochs=1, trains="classifier")).resolve(SHAPES)
     assert [same.continues(i) for i in range(3)] == [False, True, False]
+
+
+def test_a_change_of_the_classifier_that_asks_for_the_crop_sees_what_is_evaluated(data):
+    """The class means of large images are those of their centres, which the test images are shown by."""
+    recipe = recipes.get("nearest_class_mean").resolve(replace(SHAPES, crop=24)).with_epochs(1)
+    seen = []
+
+    def spy(model, images, labels, class_counts, *, crop):
+        seen.append((tuple(images.shape[2:]), crop))
+        return nearest_class_mean(model, images, labels, class_counts, crop=crop)
+
+    result = fit(recipe, data, progress=False)
+    own = Recipe(recipe.stages[0], Stage(epochs=0, classifier=spy), protocol=recipe.protocol)
+    assert torch.equal(result.model.classifier.weight, fit(own, data, progress=False).model.classifier.weight)
+    assert seen == [((32, 32), 24)]
+    means = class_means(classifier_inputs(result.model, data.train.images, crop=24), data.train.labels, 10)
+    torch.testing.assert_close(result.model.classifier.weight.detach(), means)
 
 
 @pytest.mark.parametrize("name", ["tau_norm", "nearest_class_mean", "logit_adjusted_post_hoc"])
@@ -479,6 +569,224 @@ def test_a_result_names_its_network(data):
     assert fit(recipe, data, Own(), progress=False).network == "Own"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"recipe": Stage()}, r"recipe=Stage\(.*: fit trains a recipe, write Recipe\(Stage\(...\)\)"),
+        ({"recipe": 3}, r"recipe=3: .*or a name such as \"ce\""),
+        ({"data": "shapes-lt"}, r"data='shapes-lt': .*write ltlab.data.load\('shapes-lt'\)"),
+        ({"model": "resnet32"}, r"model='resnet32': .*models.build\('resnet32', 10, data.train.images\)"),
+        ({"model": Own}, r"model=Own is a class: make the network, Own\(...\)"),
+        ({"model": lambda x: x}, "model=<function .*: fit trains a network that is made"),
+    ],
+)
+def test_what_is_no_recipe_no_data_or_no_network_is_refused_with_the_way_out(data, no_step, arguments, message):
+    with pytest.raises(TypeError, match=message):
+        fit(**({"recipe": RECIPE, "data": data, "progress": False} | arguments))
+
+
+# --- a protocol with a network, or an optimiser, of your own ----------------------------------------------------------
+
+
+def own_net(num_classes, mean, std, width=8):
+    """A network that a protocol may ask for; notes with what it was made."""
+    net = models.Net({"stem": nn.Sequential(nn.Conv2d(3, width, 3, 2), nn.ReLU())}, width, num_classes, mean, std)
+    net.register_buffer("made_with", torch.stack([mean, std]).float())
+    return net
+
+
+def test_a_protocol_makes_a_network_of_your_own(data, tmp_path):
+    """From the run's seed, normalised by the training images, told by what the function does."""
+    recipe = Recipe(Stage(epochs=2), name="own", protocol=replace(TINY, model=own_net))
+    one, again = (fit(recipe, data, progress=False) for _ in range(2))
+    same_run(one, again)
+    assert not torch.equal(one.logits, fit(recipe, data, seed=1, progress=False).logits)
+    assert one.network == "own_net" and "own_net" in one.recipe.identity()["protocol.model"]
+    expected = torch.stack(models.channel_statistics(data.train.images)).float()
+    torch.testing.assert_close(one.model.made_with, expected)
+    other = replace(TINY, model=partial(own_net, width=9))
+    assert fit(Recipe(Stage(epochs=1), protocol=other), data, progress=False).network == "own_net(width=9)"
+    interrupted(data, tmp_path / "run.pt", 1, recipe)
+    with pytest.raises(ValueError, match=r"protocol.model is own_net.* there and own_net"):
+        fit(Recipe(Stage(epochs=2), protocol=other), data, checkpoint=tmp_path / "run.pt", resume=True)
+    same_run(one, fit(recipe, data, checkpoint=tmp_path / "run.pt", resume=True, progress=False))
+
+
+def test_a_recipe_with_a_network_and_an_optimizer_of_your_own_goes_to_another_process():
+    protocol = replace(TINY, model=partial(own_net, width=9), optimizer=torch.optim.AdamW)
+    recipe = recipes.get("crt").resolve(protocol)
+    assert pickle.loads(pickle.dumps(recipe)).identity() == recipe.identity()
+
+
+def test_a_network_that_a_protocol_makes_is_checked_as_one_that_is_given(data, no_step):
+    def wide(num_classes, mean, std):
+        return Own(num_classes + 1)
+
+    def headless(num_classes, mean, std):
+        return Own(num_classes)
+
+    def nothing(num_classes, mean, std):
+        return None
+
+    for model, recipe, error, message in [
+        (wide, Recipe(Stage(epochs=1)), ValueError, r"model: Own gives torch.float32 \(2, 11\)"),
+        (headless, recipes.get("crt"), ValueError, "needs a model with a part called classifier, Own has none"),
+        (headless, recipes.get("ldam"), ValueError, "takes the place of a linear one, Own.classifier is a NoneType"),
+        (nothing, Recipe(Stage(epochs=1)), TypeError, "gives None"),
+    ]:
+        with pytest.raises(error, match=message):
+            fit(recipe.resolve(replace(TINY, model=model)), data, progress=False)
+    ldam = recipes.get("ldam").resolve(replace(TINY, model=own_net))
+    with pytest.raises(AssertionError, match="a step was taken"):  # its linear classifier has become a normalised one
+        fit(ldam, data, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("model", lambda num_classes: None, r"calls it as model\(num_classes, mean, std\): too many positional"),
+        ("model", 5, r"model=5: a protocol takes what can be called as model\(num_classes, mean, std\)"),
+        ("model", Own(), r"model=Own\(...\): .*one that is made goes to fit\(recipe, data, model\)"),
+        ("optimizer", "adam", r"optimizer='adam': .*optimizer\(parameters, lr=..., weight_decay=...\)"),
+        ("optimizer", lambda parameters: None, r"calls it as optimizer\(parameters.*unexpected keyword argument 'lr'"),
+    ],
+)
+def test_a_protocol_refuses_what_it_cannot_call(field, value, message):
+    with pytest.raises(TypeError, match=message):
+        replace(TINY, **{field: value})
+
+
+def test_an_optimizer_of_your_own_against_a_loop_in_plain_torch(data):
+    """AdamW with the schedule's learning rate before every step, and with the protocol's weight decay."""
+    protocol = replace(TINY, crop_padding=0, flip=False, optimizer=partial(torch.optim.AdamW, betas=(0.8, 0.9)))
+    torch.manual_seed(5)
+    result = fit(Recipe(Stage(epochs=2), protocol=protocol), data, Own(), seed=5, progress=False, device="cpu")
+
+    torch.manual_seed(5)
+    model = Own().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.8, 0.9), weight_decay=TINY.weight_decay)
+    order = ShuffledSampler(data.train.labels, seed=5)
+    for epoch in range(2):
+        order.set_epoch(epoch)
+        batches = torch.tensor(list(order)).split(32)
+        for step, indices in enumerate(batches):
+            images = to_float(data.train.images[indices])
+            loss = F.cross_entropy(model(images), data.train.labels[indices])
+            optimizer.param_groups[0]["lr"] = TINY.schedules["base"](epoch + step / len(batches), 2)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    for theirs, ours in zip(model.parameters(), result.model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+class Counting(torch.optim.AdamW):
+    """Keeps a state among its settings, as some optimisers do."""
+
+    def step(self):
+        for group in self.param_groups:
+            group["steps"] = group.get("steps", 0) + 1
+            group["lr"] /= 1 + group["steps"]
+        super().step()
+
+
+@pytest.mark.parametrize("after", [1, 3])
+def test_resuming_goes_on_with_the_state_of_an_optimizer_of_your_own(data, tmp_path, after):
+    recipe = Recipe(Stage(epochs=2), Stage(epochs=2, loss=BalancedSoftmaxLoss),
+                    protocol=replace(TINY, optimizer=Counting))  # fmt: skip
+    whole = fit(recipe, data, progress=False)
+    interrupted(data, tmp_path / "run.pt", after, recipe)
+    same_run(whole, fit(recipe, data, checkpoint=tmp_path / "run.pt", resume=True, progress=False))
+
+
+def test_an_optimizer_counts_in_the_identity_only_where_it_is_set_and_takes_no_recording(data, no_step):
+    adam = replace(TINY, optimizer=torch.optim.Adam)
+    assert adam.identity() == TINY.identity() | {"optimizer": "Adam"}
+    with pytest.raises(ValueError, match=r"capture=True records SGD.*leave it out with an optimizer of your own"):
+        fit(Recipe(Stage(epochs=1), protocol=adam), data, capture=True, progress=False)
+    nothing = replace(TINY, optimizer=lambda parameters, lr, weight_decay: None)
+    with pytest.raises(TypeError, match=r"optimizer=<lambda> .* gives None: it must give a torch.optim.Optimizer"):
+        fit(Recipe(Stage(epochs=1), protocol=nothing), data, progress=False)
+
+
+@pytest.mark.parametrize("last", [nn.Linear(8, 10), nn.Sequential(nn.Dropout(), nn.Linear(8, 10))])
+def test_ldam_refuses_a_linear_classifier_however_deep(data, no_step, last):
+    with pytest.raises(ValueError, match=r"Own.classifier is a Sequential that ends in a Linear: make it .*Cosine"):
+        fit("ldam", data, head_of(nn.Dropout(), last), progress=False)
+
+
+class Beside(Own):
+    """Has a classifier that its logits do not come from."""
+
+    def __init__(self, classifier: nn.Module, scale: float = 2.0):
+        super().__init__()
+        self.classifier, self.scale = classifier, scale
+
+    def forward(self, images):
+        beside = self.classifier(torch.ones(len(images), 8)) if self.scale == 0 else 0
+        return super().forward(images) + 0 * beside
+
+
+class TwoNames(Own):
+    """Its head is called classifier too, but not by forward: another under that name would change nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.classifier = self.fc
+
+
+class Property(Own):
+    @property
+    def classifier(self):
+        return self.fc
+
+
+class Doubled(Own):
+    def forward(self, images):
+        return 2 * super().forward(images)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [Beside(nn.Linear(8, 10)), Beside(nn.Linear(8, 10), scale=0), Doubled(head="classifier"), TwoNames(), Property()],
+    ids=["never called", "called beside", "changed after", "by another name", "property"],
+)
+def test_a_classifier_that_forward_does_not_end_in_is_refused_where_a_stage_needs_it(data, no_step, model):
+    """Else a stage would train or change what the logits do not depend on, without a sign."""
+    alone = Recipe(Stage(epochs=1), Stage(epochs=1, trains="classifier"), name="alone", protocol=TINY)
+    parts = dict(model.named_modules(remove_duplicate=False))
+    by_another_name = isinstance(model, TwoNames | Property)
+    for recipe in (recipes.get("tau_norm"), recipes.get("crt"), *([] if by_another_name else [alone])):
+        with pytest.raises(ValueError, match=rf"{recipe.name}.* {type(model).__name__}.classifier is not what forward"):
+            fit(recipe, data, model, progress=False)
+    assert dict(model.named_modules(remove_duplicate=False)) == parts
+
+
+@pytest.mark.parametrize("model", [TwoNames(), Property()])
+def test_a_classifier_that_a_stage_only_trains_may_have_another_name(data, model):
+    body = [p.clone() for p in model.body.parameters()]
+    fit(Recipe(Stage(epochs=1, trains="classifier"), protocol=TINY), data, model, progress=False)
+    assert all(map(torch.equal, body, model.body.parameters()))
+
+
+def test_ldam_needs_cosines_that_are_the_logits(data, no_step):
+    with pytest.raises(ValueError, match=r"Beside.classifier is not what forward ends in"):
+        fit("ldam", data, Beside(CosineClassifier(8, 10)), progress=False)
+
+
+def test_a_recipe_that_leaves_the_classifier_alone_takes_any(data):
+    fit(Recipe(Stage(epochs=1), protocol=TINY), data, Beside(nn.Linear(8, 10)), progress=False)
+
+
+def test_a_classifier_in_another_precision_is_what_forward_ends_in(data):
+    class Upcast(Own):
+        def forward(self, images):
+            return super().forward(images).float()
+
+    fit(recipes.get("tau_norm").resolve(SHAPES).with_epochs(1), data, Upcast(head="classifier"),
+        precision="bfloat16", progress=False)  # fmt: skip
+
+
 @pytest.mark.parametrize("name", ["crt", "lws", "tau_norm", "logit_adjusted_post_hoc"])
 def test_a_change_of_the_classifier_refuses_what_is_not_linear(data, no_step, name):
     head = head_of(nn.Linear(8, 8), nn.Linear(8, 10))
@@ -523,8 +831,178 @@ class Scaled(CrossEntropyLoss):
 
 
 def test_a_loss_that_would_have_to_be_trained_is_refused(data, no_step):
-    with pytest.raises(ValueError, match="stage 2: the loss Scaled has parameters of its own, log_scale, but only"):
+    with pytest.raises(ValueError, match=r"stage 2: the loss Scaled has parameters of its own, log_scale, but only .*"
+                                         r"Stage\(loss=Scaled\(model.log_scale\)\)"):  # fmt: skip
         fit(Recipe(Stage(epochs=1), Stage(epochs=1, loss=Scaled()), protocol=TINY), data, progress=False)
+
+
+class Tempered(nn.Module):
+    """Cross-entropy at a temperature that is learnt: a parameter of the model, or all of it."""
+
+    def __init__(self, log_scale=None, model=None):
+        super().__init__()
+        if model is None:
+            self.log_scale = log_scale
+        else:
+            self.model = model
+
+    def forward(self, logits, targets):
+        log_scale = self.model.log_scale if hasattr(self, "model") else self.log_scale
+        return F.cross_entropy(logits * log_scale.exp(), targets)
+
+
+def tempered() -> Own:
+    torch.manual_seed(0)
+    model = Own()
+    model.log_scale = nn.Parameter(torch.zeros(()))
+    return model
+
+
+@pytest.mark.parametrize("through", ["parameter", "module", "function"])
+def test_a_loss_trains_what_it_has_of_the_model(data, tmp_path, through):
+    def run(**options):
+        model = tempered()
+        loss = {"parameter": lambda: Tempered(model.log_scale), "module": lambda: Tempered(model=model),
+                "function": lambda: (lambda class_counts: Tempered(model.log_scale))}[through]()  # fmt: skip
+        recipe = Recipe(Stage(epochs=2, loss=loss), name="tempered", protocol=TINY)
+        return fit(recipe, data, model, progress=False, **options)
+
+    whole = run()
+    assert whole.model.log_scale.item() != 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoints, "save", stopping_after(1))
+        with pytest.raises(Stop):
+            run(checkpoint=tmp_path / "run.pt")
+    same_run(whole, run(checkpoint=tmp_path / "run.pt", resume=True))
+
+
+# --- losses that remember, and losses that know the epoch -------------------------------------------------------------
+
+
+class Seen(nn.Module):
+    """Logits adjusted by the classes seen so far: what it does depends on what it remembers."""
+
+    def __init__(self, class_counts):
+        super().__init__()
+        self.register_buffer("seen", torch.ones(len(class_counts)))
+        self.steps = 0
+
+    def get_extra_state(self):
+        return {"steps": self.steps}
+
+    def set_extra_state(self, state):
+        self.steps = state["steps"]
+
+    def forward(self, logits, targets):
+        self.seen += torch.bincount(targets, minlength=len(self.seen))
+        self.steps += 1
+        return F.cross_entropy(logits + self.seen.log(), targets) * (1 + 1 / self.steps)
+
+
+def remembering(made: bool, data) -> Recipe:
+    loss = Seen(data.class_counts) if made else Seen
+    return Recipe(Stage(epochs=2, loss=loss), Stage(epochs=2, loss=loss), name="seen", protocol=TINY)
+
+
+@pytest.mark.parametrize("made", [True, False])
+@pytest.mark.parametrize("after", [1, 3])
+def test_resuming_goes_on_with_what_a_loss_remembers(data, tmp_path, made, after):
+    whole = fit(remembering(made, data), data, progress=False)
+    interrupted(data, tmp_path / "run.pt", after, remembering(made, data))
+    resumed = fit(remembering(made, data), data, checkpoint=tmp_path / "run.pt", resume=True, progress=False)
+    same_run(whole, resumed)
+
+
+def test_a_run_leaves_the_loss_of_its_recipe_as_it_was(data):
+    """So that the next seed begins as the first did, and the recipe stays the one that was asked for."""
+    recipe = remembering(True, data).resolve(TINY)
+    before = recipe.identity()
+    one = fit(recipe, data, progress=False)
+    assert recipe.identity() == one.recipe.identity() == before
+    same_run(one, fit(recipe, data, progress=False))
+
+
+def test_a_loss_that_two_stages_have_is_one(data):
+    """Cutting a stage in two changes nothing here either."""
+    loss = Seen(data.class_counts)
+    whole = fit(Recipe(Stage(epochs=4, loss=loss), protocol=TINY), data, progress=False)
+    parts = fit(Recipe(*[Stage(epochs=2, loss=loss)] * 2, protocol=TINY), data, progress=False)
+    parts.history["stage"] = 1
+    same_run(whole, parts)
+
+
+def without(path, *names) -> None:
+    """Leave some entries out of a checkpoint, as an earlier version did."""
+    state = torch.load(path, weights_only=True)
+    torch.save({name: value for name, value in state.items() if name not in names}, path)
+
+
+def test_a_checkpoint_from_before_losses_were_kept_goes_on_where_they_remember_nothing(data, tmp_path):
+    whole = fit(RECIPE, data, progress=False)
+    interrupted(data, tmp_path / "run.pt", 2)
+    without(tmp_path / "run.pt", "losses", "statistics", "class names")
+    same_run(whole, fit(RECIPE, data, checkpoint=tmp_path / "run.pt", resume=True, progress=False))
+    recipe = remembering(False, data)
+    interrupted(data, tmp_path / "seen.pt", 2, recipe)
+    without(tmp_path / "seen.pt", "losses")
+    with pytest.raises(ValueError, match=r"(?s)is not this run.s: .*Missing key.*seen"):
+        fit(recipe, data, checkpoint=tmp_path / "seen.pt", resume=True, progress=False)
+
+
+class Annealed(CrossEntropyLoss):
+    """Notes what it is told of epochs."""
+
+    def __init__(self, class_counts, epochs=None, told=None):
+        super().__init__()
+        self.epochs, self.told = epochs, told
+
+    def set_epoch(self, epoch):
+        self.told.append((epoch, self.epochs))
+
+
+def test_a_loss_is_told_the_epoch_as_a_sampler_is(data):
+    """With its stage's epochs if it asks for them, from the stage's start; else from the run's."""
+    asks, asks_not = [], []
+
+    def plain(class_counts):
+        return Annealed(class_counts, told=asks_not)
+
+    for told, loss in ((asks, partial(Annealed, told=asks)), (asks_not, plain)):
+        fit(Recipe(Stage(epochs=1), Stage(epochs=3, loss=loss), protocol=TINY), data, progress=False)
+        assert told == ([(0, 3), (1, 3), (2, 3)] if told is asks else [(1, None), (2, None), (3, None)])
+    with pytest.raises(
+        ValueError, match="stage 2: the loss Annealed changes with set_epoch, a recorded step would not"
+    ):
+        fit(Recipe(Stage(epochs=1), Stage(epochs=1, loss=plain), protocol=TINY), data, capture=True, progress=False)
+
+
+def test_a_loss_made_of_class_counts_must_be_a_module(data, no_step):
+    with pytest.raises(TypeError, match=r"loss=<lambda> gives tensor.*: it must give a module"):
+        fit(Recipe(Stage(epochs=1, loss=lambda class_counts: class_counts), protocol=TINY), data, progress=False)
+
+
+# --- a loop of your own -----------------------------------------------------------------------------------------------
+
+
+def test_a_loop_of_your_own_with_the_slots_of_a_stage_is_the_run(data):
+    """The loop in the docstring of Slots, with the optimiser and schedule of the protocol."""
+    stage = Stage(epochs=2, foreground=WholeImageTransform(), loss=BalancedSoftmaxLoss, schedule=OneCycle(lr=0.05))
+    torch.manual_seed(3)
+    model = Own().to(memory_format=torch.channels_last)
+    slots = Slots(stage, 0, data.train, data.class_counts, seed=3)
+    slots.masks = slots.foreground.prepare(model, data.train.images, data.train.labels)
+    optimizer = torch.optim.SGD(model.parameters(), momentum=0.9, nesterov=True, weight_decay=TINY.weight_decay)
+    autocast, generator = torch.autocast("cpu", enabled=False), torch.Generator().manual_seed(3)
+    step = TrainingStep(model, slots, TINY, optimizer, generator, autocast)
+    losses = []
+    for epoch in range(stage.epochs):
+        slots.set_epoch(epoch)
+        losses.append(train_epoch(step, data.train, lambda share, t=epoch: stage.schedule(t + share, stage.epochs)))
+
+    torch.manual_seed(3)
+    result = fit(Recipe(stage, protocol=TINY), data, Own(), seed=3, progress=False, device="cpu")
+    assert losses == result.history["train_loss"].tolist()
+    assert all(map(torch.equal, model.parameters(), result.model.parameters()))
 
 
 def test_a_loss_whose_parameters_are_fixed_trains(data):
@@ -577,19 +1055,23 @@ class Stop(Exception):
     pass
 
 
-def interrupted(data, path, after: int, recipe: Recipe = RECIPE, **options) -> None:
-    """Run until `after` epochs are on the disk, then stop as an exception would."""
-    saved = []
-    write = checkpoints.save
+def stopping_after(epochs: int):
+    """What saves checkpoints until so many epochs are on the disk, then stops as an exception would."""
+    saved, write = [], checkpoints.save
 
     def stopping(path, state):
         write(path, state)
         saved.append(1)
-        if len(saved) == after:
+        if len(saved) == epochs:
             raise Stop
 
+    return stopping
+
+
+def interrupted(data, path, after: int, recipe: Recipe = RECIPE, **options) -> None:
+    """Run until `after` epochs are on the disk."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoints, "save", stopping)
+        patch.setattr(checkpoints, "save", stopping_after(after))
         with pytest.raises(Stop):
             fit(recipe, data, checkpoint=path, progress=False, **options)
 
@@ -649,14 +1131,57 @@ def test_a_run_goes_on_from_a_checkpoint_that_ends_with_a_stage_of_0_epochs(data
     same_run(whole, fit(recipe, data, start_from=tmp_path / "first.pt", progress=False))
 
 
-def test_a_checkpoint_with_a_classifier_of_another_kind_is_not_loaded(data, tmp_path):
-    lws = recipes.get("lws").resolve(SHAPES).with_epochs(2)
-    fit(lws, data, checkpoint=tmp_path / "lws.pt", progress=False)
-    with pytest.raises(ValueError, match="holds another network than small_net: its classifier is a WeightScaling"):
-        load_model(tmp_path / "lws.pt", data)
-    fit(RECIPE, data, Own(), checkpoint=tmp_path / "own.pt", progress=False)
-    with pytest.raises(ValueError, match="holds another network than small_net"):
-        load_model(tmp_path / "own.pt", data)
+@pytest.mark.parametrize("name", ["ce", "lws", "tau_norm", "nearest_class_mean", "logit_adjusted_post_hoc", "ldam"])
+def test_a_checkpoint_alone_is_enough_to_predict(data, tmp_path, name):
+    path = tmp_path / "run.pt"
+    whole = fit(recipes.get(name).resolve(SHAPES).with_epochs(2), data, checkpoint=path, progress=False)
+    before = torch.get_rng_state()
+    model = load_model(path)
+    assert torch.equal(before, torch.get_rng_state())
+    assert torch.equal(predict(model, data.test.images), whole.logits)
+    assert model.class_names == data.class_names and type(model.classifier) is type(whole.model.classifier)
+    without(path, "losses", "statistics", "class names")
+    assert load_model(path).class_names is None and load_model(path, data).class_names == data.class_names
+    assert torch.equal(predict(load_model(path), data.test.images), whole.logits)
+    other = load("shapes-lt", imbalance=10, max_count=20, test_count=5, seed=1)
+    with pytest.raises(ValueError, match="belongs to another run: data fingerprint"):
+        load_model(path, other)
+
+
+def test_a_network_of_your_own_is_loaded_into_another_like_it(data, tmp_path):
+    path = tmp_path / "own.pt"
+    recipe = Recipe(Stage(epochs=1), Stage(epochs=1, classifier=weight_scaling), protocol=TINY)
+    whole = fit(recipe, data, Own(head="classifier"), checkpoint=path, progress=False)
+    assert torch.equal(predict(load_model(path, model=Own(head="classifier")), data.test.images), whole.logits)
+    with pytest.raises(ValueError, match=r"Own is of your own, give it to load into, load_model\(..., model=...\)"):
+        load_model(path)
+    for model, message in [(Doubled(head="classifier"), "it is a Own, model= is a Doubled"),
+                           (Own(features="other", head="classifier"), "Missing key"),
+                           (own_net, "it was made by small_net, model= is own_net")]:  # fmt: skip
+        with pytest.raises(ValueError, match=rf"(?s)own.pt holds another network: .*{message}"):
+            load_model(path, model=model)
+    fit(RECIPE, data, models.build("small_net", 10), checkpoint=tmp_path / "net.pt", progress=False)
+    load_model(tmp_path / "net.pt")
+
+
+def test_a_network_that_a_protocol_made_is_made_again_and_loaded(data, tmp_path):
+    path = tmp_path / "run.pt"
+    recipe = recipes.get("lws").resolve(replace(TINY, model=own_net)).with_epochs(2)
+    whole = fit(recipe, data, checkpoint=path, progress=False)
+    model = load_model(path, model=own_net)
+    assert torch.equal(predict(model, data.test.images), whole.logits)
+    for other, message in ((None, "own_net.* is of your own"), (partial(own_net, width=9), "made by own_net.*width=9")):
+        with pytest.raises(ValueError, match=message):
+            load_model(path, model=other)
+
+
+def test_resuming_tells_networks_of_another_class_with_equal_states(data, tmp_path):
+    path = tmp_path / "run.pt"
+    fit(RECIPE, data, Own(), checkpoint=path, progress=False)
+    with pytest.raises(ValueError, match="network is Own there and Doubled here"):
+        fit(RECIPE, data, Doubled(), checkpoint=path, resume=True, progress=False)
+    with pytest.raises(ValueError, match="network is Own there and absent here"):
+        fit(RECIPE, data, checkpoint=path, resume=True, progress=False)
 
 
 def test_masks_of_a_foreground_stage_survive_resuming(data, tmp_path):
@@ -760,8 +1285,11 @@ def test_equal_data_made_by_other_words_are_the_run_s(data, tmp_path):
 def test_a_checkpoint_of_another_network_is_refused(data, tmp_path):
     fit(RECIPE, data, checkpoint=tmp_path / "run.pt", progress=False)
     model = nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))
-    with pytest.raises(ValueError, match="network is not this run's"):
+    with pytest.raises(ValueError, match="network is absent there and Sequential here"):
         fit(RECIPE, data, model, checkpoint=tmp_path / "run.pt", resume=True)
+    fit(RECIPE, data, Own(), checkpoint=tmp_path / "own.pt", progress=False)
+    with pytest.raises(ValueError, match="network is not this run's"):
+        fit(RECIPE, data, Own(head="head"), checkpoint=tmp_path / "own.pt", resume=True)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
@@ -982,15 +1510,16 @@ def test_tensorboard_shows_the_history_and_the_figures_no_epoch_twice(data, tmp_
     """Also after an interruption, and when a finished run is resumed once more."""
     pytest.importorskip("tensorboard")
     board = tmp_path / "board"
-    interrupted(data, tmp_path / "run.pt", 3, tensorboard=board, evaluate_every=2)
+    options = {"tensorboard": board, "evaluate_every": 2, "look": lambda logits, labels: {"half": 0.5}}
+    interrupted(data, tmp_path / "run.pt", 3, **options)
     assert [step for step, _ in points(board)["train/loss"]] == [1, 2], "the third was on its way"
     for _ in range(2):
-        result = fit(RECIPE, data, checkpoint=tmp_path / "run.pt", resume=True, tensorboard=board, evaluate_every=2,
-                     progress=False)  # fmt: skip
+        result = fit(RECIPE, data, checkpoint=tmp_path / "run.pt", resume=True, progress=False, **options)
     shown = points(board)
     for tag, column in {"train/lr": "lr", "train/loss": "train_loss", "train/stage": "stage"}.items():
         assert shown[tag] == [(n, pytest.approx(v)) for n, v in enumerate(result.history[column], start=1)]
     assert shown["test/error"] == [(n, pytest.approx(result.history["test_error"][n - 1])) for n in (2, 4)]
+    assert shown["test/half"] == [(2, pytest.approx(0.5)), (4, pytest.approx(0.5))]
     figures = {tag.removeprefix("metrics/"): line for tag, line in shown.items() if tag.startswith("metrics/")}
     assert figures == {
         name: [(4, pytest.approx(value))] for name, value in result.metrics.items() if name != "many_accuracy"

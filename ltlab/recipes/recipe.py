@@ -35,14 +35,17 @@ class Stage:
             has a method check(model), a run calls that before it trains: it raises ValueError for a model that the
             mix does not fit, such as one without the layer to mix at.
         loss: `CrossEntropyLoss()`, or a function of the class counts: `partial(ClassBalancedLoss, beta=0.9999)`. The
-            module is called as loss(logits, targets), float32 (n, C) and int64 (n,) or, with a mix, probabilities
-            (n, C), and returns a number. Features it does not see: a mix does, as it calls the model.
+            function gets epochs=... too if it has such a parameter. The module is called as loss(logits, targets),
+            float32 (n, C) and int64 (n,) or, with a mix, probabilities (n, C), and returns a number; what it remembers
+            lies in buffers, and set_epoch(epoch) is called if it has it. It does not see features, which a mix does,
+            since it calls the model.
         schedule: a schedule such as `OneCycle(lr=0.05)`, any function (t, span) of the epochs that have passed since
             its start and of their number in all, or the name of one of the protocol's. Neighbouring stages with the
             same schedule share it: it runs over their epochs together, and the optimiser goes on. A new schedule
             starts a new optimiser, and so does a change of any of the following.
         classifier: what becomes of the classifier at the stage's start, called as classifier(model, images, labels,
-            class_counts), see `ltlab.classifiers`; None keeps it.
+            class_counts), and with the protocol's crop=... if it has such a parameter, see `ltlab.classifiers`; None
+            keeps it.
         trains: "all" parameters, or the "classifier" alone, which leaves the others bit-identical.
         batch_norm: "train": batch statistics, and the running ones follow; "eval": the running statistics are used
             and stay; "shift": as "train", but scale and shift (the affine part) stay (Zhong et al., CVPR 2021).
@@ -272,7 +275,7 @@ def _check_makes_loss(make: Callable) -> None:
     if isinstance(made_by, type) and (first is None or first.default is not first.empty):
         raise TypeError(f"loss={describe(make)}: it takes no class counts, so make it: {made_by.__name__}(...)")
     try:
-        signature.bind(None)
+        signature.bind(None, **{"epochs": 1} if "epochs" in signature.parameters else {})
     except TypeError as error:
         raise TypeError(
             f"loss={describe(make)}: a stage calls it as loss(class_counts), it takes {signature}. Give the rest by "

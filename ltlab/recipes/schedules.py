@@ -1,11 +1,15 @@
 """What a recipe leaves open: learning rates as functions of time, and how a kind of data is trained."""
 
+import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 
+from torch import nn
+
 from ..counts import check_whole_number
+from .contents import contents, describe
 
 # --- schedules: the learning rate as a function of time --------------------------------------------------------------
 
@@ -108,7 +112,16 @@ class Protocol:
         finetune  some epochs more at a low learning rate, after mixup
         retrain   a new classifier on frozen features
 
-    SGD has Nesterov momentum. The augmentation is, in this order and each where it is set,
+    `model` is the name of a network in `ltlab.models`, or a function of your own that makes one, called as
+    model(num_classes, mean, std) with the channel statistics of the training images in [0, 1], each (3,); of images on
+    disk these are None. Its weights are then drawn from the run's seed, as those of a named one.
+
+    `optimizer` is called as optimizer(parameters, lr=..., weight_decay=...), such as `torch.optim.AdamW` or a partial
+    of it, with the parameters that a stage trains, the first learning rate and the weight decay; before every step the
+    schedule sets the learning rate of all of them. One whose step needs a closure does not fit, and none can be
+    captured. None is SGD with Nesterov `momentum`, which means nothing to others.
+
+    The augmentation is, in this order and each where it is set,
 
         crop             a random part of the image, resized to crop x crop pixels; evaluation takes the centre crop
         crop_padding     a random crop from the image padded by so many black pixels
@@ -118,11 +131,12 @@ class Protocol:
     see `ltlab.train.augmentation`.
 
     Raises:
+        TypeError: a model or an optimizer that cannot be called as above.
         ValueError: a batch of less than one image.
     """
 
     name: str
-    model: str
+    model: str | Callable
     epochs: int
     batch_size: int
     weight_decay: float
@@ -132,8 +146,18 @@ class Protocol:
     flip: bool = True
     crop: int | None = None
     colour_jitter: tuple[float, float, float] | None = None
+    optimizer: Callable | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.model, nn.Module):
+            raise TypeError(
+                f"model={type(self.model).__name__}(...): a protocol takes a name, or a function that makes a network; "
+                "one that is made goes to fit(recipe, data, model)"
+            )
+        if not isinstance(self.model, str):
+            _check_call("model", self.model, "(num_classes, mean, std)", None, None, None)
+        if self.optimizer is not None:
+            _check_call("optimizer", self.optimizer, "(parameters, lr=..., weight_decay=...)", [], lr=0, weight_decay=0)
         object.__setattr__(self, "batch_size", check_whole_number("batch_size", self.batch_size, least=1))
 
     def with_learning_rate(self, lr: float) -> "Protocol":
@@ -151,11 +175,29 @@ class Protocol:
     def identity(self) -> dict[str, str]:
         """What makes two protocols train alike, as text; schedules are the stages'.
 
-        What only large images need is in it where it is set, so that the identity of small images' runs stays.
+        What is not set is not in it, so that what a protocol may set in the future leaves the identities of today.
         """
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        unset = {name for name in ("crop", "colour_jitter") if values[name] is None}
-        return {name: str(value) for name, value in values.items() if name not in {"name", "schedules"} | unset}
+        unset = {name for name in ("crop", "colour_jitter", "optimizer") if values[name] is None}
+        return {
+            name: contents(value) if callable(value) else str(value)
+            for name, value in values.items()
+            if name not in {"name", "schedules"} | unset
+        }
+
+
+def _check_call(name: str, value: object, call: str, *args: object, **keywords: object) -> None:
+    """TypeError unless a protocol can call its value like that."""
+    try:
+        signature = inspect.signature(value)
+    except ValueError:  # of a function in C it is not known
+        return
+    except TypeError as error:
+        raise TypeError(f"{name}={value!r}: a protocol takes what can be called as {name}{call}") from error
+    try:
+        signature.bind(*args, **keywords)
+    except TypeError as error:
+        raise TypeError(f"{name}={describe(value)}: a protocol calls it as {name}{call}: {error}") from error
 
 
 CIFAR = Protocol(

@@ -11,9 +11,9 @@ from .captured import CapturedStep
 from .fitting import find_device, fit, load_model
 from .processes import is_first
 from .run import Result
-from .step import TrainingStep, augment, evaluate, predict, to_float, train_epoch
+from .step import Slots, TrainingStep, augment, evaluate, predict, to_float, train_epoch
 
 __all__ = [
-    "CapturedStep", "Result", "TrainingStep", "augment", "evaluate", "find_device", "fit", "is_first", "load_model",
-    "predict", "to_float", "train_epoch",
+    "CapturedStep", "Result", "Slots", "TrainingStep", "augment", "evaluate", "find_device", "fit", "is_first",
+    "load_model", "predict", "to_float", "train_epoch",
 ]  # fmt: skip

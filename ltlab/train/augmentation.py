@@ -2,7 +2,7 @@
 
     random_resized_crop    a random part of each image, resized
     colour_jitter          brightness, contrast and saturation
-    centre_crop            for evaluation
+    centre_crop            for evaluation, see `ltlab.images`
 
 They do what torchvision's transforms of these names do, for a whole batch at once. Nothing here waits for the device,
 so a CUDA graph can record it. A CPU takes a few images at a time, so that what lies between fits into its cache; all
@@ -15,6 +15,10 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from ..images import centre_crop
+
+__all__ = ["centre_crop", "colour_jitter", "crop_boxes", "random_resized_crop"]
 
 TRIES = 10  # draws of a crop until one fits
 IN_CACHE = 2  # images that each thread of a CPU works on at a time
@@ -189,21 +193,6 @@ def _adjust(images: Tensor, *steps: Tensor) -> Tensor:
         reference = grey.mul_(of_grey).add_(of_mean * mean)
         x = torch.addcmul(reference, x, of_itself).clamp_(0, 1)
     return x
-
-
-def centre_crop(images: Tensor, size: int) -> Tensor:
-    """The middle `size` x `size` pixels of every image: (..., H, W) -> (..., size, size), a view of the same dtype.
-
-    Where the margins differ by one pixel, Python's round(difference / 2) is the one at the top or left.
-
-    Raises:
-        ValueError: the images are smaller than that.
-    """
-    h, w = images.shape[-2:]
-    if not 1 <= size <= min(h, w):
-        raise ValueError(f"size={size} must be at least 1 and at most the images' sides, {h} x {w}")
-    top, left = round((h - size) / 2), round((w - size) / 2)
-    return images[..., top : top + size, left : left + size]
 
 
 def _in_cache(

@@ -1,24 +1,49 @@
 """What is refused before anything is trained."""
 
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
 from ..cam import ForegroundTransform, evaluating, maps_of
 from ..data import LongTailedData, StreamedSplit
+from ..images import as_evaluated
 from ..models import CLASSIFIERS
-from ..recipes import Recipe
-from .augmentation import centre_crop
+from ..recipes import Recipe, Stage
 from .processes import OneProcess
-from .step import to_float
+
+
+def check_types(recipe: object, data: object, model: object) -> None:
+    """TypeError, with what to write instead, for what is no recipe, no data or no network."""
+    if not isinstance(recipe, Recipe | str):
+        way = "Recipe(Stage(...))" if isinstance(recipe, Stage) else 'Recipe(Stage(...)), or a name such as "ce"'
+        raise TypeError(f"recipe={recipe!r:.80}: fit trains a recipe, write {way}")
+    if not isinstance(data, LongTailedData):
+        name = repr(data) if isinstance(data, str) else "..."
+        raise TypeError(f"data={data!r:.80}: fit takes data that are loaded, write ltlab.data.load({name})")
+    if isinstance(model, type):
+        raise TypeError(f"model={model.__name__} is a class: make the network, {model.__name__}(...)")
+    if model is not None and not isinstance(model, nn.Module):
+        name = repr(model) if isinstance(model, str) else "..."
+        raise TypeError(
+            f"model={model!r:.80}: fit trains a network that is made, an nn.Module; for another one of ltlab write "
+            f"models.build({name}, {len(data.class_names)}, data.train.images), or put it into a protocol, "
+            f"recipe.resolve(replace(recipes.protocol_for(data.name), model={name}))"
+        )
 
 
 def check_run(
     recipe: Recipe, data: LongTailedData, model: nn.Module | None, capture: bool, processes: OneProcess
 ) -> None:
-    """Refuse what cannot be trained, before anything is."""
-    crop = recipe.protocol.crop
-    if recipe.stages[0].foreground:
-        raise ValueError("stage 1 has a foreground slot, which needs the model of a stage before it")
+    """Refuse what cannot be trained, before anything is; `model` is one of your own, None the protocol's."""
+    crop, first = recipe.protocol.crop, recipe.stages[0].foreground
+    if makes_maps(first):
+        raise ValueError(
+            "stage 1 has a foreground slot, which needs the model of a stage before it: give it masks, "
+            "ForegroundTransform(masks=...), or put a stage before it"
+        )
     if model is None and (recipe.stages[0].trains != "all" or recipe.stages[0].batch_norm == "eval"):
         raise ValueError(
             "stage 1 trains the classifier alone, or with batch-norm statistics that nothing has measured yet: "
@@ -41,13 +66,19 @@ def check_run(
             "capture=True records what one device does with what it holds: leave it out with several devices, and "
             "with a foreground slot for images on disk"
         )
+    if capture and recipe.protocol.optimizer is not None:
+        raise ValueError(
+            "capture=True records SGD, whose learning rate is a tensor that every replay reads: leave it out with an "
+            "optimizer of your own"
+        )
 
 
 def check_parts(recipe: Recipe, model: nn.Module) -> None:
     """Refuse a model of your own whose classifier is not what the recipe trains or changes."""
     name, classifier = type(model).__name__, getattr(model, "classifier", None)
     kind = "missing" if classifier is None else f"a {type(classifier).__name__}"
-    if recipe.classifier == "cosine" and (classifier is None or isinstance(classifier, nn.Linear)):
+    if recipe.classifier == "cosine" and (classifier is None or ends_linear(classifier)):
+        kind += "" if classifier is None or isinstance(classifier, nn.Linear) else " that ends in a Linear"
         raise ValueError(
             f"recipe {recipe.name!r} needs a normalised classifier, {name}.classifier is {kind}: make it an "
             'ltlab.classifiers.CosineClassifier, as ltlab.models.build(..., classifier="cosine") does'
@@ -65,22 +96,30 @@ def check_parts(recipe: Recipe, model: nn.Module) -> None:
 
 
 def check_outputs(recipe: Recipe, data: LongTailedData, model: nn.Module, autocast: torch.autocast) -> None:
-    """Refuse a model of your own without a logit for every class, or without CAMs where a stage needs them.
+    """Refuse a model of your own without a logit for every class, whose `classifier` does not give them where a stage
+    trains or changes it, or without CAMs where a stage needs them.
 
     Two training images go through it, in evaluation mode and without gradients: it stays as it was.
     """
-    images, labels, crop = data.train.images[:2], data.train.labels[:2], recipe.protocol.crop
+    images, labels = data.train.images[:2], data.train.labels[:2]
     name, expected = type(model).__name__, (len(images), len(data.class_names))
-    with evaluating(model), torch.no_grad(), autocast:
-        logits = model(to_float(images if crop is None else centre_crop(images, crop)))
+    shown = as_evaluated(images, recipe.protocol.crop, labels.device)
+    changes = any(stage.classifier for stage in recipe.stages)
+    with watched_classifier(model, changes) as given, evaluating(model), torch.no_grad(), autocast:
+        logits = model(shown)
     if not isinstance(logits, Tensor) or not logits.is_floating_point() or logits.shape != expected:
         what = f"{logits.dtype} {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
         raise ValueError(
             f"model: {name} gives {what} for {expected[0]} images, it must give logits, floating point {expected}: "
             f"one for each of the {expected[1]} classes"
         )
+    if needs_classifier(recipe) and not (len(given) == 1 and same_logits(given[0], logits)):
+        raise ValueError(
+            f"recipe {recipe.name!r} trains or changes the classifier, and {name}.classifier is not what forward ends "
+            "in: make forward return self.classifier(...), by this name and once"
+        )
     for number, stage in enumerate(recipe.stages, start=1):
-        if isinstance(stage.foreground, ForegroundTransform) and stage.foreground.masks is None:
+        if makes_maps(stage.foreground):
             try:
                 maps_of(model, images, labels)
             except (AttributeError, ValueError) as error:
@@ -88,6 +127,51 @@ def check_outputs(recipe: Recipe, data: LongTailedData, model: nn.Module, autoca
                     f"stage {number} has a foreground slot, whose maps need model.features, from images to (N, K, h, "
                     f"w), and model.classifier.weight, (C, K); {name} does not give them: {error}"
                 ) from error
+
+
+@contextmanager
+def watched_classifier(model: nn.Module, changes: bool) -> Iterator[list[object]]:
+    """What `model.classifier` gives; where a stage `changes` it, what another in its place would give."""
+    classifier, given = getattr(model, "classifier", None), []
+    if not isinstance(classifier, nn.Module):
+        yield given
+        return
+    watched = copy.copy(classifier) if changes else classifier
+    place = model._modules.get("classifier")  # None: a property, in whose place nothing can be put
+
+    def note(module: nn.Module, inputs: object, output: object) -> None:
+        if module is watched:  # a copy shares its hooks
+            given.append(output)
+
+    with watched.register_forward_hook(note):
+        if place is not None:
+            model.classifier = watched
+        try:
+            yield given
+        finally:
+            if place is not None:
+                model.classifier = place
+
+
+def ends_linear(classifier: nn.Module) -> bool:
+    """Whether the last part of a classifier is a linear one, so that its logits are no cosines."""
+    *_, last = classifier.modules()
+    return type(last).forward is nn.Linear.forward
+
+
+def same_logits(given: object, logits: Tensor) -> bool:
+    """Whether a part of a model gave its logits, also where they were NaN, or were copied to another dtype."""
+    return given is logits or (isinstance(given, Tensor) and torch.equal(given.float(), logits.float()))
+
+
+def needs_classifier(recipe: Recipe) -> bool:
+    """Whether a recipe does anything to the classifier, so that the logits have to be its."""
+    return recipe.classifier == "cosine" or any(s.classifier or s.trains == "classifier" for s in recipe.stages)
+
+
+def makes_maps(foreground: object) -> bool:
+    """Whether a foreground slot asks the model where the object is."""
+    return isinstance(foreground, ForegroundTransform) and foreground.masks is None
 
 
 def on_disk(data: LongTailedData) -> bool:

@@ -35,9 +35,10 @@ def check_curves(folder: str | os.PathLike | None, resume: bool) -> None:
 def curves(folder: str | os.PathLike | None) -> Iterator[Write]:
     """A function that adds the figures of an epoch to the curves in a folder, `write({"epoch": 3, "lr": 0.1, ...})`.
 
-    The columns of a run's history have the tags `TAGS`, every other name has metrics/NAME. Points that were there are
-    given up: a resumed run writes its history again, so that no epoch is there twice. What is NaN has no point: a test
-    error that was not looked at, the accuracy of an empty group.
+    The columns of a run's history have the tags `TAGS`, those of a `look` of your own test/NAME; a name with a group,
+    such as metrics/top1_error, is the tag itself. Points that were there are given up: a resumed run writes its history
+    again, so that no epoch is there twice. What is NaN has no point: a test error that was not looked at, the accuracy
+    of an empty group.
 
     Args:
         folder: of the event files; None writes nothing.
@@ -52,7 +53,8 @@ def curves(folder: str | os.PathLike | None) -> Iterator[Write]:
         def write(row: Mapping[str, float]) -> None:
             for name, value in row.items():
                 if name != "epoch" and not math.isnan(value):
-                    writer.add_scalar(TAGS.get(name, f"metrics/{name}"), value, row["epoch"])
+                    tag = TAGS.get(name, name if "/" in name else f"test/{name}")
+                    writer.add_scalar(tag, value, row["epoch"])
             writer.flush()
 
         yield write

@@ -1,7 +1,7 @@
 """Where a run begins: `fit`, and the network of a run that has ended."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,18 +13,20 @@ from ..counts import check_seed, check_whole_number
 from ..data import LongTailedData
 from ..names import one_of
 from ..recipes import Recipe
+from ..recipes.contents import contents
 from . import checkpoint as checkpoints
-from .checks import check_outputs
+from .checks import check_outputs, check_types
 from .curves import check_curves, curves
 from .processes import join
-from .run import Result, Run
+from .run import Look, Result, Run
 
 
 def fit(
     recipe: Recipe | str, data: LongTailedData, model: nn.Module | None = None, *,
     seed: int = 0, device: str | torch.device = "auto", precision: str = "auto",
     checkpoint: str | os.PathLike | None = None, resume: bool = False, start_from: str | os.PathLike | None = None,
-    capture: bool = False, progress: bool = True, evaluate_every: int = 1, tensorboard: str | os.PathLike | None = None,
+    capture: bool = False, progress: bool = True, evaluate_every: int = 1, look: Look | None = None,
+    tensorboard: str | os.PathLike | None = None,
     devices: int = 1, num_nodes: int = 1, batch_norm: str = "local", timeout: float = 120.0,
 ) -> Result:  # fmt: skip
     """Train a recipe on long-tailed data and report the figures of the last epoch.
@@ -44,14 +46,18 @@ def fit(
         precision: "float32", "bfloat16" (autocast), also by Lightning's names "32-true" and "bf16-mixed"; or "auto":
             bfloat16 on CUDA, float32 elsewhere.
         checkpoint: a file that is rewritten after every epoch; the history goes to a CSV of the same name beside it.
+            Of what a loss remembers, it keeps its `state_dict()`: buffers, and no other attributes.
         resume: go on from `checkpoint`, which must exist and come from the same recipe, data, seed and kind of device.
         start_from: the checkpoint of a finished run of the recipe's first stages, on the same data, with the same seed
             and kind of device: they are not trained again, and the result is the same to the bit.
         capture: take the step by a `CapturedStep`: the same arithmetic, on a GPU without the time between kernels.
         progress: show a progress bar, in a terminal or a notebook.
         evaluate_every: epochs between looks at the test error; the last epoch always gets one.
+        look: figures of your own at every such look, called as look(logits, labels) with the test set's, float32 (N, C)
+            and int64 (N,) on the CPU; gives {name: number}, which become columns of the history.
         tensorboard: a folder for TensorBoard, one for each run: train/lr, train/loss, train/stage and test/error of
-            every epoch, and at the end the figures of `Result.metrics`, metrics/top1_error and others.
+            every epoch, test/NAME of what `look` gives, and at the end the figures of `Result.metrics`,
+            metrics/top1_error and others.
         devices, num_nodes: processes on each machine, one per device, and machines; see below.
         batch_norm: of several processes: "local" normalises with the statistics of a process's own images, "sync" with
             those of the whole batch.
@@ -64,17 +70,20 @@ def fit(
     alone writes; all need to see `checkpoint`'s folder. All return the same result.
 
     Raises:
+        TypeError: something else than a recipe, loaded data or a network that is made; a loss that is no module; what
+            `prepare` of a foreground slot gives has no row per image; what `look` gives has no names and numbers.
         ConnectionError: another process of the run has stopped or does not answer.
         ImportError: several processes without Lightning Fabric, or `tensorboard` without TensorBoard.
         ValueError: a seed that is no whole number from 0 to 2**32 - 1; an unknown recipe, device, precision or
-            batch_norm; more devices than there are, than a batch has images, or more than one with `capture`; images
-            smaller than the protocol's crop.
-            A foreground slot in the first stage; a first stage that trains the classifier alone, or with
-            batch_norm="eval", and no model given; a mix slot at a layer that the model does not have; a loss with
-            parameters that need gradients.
+            batch_norm; more devices than there are, than a batch has images, or more than one with `capture`, which
+            also takes no optimizer of your own; images smaller than the protocol's crop; a figure of `look` called as
+            a column that the history has.
+            A foreground slot that makes CAMs in the first stage; a first stage that trains the classifier alone, or
+            with batch_norm="eval", and no model given; a mix slot at a layer that the model does not have; a loss with
+            parameters that need gradients and are not the model's.
             A model of your own that does not give floating-point logits (N, C); without a part called classifier that
-            a stage trains alone; with one of another kind than what a stage of ltlab changes, or than the recipe
-            needs; or without features and classifier where CAMs are made of them.
+            a stage trains alone; with one that forward does not end in, or of another kind than what a stage of ltlab
+            changes, or than the recipe needs; or without features and classifier where CAMs are made of them.
             `resume` without `checkpoint`; a checkpoint whose name ends in .csv, that is damaged or of another run; one
             to start from that is not finished, or whose last stage this recipe goes on with at the same schedule.
         FileNotFoundError, FileExistsError: `resume` or `start_from` without a checkpoint file; a checkpoint, its
@@ -84,6 +93,7 @@ def fit(
         FloatingPointError: the training loss is no longer finite; with a loss of ltlab on the CPU at the step where it
             happens, else at the epoch's end.
     """
+    check_types(recipe, data, model)
     if isinstance(recipe, str):
         recipe = recipes.get(recipe)
     seed = check_seed(seed)
@@ -96,9 +106,9 @@ def fit(
     with _own_randomness(seed, device), processes.watched():
         recipe = recipe.resolve(recipes.protocol_for(data.name, data.side))
         run = Run(recipe, data, model, processes, seed=seed, precision=precision, capture=capture,
-                  batch_norm=batch_norm, path=path)  # fmt: skip
+                  batch_norm=batch_norm, path=path, look=look)  # fmt: skip
         try:
-            if model is not None:
+            if run.own_model:
                 with _own_randomness(seed, device):
                     check_outputs(run.recipe, run.data, run.model, run.autocast)
             with checkpoints.held(path if processes.rank == 0 else None, resume):
@@ -109,36 +119,70 @@ def fit(
                 with curves(tensorboard if processes.rank == 0 else None) as write:
                     run.train(progress, evaluate_every, write)
                     result = run.result()
-                    write({"epoch": run.recipe.epochs} | result.metrics)
+                    write({"epoch": run.recipe.epochs} | {f"metrics/{k}": v for k, v in result.metrics.items()})
         finally:
             run.thaw()
         return result
 
 
-def load_model(checkpoint: str | os.PathLike, data: LongTailedData) -> nn.Module:
-    """The network of a run on these data as its checkpoint holds it, on the CPU.
+def load_model(
+    checkpoint: str | os.PathLike, data: LongTailedData | None = None, *,
+    model: nn.Module | Callable[..., nn.Module] | None = None,
+) -> nn.Module:  # fmt: skip
+    """The network of a run as its checkpoint holds it, on the CPU.
+
+        model = load_model("checkpoint.pt")
+        logits = predict(model, images)
+        names = [model.class_names[c] for c in logits.argmax(1)]
+
+    Args:
+        checkpoint: a file that `fit` has written.
+        data: the data that the run must have been on; None takes any.
+        model: of a run on a network of your own, another like it to load into, or the function that stood in the
+            protocol; its weights are replaced. None builds the protocol's.
+
+    Returns:
+        The network; its `class_names` say what its classes are called, (C,) strings. Of a checkpoint of an earlier
+        version, which does not, they are those of `data`, or None.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the checkpoint is damaged, of a run on other data, or its network is not one that the recipe's
-            protocol builds: a model of your own, or one whose classifier a stage has made neither linear nor cosine.
+        ValueError: the checkpoint is damaged, of a run on other data, or of another network than `model`.
     """
-    path, fingerprint = Path(checkpoint), {"data fingerprint": data.fingerprint}
+    path = Path(checkpoint)
+    of_data = {} if data is None else {"data fingerprint": data.fingerprint}
     state = checkpoints.load(
         path, torch.device("cpu"),
-        lambda state: checkpoints.difference({k: state["identity"][k] for k in fingerprint}, fingerprint),
+        lambda state: checkpoints.difference({k: state["identity"][k] for k in of_data}, of_data),
     )  # fmt: skip
-    name, classifier = state["identity"]["protocol.model"], state["classifier"]
-    kinds = {made.__name__: kind for kind, made in models.CLASSIFIERS.items()}
-    if classifier not in kinds:
-        raise ValueError(f"checkpoint {path} holds another network than {name}: its classifier is a {classifier}")
-    model = models.build(name, len(data.class_names), data.train.images, classifier=kinds[classifier])
-    if isinstance(model.classifier, nn.Linear) and "classifier.bias" not in state["model"]:  # tau-normalised
-        model.classifier.bias = None
     try:
+        with _own_randomness(0, torch.device("cpu")):
+            model = _network_for(state, model).cpu()
         model.load_state_dict(state["model"])
-    except RuntimeError as error:
-        raise ValueError(f"checkpoint {path} holds another network than {name}: {error}") from error
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"checkpoint {path} holds another network: {error}") from error
+    names = state.get("class names", None if data is None else data.class_names)
+    model.class_names = None if names is None else tuple(names)
+    return model
+
+
+def _network_for(state: dict, model: nn.Module | Callable[..., nn.Module] | None) -> nn.Module:
+    """A network to load a checkpoint's weights into, its classifier as the stages have left it."""
+    made_by, given = state["identity"]["protocol.model"], state["identity"].get("network", "Net")
+    head = {name.removeprefix("classifier."): value for name, value in state["model"].items()
+            if name.startswith("classifier.")}  # fmt: skip
+    if model is None and (given != "Net" or made_by not in models.MODELS):
+        known = made_by if given == "Net" else given
+        raise ValueError(f"{known} is of your own, give it to load into, load_model(..., model=...)")
+    if isinstance(model, nn.Module):
+        if "network" in state["identity"] and type(model).__name__ != given:
+            raise ValueError(f"it is a {given}, model= is a {type(model).__name__}")
+    else:
+        if model is not None and contents(model) != made_by:
+            raise ValueError(f"it was made by {made_by}, model= is {contents(model)}")
+        num_classes = len(state["class names"]) if "class names" in state else len(next(iter(head.values())))
+        model = models.build(model or made_by, num_classes, state.get("statistics"))
+    models.put_classifier(model, state["classifier"], head)
     return model
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..cam.shards import StoredMasks
 from ..data import LongTailedData
+from ..recipes import describe
 from .checks import on_disk
 from .processes import OneProcess
 
@@ -23,10 +24,21 @@ class Masks:
         self.temporary: TemporaryDirectory | None = None
 
     def prepare(self, foreground: Callable, model: nn.Module, stage: int) -> Tensor | StoredMasks:
-        """A slot's rows; those on disk in shards that the processes share out."""
+        """A slot's rows; those on disk in shards that the processes share out.
+
+        Raises:
+            TypeError: `prepare` does not give a tensor with a row per image.
+        """
         images, labels = self.data.train.images, self.data.train.labels
         if not on_disk(self.data) or not hasattr(foreground, "prepare_in"):
-            return foreground.prepare(model, images, labels)
+            rows = foreground.prepare(model, images, labels)
+            if not isinstance(rows, Tensor) or len(rows) != len(labels):
+                what = f"a tensor {tuple(rows.shape)}" if isinstance(rows, Tensor) else f"{rows!r:.80}"
+                raise TypeError(
+                    f"stage {stage + 1}: prepare(model, images, labels) of {describe(foreground)} gives {what}, it "
+                    f"must give a tensor with a row for each of the {len(labels)} images"
+                )
+            return rows
         shared = {} if self.path is None else {"num_replicas": self.processes.size, "rank": self.processes.rank}
         masks = foreground.prepare_in(self.folder(stage), model, images, labels, **shared)
         self.processes.wait()

@@ -1,8 +1,11 @@
 """A recipe's way through its stages, epoch by epoch."""
 
+import copy
+import inspect
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 
@@ -14,7 +17,7 @@ from tqdm.auto import tqdm
 from .. import metrics, models
 from ..data import LongTailedData
 from ..names import look_up
-from ..recipes import Recipe, Stage
+from ..recipes import Recipe, Stage, describe
 from ..samplers import generator_seed
 from . import checkpoint as checkpoints
 from .captured import CapturedStep
@@ -22,16 +25,20 @@ from .checks import check_run
 from .curves import Write
 from .masks import Masks, to_keep
 from .processes import OneProcess, across_processes
-from .step import Slots, TrainingStep, batch_norms, evaluate, predict, sgd, train_epoch
+from .step import Slots, TrainingStep, batch_norms, evaluate, optimizer_for, predict, train_epoch
+
+HISTORY = ("epoch", "stage", "lr", "train_loss", "test_error")
+Look = Callable[[Tensor, Tensor], Mapping[str, float]]
 
 
 @dataclass
 class Result:
     """What a run leaves behind.
 
-    model: as it is after the last stage; history: one row per epoch; metrics: the model's figures, see `evaluate`;
-    logits: of the test images, float32 (N, C), on the CPU; recipe: as it was run; seconds: of training and looking at
-    the test set, over all resumptions; network: the name of the protocol's model, or the class of one of your own.
+    model: as it is after the last stage; history: one row per epoch, with the columns `HISTORY` and those of `look`;
+    metrics: the model's figures, see `evaluate`; logits: of the test images, float32 (N, C), on the CPU; recipe: as it
+    was run; seconds: of training and looking at the test set, over all resumptions; network: the name of the
+    protocol's model, or of the function that made it, or the class of one of your own.
     """
 
     model: nn.Module
@@ -48,9 +55,8 @@ class Run:
 
     def __init__(
         self, recipe: Recipe, data: LongTailedData, model: nn.Module | None, processes: OneProcess, *, seed: int,
-        precision: str, capture: bool, batch_norm: str, path: Path | None,
+        precision: str, capture: bool, batch_norm: str, path: Path | None, look: Look | None = None,
     ) -> None:  # fmt: skip
-        check_run(recipe, data, model, capture, processes)
         device = processes.device
         bfloat16 = look_up("precision", precision, {
             "auto": device.type == "cuda", "float32": False, "bfloat16": True, "32-true": False, "bf16-mixed": True,
@@ -62,11 +68,17 @@ class Run:
         }  # fmt: skip
         if processes.size > 1:
             self.setting |= {"processes": str(processes.size), "batch norm across processes": batch_norm}
-        self.network = self.protocol.model if model is None else type(model).__name__
+        makes = self.protocol.model
+        self.own_model = model is not None or not isinstance(makes, str)
+        self.network = describe(makes) if model is None else type(model).__name__
+        self.statistics = None
         if model is None:
-            model = models.build(
-                self.protocol.model, len(data.class_names), data.train.images, classifier=recipe.classifier
-            )
+            if isinstance(data.train.images, Tensor):
+                self.statistics = models.channel_statistics(data.train.images)
+            model = models.build(makes, len(data.class_names), self.statistics, classifier=recipe.classifier)
+        else:
+            self.setting["network"] = self.network
+        check_run(recipe, data, model if self.own_model else None, capture, processes)
         model = across_processes(model, batch_norm, processes)
         self.model = model.to(device, memory_format=torch.channels_last)
         for stage in recipe.stages:
@@ -85,18 +97,19 @@ class Run:
         starts = accumulate((stage.epochs for stage in recipe.stages), initial=0)
         self.slots = [
             Slots(stage, start, self.data.train, class_counts, seed)
-            for stage, start in zip(recipe.stages, starts, strict=False)
+            for stage, start in zip(with_own_losses(recipe.stages, self.model), starts, strict=False)
         ]
         for number, slots in enumerate(self.slots, start=1):
-            slots.check(number)
+            slots.check(number, self.model, capture)
         self.frozen = {id(p) for p in self.model.parameters() if not p.requires_grad}  # by the user, for good
         self.stage, self.epoch = 0, 0  # what comes next
-        self.capture, self.processes, self.path = capture, processes, path
+        self.capture, self.processes, self.path, self.look = capture, processes, path, look
         self.masks = Masks(self.data, path, processes)
         self.optimizer = self.new_optimizer(recipe.stages[0])
         self.step = self.take = None  # of the current stage, made in its first epoch here
         self.history: list[dict[str, float]] = []
         self.seconds = 0.0
+        self.identity = self.identity_of(len(recipe.stages))  # now, as a loss may hold parameters of the model
 
     def train(self, progress: bool, evaluate_every: int, write: Write) -> None:
         """Train from where the run stands to the recipe's end, and write the curves of the whole."""
@@ -108,7 +121,7 @@ class Run:
             while len(self.history) < total:
                 started = time.perf_counter()
                 last = len(self.history) + 1 == total
-                row = self.next_epoch(look=last or (len(self.history) + 1) % evaluate_every == 0)
+                row = self.next_epoch(looks=last or (len(self.history) + 1) % evaluate_every == 0)
                 self.seconds += time.perf_counter() - started
                 self.save()
                 write(row)
@@ -150,10 +163,11 @@ class Run:
     def change_classifier(self, stage: Stage) -> None:
         if stage.classifier is not None:
             train = self.data.train
-            classifier = stage.classifier(self.model, train.images, train.labels, self.data.class_counts)
+            crop = {"crop": self.protocol.crop} if "crop" in inspect.signature(stage.classifier).parameters else {}
+            classifier = stage.classifier(self.model, train.images, train.labels, self.data.class_counts, **crop)
             self.model.classifier = classifier.to(self.device)
 
-    def next_epoch(self, look: bool) -> dict[str, float]:
+    def next_epoch(self, looks: bool) -> dict[str, float]:
         """Train one epoch, look at the test error if asked, add a row to the history and move on."""
         if self.epoch == 0:
             self.begin_stage()
@@ -176,17 +190,36 @@ class Run:
             raise FloatingPointError(
                 f"the training loss is {loss} in epoch {number}, learning rate {rate:g}: lower the learning rate"
             )
-        error = metrics.top1_error(self.predict(), self.data.test.labels) if look else math.nan
-        self.history.append(
-            {"epoch": number, "stage": self.stage + 1, "lr": rate, "train_loss": loss, "test_error": error}
-        )
+        error, figures = self.looked() if looks else (math.nan, {})
+        row = {"epoch": number, "stage": self.stage + 1, "lr": rate, "train_loss": loss, "test_error": error}
+        self.history.append(row | figures)
         self.epoch += 1
         if self.epoch == stage.epochs:
             self.stage, self.epoch = self.stage + 1, 0
         return self.history[-1]
 
-    def new_optimizer(self, stage: Stage) -> torch.optim.SGD:
-        """SGD on the parameters that the stage trains; all others need no gradient."""
+    def looked(self) -> tuple[float, dict[str, float]]:
+        """The test error, and the figures that a `look` of your own gives.
+
+        Raises:
+            TypeError: it gives something else than names and numbers.
+            ValueError: a name that the history has.
+        """
+        logits, labels = self.predict(), self.data.test.labels
+        error = metrics.top1_error(logits, labels)
+        if self.look is None:
+            return error, {}
+        figures = self.look(logits.cpu(), labels.cpu())
+        try:
+            figures = {str(name): float(value) for name, value in figures.items()}
+        except (AttributeError, TypeError, ValueError) as problem:
+            raise TypeError(f"look(logits, labels) gives {figures!r:.80}: it must give {{name: number}}") from problem
+        if taken := [name for name in figures if name in HISTORY]:
+            raise ValueError(f"look(logits, labels) gives {taken[0]!r}, which the history has: give it another name")
+        return error, figures
+
+    def new_optimizer(self, stage: Stage) -> torch.optim.Optimizer:
+        """The protocol's, on the parameters that the stage trains; all others need no gradient."""
         part = self.model.classifier if stage.trains == "classifier" else self.model
         affine = batch_norms(self.model) if stage.batch_norm == "shift" else []
         frozen = self.frozen | {id(p) for module in affine for p in module.parameters()}
@@ -197,7 +230,7 @@ class Run:
             )
         for parameter in self.model.parameters():
             parameter.requires_grad_(id(parameter) in trained)
-        return sgd(self.model, self.protocol, weight_decay=stage.weight_decay, capture=self.capture)
+        return optimizer_for(self.model, self.protocol, stage, capture=self.capture)
 
     def predict(self) -> Tensor:
         with self.autocast:
@@ -209,20 +242,20 @@ class Run:
         figures = evaluate(logits, test.labels, self.data.class_counts)
         return Result(self.model, pd.DataFrame(self.history), figures, logits, self.recipe, self.seconds, self.network)
 
-    def identity(self, stages: int | None = None) -> dict[str, str]:
-        """What tells this run, or one of its first stages alone, from every other."""
-        return self.recipe.first(stages or len(self.recipe.stages)).identity() | self.setting
+    def identity_of(self, stages: int) -> dict[str, str]:
+        """What tells a run of the first stages from every other."""
+        return self.recipe.first(stages).identity() | self.setting
 
     def refusal(self, state: dict) -> str | None:
         """Why a checkpoint is not of this run; None if it is."""
-        return checkpoints.difference(state["identity"], self.identity())
+        return checkpoints.difference(state["identity"], self.identity)
 
     def refusal_to_start_from(self, state: dict) -> str | None:
         """Why this run cannot start from another run's checkpoint; None if it can."""
         stages = state["stages"]
         if stages >= len(self.recipe.stages):
             return f"its recipe has {stages} stages, recipe {self.recipe.name!r} needs to have more"
-        if differing := checkpoints.difference(state["identity"], self.identity(stages)):
+        if differing := checkpoints.difference(state["identity"], self.identity_of(stages)):
             return differing
         epochs = self.recipe.first(stages).epochs
         if len(state["history"]) < epochs:
@@ -237,9 +270,11 @@ class Run:
         kept = self.processes.kept
         cuda = {"cuda": kept(torch.cuda.get_rng_state(self.device))} if self.device.type == "cuda" else {}
         return {
-            "identity": self.identity(), "stages": len(self.slots), "stage": self.stage, "epoch": self.epoch,
+            "identity": self.identity, "class names": list(self.data.class_names), "statistics": self.statistics,
+            "stages": len(self.slots), "stage": self.stage, "epoch": self.epoch,
             "model": self.model.state_dict(), "classifier": type(getattr(self.model, "classifier", None)).__name__,
             "optimizer": self.optimizer.state_dict(), "masks": to_keep(masks),
+            "losses": [tensors(kept, slots.loss.state_dict()) for slots in self.slots],
             "generator": kept(self.generator.get_state()),
             "slots' generators": [kept(generator.get_state()) for generator in self.slots_generators()],
             "global generators": {"cpu": kept(torch.get_rng_state()), **cuda},
@@ -254,23 +289,27 @@ class Run:
         """The reverse of `state`.
 
         Raises:
-            ValueError: the checkpoint's network is not this one.
+            ValueError: the checkpoint's network, or what a loss remembers, is not that of this run.
         """
+        own = self.processes.own
         self.stage, self.epoch = state["stage"], state["epoch"]
         begun = self.recipe.stages[: self.stage + (self.epoch > 0)]
         for stage in begun:
             self.change_classifier(stage)  # its kind; its values come from the checkpoint
         try:
             self.model.load_state_dict(state["model"])
+            for slots, kept in zip(self.slots, state.get("losses", [{}] * len(self.slots)), strict=False):
+                slots.loss.load_state_dict(tensors(own, kept))
         except RuntimeError as error:
             raise ValueError(f"the checkpoint's network is not this run's: {error}") from error
         self.optimizer = self.new_optimizer(begun[-1])
-        settings = self.optimizer.state_dict()["param_groups"]  # are the recipe's; the rest is the checkpoint's
-        self.optimizer.load_state_dict(state["optimizer"] | {"param_groups": settings})
+        kept = state["optimizer"]
+        if self.protocol.optimizer is None:  # SGD's settings are this run's, captured or not; another's may be a state
+            kept = kept | {"param_groups": self.optimizer.state_dict()["param_groups"]}
+        self.optimizer.load_state_dict(kept)
         if self.stage < len(self.slots):
             slots = self.slots[self.stage]
             slots.masks = self.masks.reopen(slots.foreground, state["masks"], self.stage)
-        own = self.processes.own
         self.generator.set_state(own(state["generator"]))
         for generator, kept in zip(self.slots_generators(), state["slots' generators"], strict=False):
             generator.set_state(own(kept))  # of a run to start from there are those of its stages
@@ -278,3 +317,20 @@ class Run:
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(own(state["global generators"]["cuda"]), self.device)
         self.history, self.seconds = state["history"], state["seconds"]
+
+
+def with_own_losses(stages: Iterable[Stage], model: nn.Module) -> list[Stage]:
+    """The stages with copies of their loss modules, so that what a run's losses remember stays the run's.
+
+    What a loss has of the model is no copy, but the model's; a loss that several stages have is one copy.
+    """
+    copied = {id(part): part for part in (*model.modules(), *model.parameters(), *model.buffers())}
+    return [
+        replace(stage, loss=copy.deepcopy(stage.loss, copied)) if isinstance(stage.loss, nn.Module) else stage
+        for stage in stages
+    ]
+
+
+def tensors(change: Callable[[Tensor], Tensor], state: Mapping[str, object]) -> dict[str, object]:
+    """A module's state with its tensors changed; what else it may hold stays."""
+    return {name: change(value) if isinstance(value, Tensor) else value for name, value in state.items()}

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from .. import metrics
 from ..cam import evaluating
 from ..data import Split
-from ..recipes import Protocol, Stage
+from ..images import as_evaluated, to_float
+from ..recipes import Protocol, Stage, describe
 from ..samplers import ShuffledSampler
-from .augmentation import centre_crop, colour_jitter, random_resized_crop
+from .augmentation import colour_jitter, random_resized_crop
 from .processes import ALONE, OneProcess, average_statistics
 
 if TYPE_CHECKING:
@@ -101,6 +102,27 @@ def sgd(
     )
 
 
+def optimizer_for(
+    model: nn.Module, protocol: Protocol, stage: Stage, *, capture: bool = False
+) -> torch.optim.Optimizer:
+    """The protocol's optimiser on what has a gradient, `sgd` unless it has one of its own.
+
+    Raises:
+        TypeError: one of its own gives something else than an optimiser.
+    """
+    if protocol.optimizer is None:
+        return sgd(model, protocol, weight_decay=stage.weight_decay, capture=capture)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    decay = protocol.weight_decay if stage.weight_decay is None else stage.weight_decay
+    optimizer = protocol.optimizer(parameters, lr=stage.schedule(0, 1), weight_decay=decay)
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise TypeError(
+            f"optimizer={describe(protocol.optimizer)} of protocol {protocol.name!r} gives {optimizer!r:.80}: it must "
+            "give a torch.optim.Optimizer"
+        )
+    return optimizer
+
+
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
     """Give all parameters this learning rate; one that is a tensor keeps its place in memory."""
     for group in optimizer.param_groups:
@@ -114,30 +136,64 @@ class Slots:
     """The four slots of one stage, built for one data set and ready for the step.
 
     The order of images goes on from stage to stage, so that cutting a stage in two changes nothing; a sampler with a
-    schedule of its own (one that asks for `epochs`) counts from its stage's start instead.
+    schedule of its own (one that asks for `epochs`) counts from its stage's start instead, and so does a loss.
+
+    With them a training loop of your own has all tricks; this is `fit` in small, by another optimiser:
+
+        slots = Slots(stage, 0, data.train, data.class_counts, seed=0)
+        if slots.foreground:
+            slots.masks = slots.foreground.prepare(model, data.train.images, data.train.labels)
+        optimizer = torch.optim.AdamW(model.parameters())
+        autocast = torch.autocast("cpu", enabled=False)
+        step = TrainingStep(model, slots, recipes.SHAPES, optimizer, torch.Generator().manual_seed(0), autocast)
+        for epoch in range(stage.epochs):
+            slots.set_epoch(epoch)
+            train_epoch(step, data.train, learning_rate=lambda share: 1e-3)
+
+    Args:
+        stage: of a resolved recipe, so that its `epochs` are a number; a loss module in it is used as it is.
+        first_epoch: of the stage in its run, counted from 0.
+        split: the training images.
+        class_counts: (C,), on the device of the labels.
+        seed: of the order of images.
+
+    Raises:
+        TypeError: the stage's loss is a function that gives something else than a module.
     """
 
     def __init__(self, stage: Stage, first_epoch: int, split: Split, class_counts: Tensor, seed: int) -> None:
         self.device = split.labels.device
         factory = stage.sampler or ShuffledSampler
-        has_schedule = "epochs" in inspect.signature(factory).parameters
-        schedule = {"epochs": stage.epochs} if has_schedule else {}
+        schedule, self.sampler_start = _schedule(factory, stage, first_epoch)
         self.sampler = factory(split.labels.cpu(), seed=seed, **schedule)
-        self.first_epoch = 0 if has_schedule else first_epoch
         self.foreground, self.masks = stage.foreground, None
         self.mix = stage.mix
-        loss = stage.loss if isinstance(stage.loss, nn.Module) else stage.loss(class_counts)
+        loss, self.loss_start = stage.loss, first_epoch
+        if not isinstance(loss, nn.Module):
+            schedule, self.loss_start = _schedule(loss, stage, first_epoch)
+            loss = loss(class_counts, **schedule)
+        if not isinstance(loss, nn.Module):
+            raise TypeError(f"loss={describe(stage.loss)} gives {loss!r:.80} for class counts: it must give a module")
         self.loss = loss.to(self.device)
         self.class_counts = class_counts
         self.batch_norm = stage.batch_norm
 
-    def check(self, number: int) -> None:
-        """Refuse a loss that would have to be trained; `number` is the stage's, from 1."""
-        if learnable := [name for name, parameter in self.loss.named_parameters() if parameter.requires_grad]:
+    def check(self, number: int, model: nn.Module, capture: bool = False) -> None:
+        """Refuse a loss that would have to be trained, or recorded anew every epoch; `number` is the stage's, from 1.
+
+        Parameters that are the model's are trained with it.
+        """
+        name, trained = type(self.loss).__name__, {id(parameter) for parameter in model.parameters()}
+        if own := [key for key, p in self.loss.named_parameters() if p.requires_grad and id(p) not in trained]:
+            attribute = own[0].rpartition(".")[2]
             raise ValueError(
-                f"stage {number}: the loss {type(self.loss).__name__} has parameters of its own, "
-                f"{', '.join(learnable)}, but only the model's are trained: make them parts of the model, or fix them "
-                "with loss.requires_grad_(False)"
+                f"stage {number}: the loss {name} has parameters of its own, {', '.join(own)}, but only the model's "
+                f"are trained: give the model one, model.{attribute} = nn.Parameter(...), and the loss that of the "
+                f"model, Stage(loss={name}(model.{attribute})); or fix them with loss.requires_grad_(False)"
+            )
+        if capture and hasattr(self.loss, "set_epoch"):
+            raise ValueError(
+                f"stage {number}: the loss {name} changes with set_epoch, a recorded step would not: leave capture out"
             )
 
     def generators(self) -> list[torch.Generator]:
@@ -153,14 +209,22 @@ class Slots:
                 module.eval()
 
     def set_epoch(self, epoch: int) -> None:
-        """Tell the sampler which epoch of the stage comes next, counted from 0."""
-        if hasattr(self.sampler, "set_epoch"):
-            self.sampler.set_epoch(self.first_epoch + epoch)
+        """Tell sampler and loss which epoch of the stage comes next, counted from 0."""
+        for slot, start in ((self.sampler, self.sampler_start), (self.loss, self.loss_start)):
+            if hasattr(slot, "set_epoch"):
+                slot.set_epoch(start + epoch)
 
     def batches(self, batch_size: int) -> tuple[Tensor, ...]:
         """The epoch's image indices in batches; the last one may be smaller."""
         draw = getattr(self.sampler, "epoch_indices", lambda: torch.tensor(list(self.sampler)))
         return draw().to(self.device).split(batch_size)
+
+
+def _schedule(factory: Callable, stage: Stage, first_epoch: int) -> tuple[dict[str, int], int]:
+    """The epochs that a factory of a stage asks for, if it does, and the epoch that its product counts from."""
+    if "epochs" in inspect.signature(factory).parameters:
+        return {"epochs": stage.epochs}, 0
+    return {}, first_epoch
 
 
 def batch_norms(model: nn.Module) -> list[nn.Module]:
@@ -196,13 +260,6 @@ def augment(images: Tensor, crop_padding: int, flip: bool, generator: torch.Gene
     return images
 
 
-def to_float(images: Tensor) -> Tensor:
-    """Images as float32 in [0, 1], channels last in memory, which convolutions prefer; float ones are so already."""
-    if images.is_floating_point():
-        return images.contiguous(memory_format=torch.channels_last)
-    return images.to(torch.float32, memory_format=torch.channels_last).div_(255)
-
-
 def predict(
     model: nn.Module, images: "Tensor | ImageFiles", *, crop: int | None = None, batch_size: int = 500
 ) -> Tensor:
@@ -210,7 +267,7 @@ def predict(
 
     Args:
         model: from float images in [0, 1] to logits (n, C).
-        images: uint8 (N, 3, H, W), in memory or on disk.
+        images: (N, 3, H, W), uint8, in memory or on disk, or float in [0, 1].
         crop: take the centre of every image, so many pixels wide and high; None takes the whole.
         batch_size: images per forward pass.
 
@@ -218,23 +275,23 @@ def predict(
         (N, C) float32 on the model's device.
 
     Raises:
-        ValueError: images smaller than `crop`.
+        ValueError: images of another shape or smaller than `crop`; on the CPU, floats above 1.
     """
     device = next(model.parameters()).device
     logits = []
     with evaluating(model), torch.inference_mode():
         for batch in images.split(batch_size):
-            shown = batch if crop is None else centre_crop(batch, crop)
-            logits.append(model(to_float(shown.to(device))).float())
+            logits.append(model(as_evaluated(batch, crop, device)).float())
     return torch.cat(logits)
 
 
 def evaluate(logits: Tensor, labels: Tensor, class_counts: Tensor) -> dict[str, float]:
-    """The figures that every run reports, as fractions: top-1 error, group accuracies, calibration error (15 bins)."""
+    """The figures that every run reports, as fractions: top-1 and balanced error, group accuracies, calibration."""
     logits, labels, class_counts = logits.cpu(), labels.cpu(), class_counts.cpu()
     groups = metrics.group_accuracy(logits, labels, class_counts)
     return {
         "top1_error": metrics.top1_error(logits, labels),
+        "balanced_error": metrics.balanced_error(logits, labels),
         **{f"{group}_accuracy": accuracy for group, accuracy in groups.items()},
         "expected_calibration_error": metrics.expected_calibration_error(logits, labels),
     }
