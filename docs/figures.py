@@ -11,7 +11,7 @@ from marked import rewrite
 
 from ltlab import plots, results, widgets
 from ltlab.data import load
-from ltlab.recipes import FAMILIES, RECIPES
+from ltlab.recipes import RECIPES
 from ltlab.train import fit
 
 ROOT = Path(__file__).parents[1]
@@ -31,12 +31,6 @@ TRICKS = (  # one or two of every kind: the order of the course
 def measured() -> pd.DataFrame:
     """The rows of the shown recipes and of their controls, on shapes-lt."""
     return results.measured(dict.fromkeys((*results.CONTROLS, *TRICKS)))
-
-
-def with_family(table: pd.DataFrame) -> pd.DataFrame:
-    """A table by recipe, with the family of every recipe."""
-    family_of = {recipe.name: family for family, members in FAMILIES.items() for recipe in members}
-    return table.assign(family=[family_of[name] for name in table.index])
 
 
 def ours() -> pd.DataFrame:
@@ -95,8 +89,7 @@ def with_spread(line: pd.Series | None) -> str:
 def draw(folder: Path) -> None:
     """The two figures, as PNG files."""
     folder.mkdir(parents=True, exist_ok=True)
-    gain = with_family(results.gains(measured()))
-    plots.gains(gain).figure.savefig(folder / "gain_per_trick.png", dpi=110)
+    plots.gains(results.gains(measured())).figure.savefig(folder / "gain_per_trick.png", dpi=110)
     shapes, photographs = ours(), on_photographs()
     places = {
         f"shapes-lt, small net\nmeasured, {shapes['seeds'].min()} seeds": shapes,

@@ -23,7 +23,7 @@ def top1_error(logits: Tensor, labels: Sequence[int] | Tensor) -> float:
 
         error = 1/N * sum_i [argmax_c z_ic != y_i]
 
-    All right: 0; all wrong: 1. On a balanced test set it is 1 - the mean of `per_class_accuracy`.
+    All right: 0; all wrong: 1. On a balanced test set it is `balanced_error`.
 
     Args:
         logits: (N, C) scores.
@@ -85,6 +85,28 @@ def confusion_matrix(logits: Tensor, labels: Sequence[int] | Tensor, num_classes
     num_classes = _num_classes(num_classes, logits)
     cells = labels * num_classes + logits.argmax(dim=1)  # (N,) row-major cell of each image
     return torch.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def balanced_error(logits: Tensor, labels: Sequence[int] | Tensor) -> float:
+    """Mean error of the classes, each counting alike however many images it has.
+
+        error = 1/C * sum_c (1 - accuracy_c)
+
+    On a balanced test set it is `top1_error`; always the same answer has 1 - 1/C. Classes without images are left out.
+
+    Args:
+        logits: (N, C) scores.
+        labels: N class indices 0 .. C-1.
+
+    Returns:
+        A share in [0, 1].
+
+    Raises:
+        ValueError: as `top1_error`.
+
+    Source: the balanced error of Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, section 2.
+    """
+    return 1 - per_class_accuracy(logits, labels).nanmean().item()
 
 
 # --- for whom --------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 from test_cli import TINY, ltlab
+from torch import nn
 
 from ltlab import plots, results
 from ltlab.data import LongTailedData, load
@@ -91,6 +92,45 @@ def test_the_rows_are_those_of_fit(whole):
     for column in set(COLUMNS) - {*MEASURED, "many_accuracy"}:
         assert row[column] == expected[column], column
     assert math.isnan(row["many_accuracy"]) and math.isnan(expected["many_accuracy"])
+
+
+class OwnNet(nn.Module):
+    """Another network than the protocol's, with fewer parameters."""
+
+    def __init__(self):
+        super().__init__()
+        self.classifier = nn.Linear(3, 10)
+
+    def forward(self, images):
+        return self.classifier(images.mean((2, 3)))
+
+
+def test_a_row_of_a_network_of_ones_own_is_no_row_of_the_protocols(tmp_path):
+    from ltlab.train import fit
+
+    data, ce = tiny(0), RECIPES["ce"].resolve(SHAPES).with_epochs(2)
+    row = results.result_row(fit(ce, data, OwnNet(), device="cpu", progress=False), data, seed=0)
+    assert row["model"] == "OwnNet" and row["fingerprint"] == fingerprint(ce, data, "OwnNet") != fingerprint(ce, data)
+    results.append_row(tmp_path / "runs.csv", row)
+    rows = compare(["ce"], tiny, 1, folder=tmp_path, epochs=2)
+    assert rows["model"].tolist() == ["small_net"] and len(results.read_rows(tmp_path / "runs.csv")) == 2
+
+
+class Counting:
+    """A mix that remembers how often it was called."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, model, images, targets, **_):
+        self.calls += 1
+        return model(images), targets
+
+
+def test_a_slot_that_changes_while_it_trains_has_its_row_all_the_same(tmp_path):
+    recipe = Recipe(Stage(epochs=1, mix=Counting()), name="counting")
+    rows = compare([recipe], tiny, 1, folder=tmp_path)
+    assert recipe.stages[0].mix.calls > 0 and rows["recipe"].tolist() == ["counting"]
 
 
 @pytest.mark.parametrize("after", [3, 4])
@@ -296,8 +336,8 @@ def made_rows(errors: dict[str, list[float]], **changes) -> pd.DataFrame:
         "few_accuracy": math.nan,
     }
     return pd.DataFrame(
-        base | {"recipe": name, "seed": seed, "top1_error": error, "many_accuracy": 1 - error / 2,
-                "medium_accuracy": 0.5, "seconds": 10.0 + seed} | changes
+        base | {"recipe": name, "seed": seed, "top1_error": error, "balanced_error": error,
+                "many_accuracy": 1 - error / 2, "medium_accuracy": 0.5, "seconds": 10.0 + seed} | changes
         for name, by_seed in errors.items() for seed, error in enumerate(by_seed)
     )  # fmt: skip
 
@@ -432,6 +472,21 @@ def test_gains_are_paired_with_plain_training_of_the_same_length():
     assert gains["gain"].tolist() == pytest.approx([3.5, 2.0, 10.0])
     assert gains.loc["cs_ce", "gain_std"] == pytest.approx(statistics.stdev([2.0, 5.0]))
     assert gains["seeds"].tolist() == [2, 2, 1] and math.isnan(gains.loc["bag_of_tricks", "gain_std"])
+
+
+def test_where_the_test_set_is_not_balanced_the_balanced_error_counts():
+    """The trick is worse on all images and better on the classes: on held-out images of a long tail."""
+    rows = made_rows({"ce": [0.4, 0.5], "mine": [0.5, 0.6]}, options="kind=exp held_out=0.2")
+    rows["balanced_error"] = [0.8, 0.8, 0.6, 0.7]
+    table = results.table(rows)
+    assert table.loc["mine", ["balanced_error", "family"]].tolist() == [pytest.approx(65), "of your own"]
+    assert results.formatted(table)["balanced (%)"].tolist() == ["80.00 ± 0.00", "65.00 ± 7.07"]
+    assert "the test set is not balanced" in results.caption(table)
+    assert table["published"].isna().all()  # which are of the test set
+    gain = results.gains(rows)
+    assert gain.loc["mine", "gain"] == pytest.approx(15) and plots.gains(gain).get_legend()
+    balanced = results.table(made_rows({"ce": [0.4, 0.5]}))
+    assert "balanced (%)" not in results.formatted(balanced) and "balanced" not in results.caption(balanced)
 
 
 def test_without_plain_training_there_is_no_gain():
@@ -589,8 +644,8 @@ def test_the_command_takes_a_family(tmp_path, monkeypatch):
     asked = []
 
     def spy(recipes, data_of_seed, seeds, **options):
-        asked.append((list(recipes), seeds, options["folder"].name))
-        return made_rows({name: [0.3] for name in recipes})
+        asked.append(([recipe.name for recipe in recipes], seeds, options["folder"].name))
+        return made_rows({recipe.name: [0.3] for recipe in recipes})
 
     monkeypatch.setattr(results, "compare", spy)
     done = ltlab("compare", "ldam", "--family", "re-sampling", "--output", "mine", cwd=tmp_path)

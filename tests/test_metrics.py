@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ltlab.metrics import (
+    balanced_error,
     class_groups,
     confusion_matrix,
     expected_calibration_error,
@@ -23,13 +24,16 @@ CIFAR100_LT_100 = [int(500 * 0.01 ** (j / 99)) for j in range(100)]
 
 METRICS = [
     top1_error,
+    balanced_error,
     per_class_accuracy,
     confusion_matrix,
     expected_calibration_error,
     lambda logits, labels: group_accuracy(logits, labels, [200, 50, 5]),
 ]
 every_metric = pytest.mark.parametrize(
-    "metric", METRICS, ids=["top1_error", "per_class_accuracy", "confusion_matrix", "ece", "group_accuracy"]
+    "metric",
+    METRICS,
+    ids=["top1_error", "balanced_error", "per_class_accuracy", "confusion_matrix", "ece", "group_accuracy"],
 )
 
 
@@ -102,6 +106,15 @@ def test_error_and_accuracy_follow_from_the_confusion_matrix(sample):
     assert accuracy.dtype == torch.float64
     assert torch.equal(accuracy.isnan(), expected.isnan())
     assert torch.equal(accuracy.nan_to_num(2), expected.nan_to_num(2))
+    assert balanced_error(logits, labels) == pytest.approx(1 - expected[~expected.isnan()].mean().item(), abs=1e-12)
+
+
+def test_the_balanced_error_counts_classes_not_images():
+    always_first = torch.tensor([[1.0, 0.0, 0.0]]).expand(10, 3)
+    labels = [0] * 8 + [1] * 2  # no image of class 2
+    assert top1_error(always_first, labels) == 0.2 and balanced_error(always_first, labels) == 0.5
+    balanced = [0, 1, 2, 1, 2, 0]
+    assert balanced_error(always_first[:6], balanced) == pytest.approx(top1_error(always_first[:6], balanced))
 
 
 @settings(deadline=None)
@@ -263,6 +276,10 @@ def test_calibration_error_is_computed_in_float64():
 def test_calibration_limits():
     sure = 1000 * torch.eye(5)
     assert expected_calibration_error(sure, [0, 1, 2, 3, 4]) == 0.0
+    noise = torch.randn(500, 5, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(500) % 5
+    assert expected_calibration_error(noise, labels) == expected_calibration_error(noise, labels, bins=15)
+    assert expected_calibration_error(noise, labels) != expected_calibration_error(noise, labels, bins=16)
     assert expected_calibration_error(sure, [1, 2, 3, 4, 0]) == 1.0
     assert isinstance(expected_calibration_error(sure, [0, 1, 2, 3, 4]), float)
 

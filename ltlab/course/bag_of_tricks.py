@@ -56,14 +56,14 @@ def _compare_slots(answer: Recipe, protocol: Protocol) -> None:
 Gain = tuple[float, float]
 ALIKE = {  # what gains do not depend on
     "data": "made", "imbalance": 1.0, "options": "", "device": "", "seconds": 0.0,
-    "many_accuracy": 0.0, "medium_accuracy": 0.0, "few_accuracy": 0.0,
+    "top1_error": 0.0, "many_accuracy": 0.0, "medium_accuracy": 0.0, "few_accuracy": 0.0,
 }  # fmt: skip
 
 
 def gains(errors: pd.DataFrame, epochs: dict[str, int], _controls: list[str]) -> dict[str, Gain]:
     """`results.gains` of a table of errors."""
     fractions = (errors / 100).rename_axis(index="seed").reset_index()
-    rows = fractions.melt("seed", var_name="recipe", value_name="top1_error").dropna()
+    rows = fractions.melt("seed", var_name="recipe", value_name="balanced_error").dropna()
     table = results.gains(rows.assign(epochs=rows["recipe"].map(epochs), **ALIKE))
     return dict(zip(table.index, zip(table["gain"], table["gain_std"], strict=True), strict=True))
 

@@ -69,7 +69,7 @@ def gains(table: pd.DataFrame, *, by_gain: bool = True, ax: Axes | None = None) 
     Raises:
         ValueError: a column is missing, or `table` has no rows.
     """
-    _check_table(table, {"gain", "gain_std", "family"}, "pass results.gains(rows) with a column family")
+    _check_table(table, {"gain", "gain_std", "family"}, "pass results.gains(rows)")
     if by_gain:
         table = table.sort_values("gain", ascending=False, kind="stable")
     ax = ax or new_axes(10, 1.4 + 0.3 * len(table))
@@ -103,7 +103,7 @@ def trade_off(
     Raises:
         ValueError: a column is missing, `table` has no rows, or a name in `named` is none of its recipes.
     """
-    _check_table(table, {x, y, "family"}, "pass results.table(rows) with a column family")
+    _check_table(table, {x, y, "family"}, "pass results.table(rows)")
     if unknown := sorted(set(named) - set(table.index)):
         raise ValueError(f"named={unknown} are not in the table: choose from {', '.join(table.index)}")
     ax = ax or new_axes(8, 5.5)

@@ -124,12 +124,13 @@ def measure(
         ValueError: as `fit`.
         FloatingPointError: the training loss is no longer finite; recipe and seed are named.
     """
+    asked = fingerprint(recipe, data)  # before anything of yours has been called, which may change what it holds
     try:
         result = fit(recipe, data, seed=seed, device=device, precision=precision, capture=capture, progress=progress,
                      checkpoint=checkpoint, resume=checkpoint.exists(), evaluate_every=recipe.epochs)  # fmt: skip
     except FloatingPointError as error:
         raise FloatingPointError(f"recipe {recipe.name!r}, seed {seed}: {error}") from error
-    return result_row(result, data, seed)
+    return result_row(result, data, seed) | {"fingerprint": asked}
 
 
 class _Workers:

@@ -15,14 +15,14 @@ import torch
 from .. import __version__
 from ..data import LongTailedData
 from ..data.places import tables_folder
-from ..recipes import Protocol, Recipe
+from ..recipes import Protocol, Recipe, describe
 from ..train import Result
 
 PACKAGE = Path(__file__).parent
 COLUMNS = (
     "data", "imbalance", "options", "recipe", "seed", "epochs", "model", "batch_size", "augmentation", "fingerprint",
-    "top1_error", "many_accuracy", "medium_accuracy", "few_accuracy", "expected_calibration_error", "seconds",
-    "device", "threads", "python", "torch", "ltlab", "commit", "date",
+    "top1_error", "balanced_error", "many_accuracy", "medium_accuracy", "few_accuracy", "expected_calibration_error",
+    "seconds", "device", "threads", "python", "torch", "ltlab", "commit", "date",
 )  # fmt: skip
 TEXT = (
     "data", "options", "recipe", "model", "augmentation", "fingerprint", "device", "python", "torch", "ltlab",
@@ -49,7 +49,7 @@ def result_row(result: Result, data: LongTailedData, seed: int) -> dict[str, obj
         "model": result.network,
         "batch_size": protocol.batch_size,
         "augmentation": augmentation_of(protocol),
-        "fingerprint": fingerprint(result.recipe, data),
+        "fingerprint": fingerprint(result.recipe, data, result.network),
         **{name: round(figure, 6) for name, figure in result.metrics.items()},
         "seconds": round(result.seconds, 2),
         **provenance(device),
@@ -67,12 +67,14 @@ def augmentation_of(protocol: Protocol) -> str:
     return ", ".join(name for name, there in parts.items() if there)
 
 
-def fingerprint(recipe: Recipe, data: LongTailedData) -> str:
+def fingerprint(recipe: Recipe, data: LongTailedData, network: str | None = None) -> str:
     """12 hex digits of what is trained on what: equal exactly for resolved recipes that train alike on equal images.
 
-    The recipe's name, the training's seed, the device and the precision are no part of it.
+    The recipe's name, the training's seed, the device and the precision are no part of it; a network of your own that
+    `fit` was given counts by its name, `Result.network`.
     """
-    content = json.dumps([recipe.identity(), data.fingerprint], sort_keys=True)
+    given = [] if network in (None, describe(recipe.protocol.model)) else [network]
+    content = json.dumps([recipe.identity(), data.fingerprint, *given], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 

@@ -2,14 +2,18 @@
 
 import pandas as pd
 
+from ..recipes import FAMILIES
 from .published import SOURCES, published
 
 ERRORS = {  # column of a summary: how a row gives it, as a fraction
     "error": lambda rows: rows["top1_error"],
+    "balanced_error": lambda rows: rows["balanced_error"],
     "many_error": lambda rows: 1 - rows["many_accuracy"],
     "medium_error": lambda rows: 1 - rows["medium_accuracy"],
     "few_error": lambda rows: 1 - rows["few_accuracy"],
 }
+FAMILY_OF = {recipe.name: family for family, members in FAMILIES.items() for recipe in members}
+OWN = "of your own"  # the family of all other recipes
 CONTROLS = ("ce", "ce_long", "ce_long_finetune")  # plain training, for longer and longer
 
 
@@ -22,9 +26,9 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
         rows: of runs on one data set with one imbalance and the same options, see `compare`.
 
     Returns:
-        Indexed by recipe: epochs; seeds, the number n; error, many_error, medium_error, few_error, in percent, each
-        with its *_std; seconds, the mean of a run; device, where they were measured. The groups are those of
-        `metrics.group_accuracy`.
+        Indexed by recipe: family, "of your own" where ltlab has none; epochs; seeds, the number n; error (top-1),
+        balanced_error, many_error, medium_error, few_error, in percent, each with its *_std; seconds, the mean of a
+        run; device, where they were measured. The groups are those of `metrics.group_accuracy`.
 
     Limit cases: one seed has the standard deviation NaN; a group without classes is NaN.
 
@@ -46,6 +50,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     for column, fraction in ERRORS.items():
         percent = (100 * fraction(rows)).groupby(rows["recipe"], sort=False)
         figures[column], figures[f"{column}_std"] = percent.mean(), percent.std(ddof=1)
+    figures.insert(0, "family", figures.index.map(lambda name: FAMILY_OF.get(name, OWN)))
     devices = groups["device"].agg(lambda device: "; ".join(device.unique()))
     return figures.assign(seconds=groups["seconds"].mean(), device=devices)
 
@@ -55,22 +60,23 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
 
     Adds the columns published (percent; NaN where there is none), published_as, the name of the method there, and
     source, a key of `SOURCES`. A recipe with several figures gets the one of the first source. The figures belong
-    to exponential class counts and the full number of epochs, 200 for these recipes on CIFAR; a shortened run stands
-    beside them all the same.
+    to exponential class counts, the test set and the full number of epochs, 200 for these recipes on CIFAR; a shortened
+    run stands beside them all the same, one on held-out images does not.
 
     Raises:
         ValueError: as `summary`.
     """
     figures, first = summary(rows), rows.iloc[0]
     others = published(first["data"], first["imbalance"]).dropna(subset="recipe")
-    if "kind=exp" not in str(first["options"]).split():
+    options = str(first["options"]).split()
+    if "kind=exp" not in options or any(option.startswith("held_out=") for option in options):
         others = others.iloc[:0]
     others = others.drop_duplicates("recipe").set_index("recipe")[["top1_error_percent", "method", "source"]]
     return figures.join(others.set_axis(["published", "published_as", "source"], axis=1))
 
 
 def gains(rows: pd.DataFrame) -> pd.DataFrame:
-    """What each recipe gains over plain training for as many epochs: paired differences of the error, by seed.
+    """What each recipe gains over plain training for as many epochs: paired differences of the balanced error, by seed.
 
         gain_i = e_i(control) - e_i(recipe),   mean = sum_i gain_i / n,   std = sqrt(sum_i (gain_i - mean)^2 / (n - 1))
 
@@ -81,8 +87,9 @@ def gains(rows: pd.DataFrame) -> pd.DataFrame:
         rows: as for `summary`, with those of a control.
 
     Returns:
-        Indexed by recipe, without the controls: epochs; control, its name; gain and gain_std in percentage points,
-        positive where the recipe is better; seeds, the number n that both were run with.
+        Indexed by recipe, without the controls: family and epochs, as in `summary`; control, its name; gain and
+        gain_std in percentage points, positive where the recipe is better; seeds, the number n that both were run
+        with.
 
     Limit cases: one seed has the standard deviation NaN.
 
@@ -91,29 +98,32 @@ def gains(rows: pd.DataFrame) -> pd.DataFrame:
     """
     figures = summary(rows)
     controls = figures.loc[[name for name in CONTROLS if name in figures.index], "epochs"].sort_values()
-    errors = 100 * rows.pivot(index="seed", columns="recipe", values="top1_error")
+    errors = 100 * rows.pivot(index="seed", columns="recipe", values="balanced_error")
     lines = []
-    for recipe, epochs in figures["epochs"].drop(controls.index).items():
+    for recipe, (family, epochs) in figures[["family", "epochs"]].drop(controls.index).iterrows():
         if (fitting := controls[controls <= epochs]).empty:
             raise ValueError(f"recipe {recipe!r} of {epochs} epochs has no control: add rows of {', '.join(CONTROLS)}")
         control = fitting.index[-1]
         gain = (errors[control] - errors[recipe]).dropna()
         if gain.empty:
             raise ValueError(f"recipe {recipe!r} and its control {control!r} have no seed in common")
-        lines.append((recipe, epochs, control, gain.mean(), gain.std(ddof=1), len(gain)))
-    return pd.DataFrame(lines, columns=["recipe", "epochs", "control", "gain", "gain_std", "seeds"]).set_index("recipe")
+        lines.append((recipe, family, epochs, control, gain.mean(), gain.std(ddof=1), len(gain)))
+    columns = ["recipe", "family", "epochs", "control", "gain", "gain_std", "seeds"]
+    return pd.DataFrame(lines, columns=columns).set_index("recipe")
 
 
 def formatted(table: pd.DataFrame) -> pd.DataFrame:
     """A table as text for people: mean ± standard deviation, the groups' errors, seconds, seeds, epochs, published.
 
-    The column published is left out where nothing is published; a missing number is a dash.
+    The column balanced is left out where the test set is balanced, for it is the error; the column published where
+    nothing is published. A missing number is a dash.
     """
     text = pd.DataFrame(index=table.index)
-    text["error (%)"] = [
-        _number(mean, 2) + ("" if pd.isna(std) else f" ± {std:.2f}")
-        for mean, std in zip(table["error"], table["error_std"], strict=True)
-    ]
+    for column in ("error",) if _balanced(table) else ("error", "balanced_error"):
+        text[f"{column.removesuffix('_error')} (%)"] = [
+            _number(mean, 2) + ("" if pd.isna(std) else f" ± {std:.2f}")
+            for mean, std in zip(table[column], table[f"{column}_std"], strict=True)
+        ]
     for group in ("many", "medium", "few"):
         text[f"{group} (%)"] = [_number(mean, 1) for mean in table[f"{group}_error"]]
     if table["published"].notna().any():
@@ -128,11 +138,20 @@ def caption(table: pd.DataFrame) -> str:
     lines = [
         "error: top-1 error after the last epoch, mean ± sample standard deviation over seeds",
         "many, medium, few: mean error on classes with more than 100, 20 to 100, fewer than 20 training images",
+    ]
+    if not _balanced(table):
+        lines.insert(1, "balanced: mean error of the classes; the test set is not balanced, so go by this one")
+    lines += [
         f"seconds: mean of one run on {'; '.join(devices)}",
     ]
     for source in table["source"].dropna().unique():
         lines.append(f"published: single runs of the full schedule, {SOURCES[source]} ({source})")
     return "\n".join(lines)
+
+
+def _balanced(table: pd.DataFrame) -> bool:
+    """Whether the classes have equally many test images, as far as the errors tell."""
+    return bool(((table["error"] - table["balanced_error"]).abs() < 1e-3).all())
 
 
 def _number(value: float, digits: int) -> str:
