@@ -99,14 +99,14 @@ def balanced_error(logits: Tensor, labels: Sequence[int] | Tensor) -> float:
         labels: N class indices 0 .. C-1.
 
     Returns:
-        A share in [0, 1].
+        A share in [0, 1], rounded to 12 digits, so that rounding does not tell it from `top1_error`.
 
     Raises:
         ValueError: as `top1_error`.
 
     Source: the balanced error of Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, section 2.
     """
-    return 1 - per_class_accuracy(logits, labels).nanmean().item()
+    return round(1 - per_class_accuracy(logits, labels).nanmean().item(), 12)
 
 
 # --- for whom --------------------------------------------------------------------------------------------------------
