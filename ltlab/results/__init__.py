@@ -13,7 +13,7 @@ code.py          a recipe as Python code to paste
 
 from .code import to_code
 from .comparison import compare, measure
-from .held_out import balanced_error, hold_out
+from .held_out import hold_out
 from .published import PUBLISHED_AS, SOURCES, published
 from .rows import append_row, fingerprint, measured, provenance, read_rows, result_row
 from .search import Search, search
@@ -26,7 +26,6 @@ __all__ = [
     "SOURCES",
     "Search",
     "append_row",
-    "balanced_error",
     "caption",
     "combined",
     "compare",

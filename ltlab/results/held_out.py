@@ -1,14 +1,11 @@
-"""What a recipe is chosen by: training images that are held out, and the balanced error on them."""
+"""What a recipe is chosen by: training images that are held out."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from ..data import LongTailedData
 from ..data.counts import long_tail_subset
-from ..metrics import class_groups
 
 
 def hold_out(data: LongTailedData, share: float = 0.2, seed: int = 0) -> LongTailedData:
@@ -41,19 +38,3 @@ def hold_out(data: LongTailedData, share: float = 0.2, seed: int = 0) -> LongTai
     rest = torch.ones(len(data.train), dtype=torch.bool).index_fill(0, chosen, False).nonzero().flatten()
     train, test = data.train.take(rest), data.train.take(chosen)
     return replace(data, train=train, test=test, options=data.options | {"held_out": share})
-
-
-def balanced_error(row: Mapping[str, object], class_counts: Tensor) -> float:
-    """The mean of the per-class errors, in percent, of a row and the class counts of the images it was trained on.
-
-        error = 100 * 1/C * sum_c (1 - accuracy_c) = 100 * (1 - 1/C * sum_G |G| * accuracy_G)
-
-    A row's accuracies of the many-, medium- and few-shot classes are means over classes, so that the mean over all
-    classes is theirs, weighted by the number of classes |G|: exact, whatever the counts of the test images. It is
-    rounded to 0.001, below which the six digits of a row say nothing.
-
-    Limit cases: on a balanced test set it is the top-1 error; one class in every group makes it the plain mean.
-    """
-    groups = class_groups(class_counts)
-    right = sum(int(group.sum()) * row[f"{name}_accuracy"] for name, group in groups.items() if group.any())
-    return round(100 * (1 - right / len(class_counts)), 3)

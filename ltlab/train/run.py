@@ -62,28 +62,19 @@ class Run:
             "auto": device.type == "cuda", "float32": False, "bfloat16": True, "32-true": False, "bf16-mixed": True,
         })  # fmt: skip
         self.recipe, self.protocol, self.device = recipe, recipe.protocol, device
+        self.capture, self.processes, self.path, self.look = capture, processes, path, look
         self.setting = {
             "data": data.name, "data fingerprint": data.fingerprint, "seed": str(seed),
             "device": device.type, "precision": "bfloat16" if bfloat16 else "float32",
         }  # fmt: skip
         if processes.size > 1:
             self.setting |= {"processes": str(processes.size), "batch norm across processes": batch_norm}
-        makes = self.protocol.model
-        self.own_model = model is not None or not isinstance(makes, str)
-        self.network = describe(makes) if model is None else type(model).__name__
-        self.statistics = None
-        if model is None:
-            if isinstance(data.train.images, Tensor):
-                self.statistics = models.channel_statistics(data.train.images)
-            model = models.build(makes, len(data.class_names), self.statistics, classifier=recipe.classifier)
-        else:
-            self.setting["network"] = self.network
+        model = self.begin_with(model, data)
         check_run(recipe, data, model if self.own_model else None, capture, processes)
-        model = across_processes(model, batch_norm, processes)
-        self.model = model.to(device, memory_format=torch.channels_last)
+        self.model = across_processes(model, batch_norm, processes).to(device, memory_format=torch.channels_last)
         for stage in recipe.stages:
             if hasattr(stage.mix, "check"):
-                stage.mix.check(model)
+                stage.mix.check(self.model)
         self.data = data.to(device)
         self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)
         self.test_images = self.data.test.images
@@ -93,23 +84,39 @@ class Run:
             torch.manual_seed(generator_seed(seed, processes.rank))
         own_seed = seed if processes.rank == 0 else generator_seed(seed, processes.rank)
         self.generator = torch.Generator(device).manual_seed(own_seed)
-        class_counts = data.class_counts.to(device)
-        starts = accumulate((stage.epochs for stage in recipe.stages), initial=0)
-        self.slots = [
-            Slots(stage, start, self.data.train, class_counts, seed)
-            for stage, start in zip(with_own_losses(recipe.stages, self.model), starts, strict=False)
-        ]
-        for number, slots in enumerate(self.slots, start=1):
-            slots.check(number, self.model, capture)
+        self.slots = self.new_slots(seed)
         self.frozen = {id(p) for p in self.model.parameters() if not p.requires_grad}  # by the user, for good
         self.stage, self.epoch = 0, 0  # what comes next
-        self.capture, self.processes, self.path, self.look = capture, processes, path, look
         self.masks = Masks(self.data, path, processes)
         self.optimizer = self.new_optimizer(recipe.stages[0])
         self.step = self.take = None  # of the current stage, made in its first epoch here
         self.history: list[dict[str, float]] = []
         self.seconds = 0.0
         self.identity = self.identity_of(len(recipe.stages))  # now, as a loss may hold parameters of the model
+
+    def begin_with(self, model: nn.Module | None, data: LongTailedData) -> nn.Module:
+        """The network as it is before training: one of your own, or else the protocol's, with new weights."""
+        makes, self.statistics = self.protocol.model, None
+        self.own_model = model is not None or not isinstance(makes, str)
+        self.network = describe(makes) if model is None else type(model).__name__
+        if model is not None:
+            self.setting["network"] = self.network
+            return model
+        if isinstance(data.train.images, Tensor):
+            self.statistics = models.channel_statistics(data.train.images)
+        return models.build(makes, len(data.class_names), self.statistics, classifier=self.recipe.classifier)
+
+    def new_slots(self, seed: int) -> list[Slots]:
+        """The slots of every stage."""
+        stages, class_counts = self.recipe.stages, self.data.class_counts
+        starts = accumulate((stage.epochs for stage in stages), initial=0)
+        made = [
+            Slots(stage, start, self.data.train, class_counts, seed)
+            for stage, start in zip(with_own_losses(stages, self.model), starts, strict=False)
+        ]
+        for number, slots in enumerate(made, start=1):
+            slots.check(number, self.model, self.capture)
+        return made
 
     def train(self, progress: bool, evaluate_every: int, write: Write) -> None:
         """Train from where the run stands to the recipe's end, and write the curves of the whole."""
