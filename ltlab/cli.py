@@ -2,10 +2,13 @@
 
 import ast
 import io
+import re
 import subprocess
 import sys
+import traceback
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -57,7 +60,9 @@ def lab(context: typer.Context) -> None:
 @app.command()
 def train(
     data: DataName = "shapes-lt",
-    recipe: Annotated[str, typer.Option(help="a recipe's name; `ltlab recipes` lists them")] = "ce",
+    recipe: Annotated[
+        str, typer.Option(help="a recipe's name, `ltlab recipes` lists them; or one of yours, FILE.py:NAME")
+    ] = "ce",
     seed: Seed = 0,
     epochs: Epochs = None,
     protocol: ProtocolName = None,
@@ -89,12 +94,11 @@ def train(
     ] = None,
 ) -> None:
     """Train a recipe and print the last epoch's figures."""
-    from . import recipes
     from .results import append_row, result_row
     from .results.rows import RUN, runs_in
     from .train import fit, is_first
 
-    chosen = recipes.get(recipe)
+    chosen = _recipe(recipe)
     there = set() if results is None else runs_in(results)  # now, as a damaged file is no news for the end of training
     loaded = _load(data, imbalance, kind, root, option, seed)
     chosen = _resolve(chosen, loaded, protocol, batch_size, lr)
@@ -103,7 +107,7 @@ def train(
     changes = {"-": protocol, "-batch": batch_size, "-lr": lr}
     changed = "".join(f"{what}{value}" for what, value in changes.items() if value is not None)
     name = _run_name(data, imbalance, kind, option)
-    folder = output or Path("runs") / name / f"{recipe}-{chosen.epochs}{changed}" / f"seed{seed}"
+    folder = output or Path("runs") / name / f"{_file_name(chosen.name)}-{chosen.epochs}{changed}" / f"seed{seed}"
     if is_first():
         typer.echo(f"{loaded}\n{chosen}\n")
     result = fit(
@@ -126,7 +130,9 @@ def train(
 
 @app.command()
 def compare(
-    recipe: Annotated[list[str] | None, typer.Argument(help="names of recipes; `ltlab recipes` lists them")] = None,
+    recipe: Annotated[
+        list[str] | None, typer.Argument(help="names, `ltlab recipes` lists them; or recipes of yours, FILE.py:NAME")
+    ] = None,
     family: Annotated[
         str | None,
         typer.Option(help="its recipes: re-weighting, re-sampling, mixup, two-stage, cam, combinations, large; or all"),
@@ -156,11 +162,11 @@ def compare(
         members = [member for name, of in recipes.FAMILIES.items() if name != "large" for member in of]
     else:
         members = recipes.family(family) if family else ()
-    asked = dict.fromkeys([*(recipe or []), *(member.name for member in members)])
+    asked = dict.fromkeys([*map(_recipe, recipe or []), *members])
     data_of_seed = partial(_load, data, imbalance, kind, root, option)
     if (protocol, batch_size, lr) != (None, None, None):
         first = data_of_seed(0)
-        asked = [_resolve(recipes.get(name), first, protocol, batch_size, lr) for name in asked]
+        asked = [_resolve(one, first, protocol, batch_size, lr) for one in asked]
     folder = output or Path("runs") / f"compare-{_run_name(data, imbalance, kind, option)}"
     rows = results.compare(
         asked, data_of_seed, seeds, folder=folder, epochs=epochs,
@@ -178,11 +184,14 @@ def compare(
 def search(
     data: DataName = "shapes-lt",
     seeds: Annotated[int, typer.Option(help="how many; each draws the subset, what is held out and the training")] = 3,
-    epochs: Annotated[int | None, typer.Option(help="of every candidate; the data's own number when left out")] = None,
+    epochs: Annotated[int | None, typer.Option(help="of every candidate; the protocol's when left out")] = None,
     budget_minutes: Annotated[float, typer.Option(help="of this call; called again, the search goes on")] = 30.0,
     validation: Annotated[
         float, typer.Option(help="share of every class's training images that is held out to choose by")
     ] = 0.2,
+    protocol: ProtocolName = None,
+    batch_size: BatchSize = None,
+    lr: LearningRate = None,
     imbalance: Imbalance = "100",
     kind: Kind = "exp",
     option: Options = [],  # noqa: B006
@@ -198,10 +207,13 @@ def search(
     """
     from . import results
 
+    data_of_seed = partial(_load, data, imbalance, kind, root, option)
+    another = (protocol, batch_size, lr) != (None, None, None)
     folder = output or Path("runs") / f"search-{_run_name(data, imbalance, kind, option)}"
     found = results.search(
-        partial(_load, data, imbalance, kind, root, option), seeds, folder=folder, budget_minutes=budget_minutes,
-        epochs=epochs, validation=validation, device=device, precision=precision, capture=capture,
+        data_of_seed, seeds, folder=folder, budget_minutes=budget_minutes, epochs=epochs, validation=validation,
+        protocol=_protocol(data_of_seed(0), protocol, batch_size, lr) if another else None,
+        device=device, precision=precision, capture=capture,
     )  # fmt: skip
     typer.echo(f"{data}, imbalance {imbalance}\n\n{found}")
     if found.finished:
@@ -211,7 +223,7 @@ def search(
 
 @app.command("recipes")
 def list_recipes(
-    name: Annotated[str | None, typer.Argument(help="one recipe; all of them when left out")] = None,
+    name: Annotated[str | None, typer.Argument(help="a name or FILE.py:NAME; all that ltlab has when left out")] = None,
     data: Annotated[
         str | None, typer.Option("--data", help="fill in what the recipe leaves open for these data")
     ] = None,
@@ -220,7 +232,7 @@ def list_recipes(
     """List the recipes: which trick is on when."""
     from . import recipes, results
 
-    for recipe in [recipes.get(name)] if name else recipes.RECIPES.values():
+    for recipe in [_recipe(name)] if name else recipes.RECIPES.values():
         shown = recipe.resolve(recipes.protocol_for(data)) if data else recipe
         typer.echo(f"{results.to_code(shown) if code else shown}\n")
 
@@ -289,21 +301,73 @@ def _run_name(data: str, imbalance: str, kind: str, option: list[str]) -> str:
     return "-".join([Path(data).stem, imbalance, *([] if kind == "exp" else [kind]), *option])
 
 
-def _resolve(recipe, data, name: str | None, batch_size: int | None, lr: float | None):
-    """The recipe by the protocol of that name, or the data's own, with another batch size or learning rate where they
-    are given."""
+def _file_name(name: str) -> str:
+    """A recipe's name without what Linux, macOS or Windows keep out of a file's."""
+    return re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", name)
+
+
+def _recipe(name: str):
+    """The recipe of that name, or the one that FILE.py:NAME or MODULE:NAME names.
+
+    A file is imported as its own module, with its folder first among the places that modules come from, as Python
+    does for a script; a module is looked for in the working directory first.
+
+    Raises:
+        ValueError: an unknown name, a file that raises an exception, or one that has no Recipe of that name.
+        FileNotFoundError: there is no such file.
+    """
+    from .names import look_up
+    from .recipes import Recipe, get
+
+    if name.endswith(".py"):
+        raise ValueError(f"{name} is a file: write {name}:NAME for the recipe of that name in it")
+    place, colon, wanted = name.rpartition(":")
+    if not colon:
+        return get(name)
+    held = vars(_module(place))
+    if wanted in held and not isinstance(held[wanted], Recipe):
+        raise ValueError(f"{name} is of type {type(held[wanted]).__name__}, not Recipe: write Recipe(Stage(...), ...)")
+    recipes = {key: value for key, value in held.items() if isinstance(value, Recipe)}
+    return look_up(f"recipe in {place}", wanted, recipes)
+
+
+def _module(place: str):
+    """The module of a file, or of that name."""
+    file = Path(place).resolve() if place.endswith(".py") else None
+    if file is not None and not file.is_file():
+        raise FileNotFoundError(f"there is no file {file}")
+    sys.path.insert(0, str(file.parent if file else Path.cwd()))
+    try:
+        module = import_module(file.stem if file else place)
+    except Exception as error:  # whatever a person's own code raises
+        lines = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == file]
+        where = f" in line {lines[-1].lineno}" if lines else ""
+        raise ValueError(f"{place} cannot be imported, {type(error).__name__}{where}: {error}") from error
+    found = getattr(module, "__file__", None)
+    if file is not None and (found is None or Path(found).resolve() != file):
+        raise ValueError(f"{place} has the name of another module, {found or file.stem}: give the file another one")
+    return module
+
+
+def _protocol(data, name: str | None, batch_size: int | None, lr: float | None):
+    """The protocol of that name, or the data's own, with another batch size or learning rate where they are given."""
     from .names import look_up
     from .recipes import PROTOCOLS, protocol_for
 
-    if recipe.protocol is not None and (name, batch_size, lr) != (None, None, None):
+    protocol = protocol_for(data.name, data.side) if name is None else look_up("protocol", name, PROTOCOLS)
+    if batch_size is not None:
+        protocol = replace(protocol, batch_size=batch_size)
+    return protocol if lr is None else protocol.with_learning_rate(lr)
+
+
+def _resolve(recipe, data, *changes: object):
+    """The recipe by `_protocol`'s protocol; one with a protocol of its own takes no changes."""
+    if recipe.protocol is not None and any(change is not None for change in changes):
         raise ValueError(
             f"recipe {recipe.name!r} has a protocol of its own, {recipe.protocol.name}: it takes no --protocol, "
             "--batch-size or --lr"
         )
-    protocol = protocol_for(data.name, data.side) if name is None else look_up("protocol", name, PROTOCOLS)
-    if batch_size is not None:
-        protocol = replace(protocol, batch_size=batch_size)
-    return recipe.resolve(protocol if lr is None else protocol.with_learning_rate(lr))
+    return recipe.resolve(_protocol(data, *changes))
 
 
 # what -o cannot set, because `load` has it from elsewhere
@@ -384,6 +448,30 @@ def _contact_sheet(images, labels, class_names, path: Path, columns: int = 16) -
     figure.savefig(path, dpi=150)
 
 
+# what the messages of the package call an argument, and how it is given here
+ON_THE_COMMAND_LINE = {
+    "resume=True": "--resume",
+    "capture=True": "--capture",
+    "imbalance=None": "--imbalance none",
+    "device='auto'": "--device auto",
+    "root= must": "--root must",
+    "root=... or": "--root or",
+    "download=True": "-o download=True",
+    "on_error='skip'": "-o on_error=skip",
+    "pass lists=": "pass -o lists=",
+    "pass size=": "pass -o size=",
+    "with size=": "with -o size=",
+}
+
+
+def _line(error: Exception) -> str:
+    """The error's message as one line, with arguments written as the command line has them."""
+    line = " ".join(str(error).split())
+    for argument, option in ON_THE_COMMAND_LINE.items():
+        line = line.replace(argument, option)
+    return f"ltlab: {line}"
+
+
 def main() -> None:
     """Run the command line; a user's mistake is one line on standard error and exit status 2."""
     for stream in (sys.stdout, sys.stderr):
@@ -392,10 +480,10 @@ def main() -> None:
     try:
         app()
     except (ValueError, OSError, ImportError) as error:
-        typer.echo(f"ltlab: {' '.join(str(error).split())}", err=True)
+        typer.echo(_line(error), err=True)
         sys.exit(2)
     except FloatingPointError as error:
-        typer.echo(f"ltlab: {error}", err=True)
+        typer.echo(_line(error), err=True)
         sys.exit(1)
 
 

@@ -1,10 +1,13 @@
 """The command line as a user meets it: what it prints, what it writes, how it ends."""
 
 import contextlib
+import importlib
 import io
 import os
+import pickle
 import subprocess
 import sys
+from multiprocessing.spawn import get_preparation_data
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +15,7 @@ import pandas as pd
 import pytest
 
 from ltlab import cli, recipes
-from ltlab.recipes import Recipe, Stage
+from ltlab.recipes import CIFAR, Recipe, Stage
 
 TINY = ["-o", "max_count=20", "-o", "test_count=5", "--imbalance", "10"]
 
@@ -63,7 +66,7 @@ def test_train_writes_checkpoint_history_and_a_row_that_says_where_it_comes_from
 def test_train_again_refuses_and_resume_goes_on(trained):
     folder, _ = trained
     again = ltlab("train", "--epochs", "2", *TINY, cwd=folder)
-    assert again.returncode == 2 and "resume" in again.stderr
+    assert again.returncode == 2 and "pass --resume to go on" in again.stderr and "resume=True" not in again.stderr
     resumed = ltlab("train", "--epochs", "2", "--resume", *TINY, cwd=folder)
     assert resumed.returncode == 0 and "top1 error" in resumed.stdout
 
@@ -98,6 +101,19 @@ def test_compare_by_another_protocol(tmp_path):
     assert rows["batch_size"].tolist() == [16, 16, 32] and rows["fingerprint"].nunique() == 3
 
 
+def test_search_by_another_protocol(tmp_path, monkeypatch):
+    tricks = {"sampler": [recipes.RECIPES["class_balanced"]], "mine": [Recipe(Stage(), name="own", protocol=CIFAR)]}
+    monkeypatch.setattr(importlib.import_module("ltlab.results.search"), "trick_families", lambda: tricks)
+    options = ["--protocol", "shapes", "--batch-size", "16", "--lr", "0.025", "--output", "rows"]
+    done = ltlab("search", "--seeds", "1", "--epochs", "1", *options, *TINY, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "left out: own: own brings a protocol of its own" in done.stdout
+    rows = pd.read_csv(tmp_path / "rows" / "runs.csv")
+    assert rows["recipe"].tolist()[:2] == ["ce", "class_balanced"] and (rows["batch_size"] == 16).all()
+    plain = ltlab("search", "--seeds", "1", "--epochs", "1", *options[:4], "--output", "rows", *TINY, cwd=tmp_path)
+    assert plain.returncode == 0 and pd.read_csv(tmp_path / "rows" / "runs.csv")["fingerprint"].nunique() > len(rows)
+
+
 @pytest.mark.parametrize("option", [("--protocol", "cifar"), ("--batch-size", "16"), ("--lr", "0.1")])
 @pytest.mark.parametrize("command", [("train", "--recipe", "own"), ("compare", "own")])
 def test_a_recipe_with_a_protocol_of_its_own_takes_no_other(command, option, tmp_path, monkeypatch):
@@ -105,6 +121,92 @@ def test_a_recipe_with_a_protocol_of_its_own_takes_no_other(command, option, tmp
     refused = ltlab(*command, *option, *TINY, cwd=tmp_path)
     assert refused.returncode == 2 and not list(tmp_path.iterdir())
     assert refused.stderr.startswith("ltlab: recipe 'own' has a protocol of its own, shapes-lt: it takes no --protocol")
+
+
+MINE = """
+from torch import nn
+from torch.nn import functional as F
+
+from ltlab.recipes import Recipe, Stage
+
+
+class Tempered(nn.Module):
+    def forward(self, logits, targets):
+        return F.cross_entropy(2 * logits, targets)
+
+
+first = Recipe(Stage(loss=Tempered()), name="tempered: 1/2")
+second = Recipe(Stage(loss=Tempered()), Stage(schedule="finetune"), name="second")
+unnamed, again = Recipe(Stage()), Recipe(Stage())
+number = 3
+"""
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """A folder with recipes in mine.py, imported anew in every test."""
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    for module in ("mine", "wrong", "cut"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    (tmp_path / "mine.py").write_text(MINE, encoding="utf-8")
+    (tmp_path / "wrong.py").write_text("from ltlab.recipes import Stage\n\nStage(share=-1)\n", encoding="utf-8")
+    (tmp_path / "cut.py").write_text("recipe = Recipe(\n", encoding="utf-8")
+    return tmp_path
+
+
+def test_train_takes_a_recipe_from_a_file(mine, tmp_path):
+    done = ltlab("train", "--recipe", "mine.py:first", "--epochs", "1", *TINY, cwd=mine)
+    assert done.returncode == 0 and "Tempered()" in done.stdout, done.stderr
+    row = pd.read_csv(next(mine.glob("runs/*/tempered_ 1_2-1/seed0/result.csv"))).iloc[0]
+    assert (row["recipe"], row["epochs"]) == ("tempered: 1/2", 1)
+
+
+def test_compare_takes_recipes_from_files_and_modules(mine):
+    options = ["--seeds", "1", "--epochs", "2", "--batch-size", "16", "--output", "rows", *TINY]
+    done = ltlab("compare", "ce", f"{mine / 'mine.py'}:first", "mine:second", "mine.py:first", *options, cwd=mine)
+    assert done.returncode == 0, done.stderr
+    rows = pd.read_csv(mine / "rows" / "runs.csv")
+    assert rows["recipe"].tolist() == ["ce", "tempered: 1/2", "second"] and (rows["batch_size"] == 16).all()
+    refused = ltlab("compare", "mine.py:unnamed", "mine.py:again", *options, cwd=mine)
+    assert refused.returncode == 2 and "each a name of its own" in refused.stderr
+
+
+def test_a_recipe_from_a_file_can_be_handed_to_the_processes_of_compare(mine, monkeypatch):
+    monkeypatch.chdir(mine)
+    recipe = pickle.dumps(cli._recipe("mine.py:first"))
+    child = "import pickle, sys; sys.path, recipe = pickle.load(sys.stdin.buffer); print(pickle.loads(recipe).name)"
+    given = pickle.dumps((get_preparation_data("child")["sys_path"], recipe))  # as spawned processes get it
+    done = subprocess.run([sys.executable, "-c", child], cwd=mine.parent, input=given, capture_output=True, timeout=300)
+    assert done.stdout.split() == [b"tempered:", b"1/2"], done.stderr
+
+
+def test_recipes_shows_a_recipe_from_a_file(mine):
+    done = ltlab("recipes", "mine.py:second", "--data", "shapes-lt", cwd=mine)
+    assert "recipe 'second'" in done.stdout and "OneCycle(lr=0.005" in done.stdout, done.stderr
+    code = ltlab("recipes", "mine.py:unnamed", "--code", cwd=mine).stdout
+    (mine / "wrong.py").write_text(code, encoding="utf-8")  # code that was printed is a file to name
+    assert ltlab("recipes", "wrong.py:recipe", cwd=mine).stdout == ltlab("recipes", "mine:again", cwd=mine).stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mine.py:frist", "unknown recipe in mine.py 'frist'; did you mean 'first'? Known: first, second, "),
+        ("mine.py:number", "mine.py:number is of type int, not Recipe"),
+        ("mine.py", "mine.py is a file: write mine.py:NAME"),
+        ("nosuch.py:first", "there is no file "),
+        ("nosuch:first", "nosuch cannot be imported, ModuleNotFoundError: No module named 'nosuch'"),
+        ("wrong.py:recipe", "wrong.py cannot be imported, ValueError in line 3: share=-1"),
+        ("cut.py:recipe", "cut.py cannot be imported, SyntaxError: '(' was never closed (cut.py, line 1)"),
+        ("random.py:recipe", "random.py has the name of another module"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("command", [("train", "--recipe"), ("compare",), ("recipes",)])
+def test_what_is_wrong_with_a_file_of_recipes_is_one_line(mine, command, name, message):
+    (mine / "random.py").write_text("recipe = 3\n", encoding="utf-8")
+    refused = ltlab(*command, name, cwd=mine)
+    assert refused.returncode == 2 and refused.stderr.startswith("ltlab: ") and refused.stderr.count("\n") == 1
+    assert message in refused.stderr and not refused.stdout
 
 
 def test_train_writes_curves_for_tensorboard(trained):
@@ -182,6 +284,10 @@ def test_the_sheet_is_called_what_the_command_says(tmp_path):
         (["train", "--batch-size", "0"], "batch_size=0"),
         (["compare", "ce", "--lr", "-1"], "lr=-1.0"),
         (["train", "--resume", "--epochs", "3"], "no checkpoint at"),
+        (["train", "--protocol", "imagenet-lt"], "load them with -o size=224 or more"),
+        (["train", "--imbalance", "none"], "--imbalance none must be"),
+        (["search", "--protocol", "imagnet-lt"], "did you mean 'imagenet-lt'?"),
+        (["search", "--lr", "-1"], "lr=-1.0"),
         (["data", "no_such.npz"], "no_such.npz"),
         (["recipes", "cee"], "did you mean 'ce'"),
         (["train", "--seed", "one"], "Invalid value for '--seed'"),
@@ -194,6 +300,13 @@ def test_a_users_mistake_is_one_line_and_status_2(tmp_path, arguments, message):
     assert message in done.stderr and "Traceback" not in done.stderr
     if done.stderr.startswith("ltlab: "):
         assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("argument", cli.ON_THE_COMMAND_LINE)
+def test_what_the_command_line_says_otherwise_is_said_somewhere(argument):
+    sources = Path(cli.__file__).parent.rglob("*.py")
+    said = [path for path in sources if path.name != "cli.py" and argument in path.read_text(encoding="utf-8")]
+    assert said, "no message of the package has these words any more"
 
 
 def test_lab_hands_its_arguments_to_jupyter_in_a_process_of_its_own(tmp_path):

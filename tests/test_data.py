@@ -27,6 +27,7 @@ from ltlab.data import (
     DATA_SETS,
     LongTailedData,
     Split,
+    array_set,
     benchmark_class_counts,
     cifar,
     load,
@@ -159,8 +160,11 @@ IMAGES, LABELS = torch.zeros(2, 3, 4, 5, dtype=torch.uint8), torch.zeros(2, dtyp
     ("tensors", "message"),
     [
         ((IMAGES.float(), LABELS), "images must be torch.uint8"),
-        ((IMAGES.permute(0, 2, 3, 1), LABELS), r"images must be \(N, 3, H, W\), not \(2, 4, 5, 3\)"),
+        ((IMAGES.permute(0, 2, 3, 1), LABELS), r"images must be \(N, 3, H, W\), not \(2, 4, 5, 3\): ltlab"),
         ((IMAGES[0], LABELS), r"images must be \(N, 3, H, W\)"),
+        ((IMAGES[:, 0].numpy(), LABELS), r"not \(2, 4, 5\): ltlab.data.array_set makes .* and from grey images"),
+        ((IMAGES.numpy(), LABELS), "images must be a tensor, not ndarray: ltlab.data.array_set makes a set from NumPy"),
+        ((IMAGES, LABELS.tolist()), "labels must be a tensor, not list"),
         ((IMAGES.transpose(2, 3), LABELS), "contiguous"),
         ((IMAGES, LABELS.int()), "labels must be torch.int64"), ((IMAGES, LABELS[:1]), r"labels must be .*\(2,\)"),
         ((IMAGES, LABELS.to("meta")), "labels must be .* on cpu"),
@@ -342,7 +346,7 @@ def test_npz_thinned_out(tmp_path, arrays):
     ("name", "replace", "message"),
     [
         ("x_test", None, "no array 'x_test'; it has x_train, y_train, y_test, classes"),
-        ("x_train", lambda x: x / 255, r"x_train must be \(N, H, W, 3\) uint8, not float64"),
+        ("x_train", lambda x: x / 255, r"x_train must be \(N, H, W, 3\) uint8 from 0 to 255, .*; it is float64"),
         ("x_train", lambda x: x.transpose(0, 3, 1, 2), r"x_train must be .*\(43, 3, 6, 5\)"),
         ("x_test", lambda x: x[:, :5], r"train images are \(H, W\) = \(6, 5\), test images \(5, 5\)"),
         ("y_train", lambda y: y[:-1], r"y_train must be \(43,\) whole numbers.*\(42,\)"),
@@ -376,6 +380,82 @@ def test_npz_damaged(tmp_path, arrays):
     path.write_bytes(whole[:500] + bytes(255 - byte for byte in whole[500:510]) + whole[510:])
     with pytest.raises(ValueError, match="array 'x_train' cannot be read"):
         load(path)
+
+
+def test_arrays_beside_the_five_are_named(tmp_path, arrays, caplog):
+    load(save(tmp_path / "insects.npz", arrays), imbalance=None)
+    assert not caplog.messages
+    load(save(tmp_path / "insects.npz", arrays | {"x_val": arrays["x_test"], "mean": np.zeros(3)}), imbalance=None)
+    (message,) = caplog.messages
+    assert message.endswith("insects.npz: not read beside x_train, y_train, x_test, y_test, classes: x_val, mean")
+
+
+# --- arrays in memory ------------------------------------------------------------------------------------------------
+
+
+def as_set(arrays, **options):
+    given = {name: array for name, array in arrays.items() if name != "classes"}
+    return array_set(**given, class_names=["ant", "bee", "cicada"], **options)
+
+
+def test_arrays_are_the_set_that_a_file_of_them_is(tmp_path, arrays):
+    path = save(tmp_path / "insects.npz", arrays)
+    for imbalance, seed in ((None, 0), (10, 5)):
+        filed = load(path, imbalance=imbalance, seed=seed)
+        held = as_set(arrays, imbalance=imbalance, seed=seed, name="insects")
+        assert (held.name, held.options, held.fingerprint) == (filed.name, filed.options, filed.fingerprint)
+    assert as_set(arrays).name == "arrays" and as_set(arrays).class_counts.tolist() == [20, 20, 3]
+
+
+LAYOUTS = {
+    "(N, H, W, 3)": lambda x: x,
+    "(N, 3, H, W)": lambda x: torch.from_numpy(x).movedim(3, 1),
+    "tensor (N, H, W, 3)": torch.from_numpy,
+    "read-only": lambda x: np.frombuffer(x.tobytes(), np.uint8).reshape(x.shape),
+    "backwards": lambda x: np.ascontiguousarray(x[:, :, ::-1])[:, :, ::-1],
+    "grey (N, H, W)": lambda x: x[..., 0],
+    "grey (N, H, W, 1)": lambda x: x[..., :1],
+    "grey tensor (N, H, W)": lambda x: torch.from_numpy(x)[..., 0],
+    "grey tensor (N, 1, H, W)": lambda x: torch.from_numpy(x)[None, ..., 0].movedim(0, 1),
+}
+
+
+@pytest.mark.filterwarnings("error")  # torch warns of arrays that are read-only
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_becomes_the_same_images(arrays, layout):
+    given = arrays | {part: LAYOUTS[layout](arrays[part]) for part in ("x_train", "x_test")}
+    loaded = as_set(given | {"y_train": arrays["y_train"].tolist(), "y_test": torch.from_numpy(arrays["y_test"])})
+    for split, part in ((loaded.train, "x_train"), (loaded.test, "x_test")):
+        expected = arrays[part][..., [0, 0, 0]] if "grey" in layout else arrays[part]
+        assert torch.equal(split.images.permute(0, 2, 3, 1), torch.from_numpy(expected))
+        assert split.images.is_contiguous()
+    assert loaded.train.labels.tolist() == arrays["y_train"].tolist()
+
+
+def test_arrays_are_copied(arrays):
+    tensors = {part: torch.from_numpy(arrays[part]).movedim(3, 1).contiguous() for part in ("x_train", "x_test")}
+    loaded = as_set(arrays | tensors)
+    before = loaded.fingerprint
+    for tensor in tensors.values():
+        tensor.zero_()
+    assert LongTailedData("again", loaded.train, loaded.test, loaded.class_names).fingerprint == before
+
+
+@pytest.mark.parametrize(
+    ("name", "replace", "message"),
+    [
+        ("x_train", lambda x: x.astype(int), r"x_train must be \(N, H, W, 3\) uint8 .*; it is int64 of shape"),
+        ("x_train", lambda x: torch.from_numpy(x) / 255, r"as a tensor also \(N, 3, H, W\) .*; it is float32 of shape"),
+        ("x_test", lambda x: x[..., :2], r"x_test must be .*; it is uint8 of shape \(3, 6, 5, 2\)"),
+        ("x_test", lambda x: None, r"x_test must be .*; it is object of shape \(\)"),
+        ("y_train", lambda y: y == 1, r"y_train must be \(43,\) whole numbers, one for each image, not bool"),
+        ("y_test", lambda y: torch.tensor(y) + 0.5, r"y_test must be \(3,\) whole.* not float32 of shape \(3,\)"),
+        ("y_test", lambda y: y[[0, 0, 0]], "class 'ant' has no test image"),
+    ],
+)  # fmt: skip
+def test_arrays_refused(arrays, name, replace, message):
+    with pytest.raises(ValueError, match=message):
+        as_set(arrays | {name: replace(arrays[name])})
 
 
 # --- folders ---------------------------------------------------------------------------------------------------------
@@ -473,6 +553,27 @@ def test_folder_needs_every_class_in_both_parts(birds, tmp_path):
 def test_folder_with_too_few_images_for_the_profile(birds):
     with pytest.raises(ValueError, match=r"class 1 \('owl'\) has 2 images, the long tail needs 4"):
         load(birds, imbalance=2)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_where_the_default_imbalance_is_too_much_the_way_out_is_named(birds, stream):
+    with pytest.raises(
+        ValueError, match=r"largest imbalance .* is about 9; imbalance=None keeps every image as it is$"
+    ):
+        load(birds, stream=stream)
+    with pytest.raises(ValueError, match=r"unknown kind 'stepp'; did you mean 'step'\? Known: exp, step$"):
+        load(birds, stream=stream, kind="stepp")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_folders_beside_train_and_test_are_named(birds, caplog, stream):
+    (birds / ".cache").mkdir()
+    (birds / "readme.txt").write_text("no folder", encoding="utf-8")
+    load(birds, imbalance=None, stream=stream)
+    assert not caplog.messages
+    (birds / "val").mkdir()
+    load(birds, imbalance=None, stream=stream)
+    assert caplog.messages == [f"{birds}: not read beside train and test: val"]
 
 
 # --- nothing touches the global generators ---------------------------------------------------------------------------

@@ -507,3 +507,26 @@ def test_bad_epoch_or_switch_of_the_probabilities():
         switched_probabilities(COUNTS, -1, 5)
     with pytest.raises(ValueError, match="switch=-5 must be"):
         switched_probabilities(COUNTS, 0, -5)
+
+
+def test_lightning_shards_a_sampler_by_itself_and_hands_set_epoch_on():
+    distributed = pytest.importorskip("lightning_fabric.utilities.distributed")
+    labels = labels_of(COUNTS)[:-1]
+
+    def shares(**processes):
+        wrapped = [
+            distributed.DistributedSamplerWrapper(
+                PowerSampler(labels, 0.5, **{name: values[rank] for name, values in processes.items()}),
+                num_replicas=2, rank=rank,
+            )
+            for rank in range(2)
+        ]  # fmt: skip
+        for wrapper in wrapped:
+            wrapper.set_epoch(3)
+        return [list(wrapper) for wrapper in wrapped]
+
+    alone = PowerSampler(labels, 0.5)
+    alone.set_epoch(3)
+    first, second = shares()
+    assert len(first) == len(second) == 34 and sorted([*first, *second]) == sorted(alone)
+    assert [len(share) for share in shares(num_replicas=[2, 2], rank=[0, 1])] == [17, 17]  # shared out twice

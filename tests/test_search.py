@@ -24,9 +24,9 @@ from ltlab.data import LongTailedData, Split
 from ltlab.losses import BalancedSoftmaxLoss, ClassBalancedLoss, FocalLoss
 from ltlab.mixup import InputMixup
 from ltlab.recipes import CIFAR, RECIPES, SHAPES, Recipe, Stage
-from ltlab.results import balanced_error, combined, comparison, hold_out, to_code, trick_families
+from ltlab.results import combined, comparison, hold_out, to_code, trick_families
 from ltlab.samplers import PowerSampler
-from ltlab.train import Result, evaluate
+from ltlab.train import Result
 
 search_module = importlib.import_module("ltlab.results.search")  # results.search is the function
 TEST_IMAGE = 255  # the grey of every test image; no training image has it
@@ -74,16 +74,6 @@ def test_a_single_image_cannot_be_held_out():
 def test_the_share_lies_between_zero_and_one(share):
     with pytest.raises(ValueError, match=f"share={share}"):
         hold_out(made_data(), share)
-
-
-@given(st.lists(st.sampled_from([3, 19, 20, 60, 100, 101, 500]), min_size=2, max_size=9), st.integers(0, 999))
-def test_the_balanced_error_is_the_mean_over_classes(counts, seed):
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor([max(1, n // 5) for n in counts]))
-    logits = torch.randn(len(labels), len(counts), generator=generator)
-    row = {name: round(figure, 6) for name, figure in evaluate(logits, labels, torch.tensor(counts)).items()}
-    expected = np.mean([100 * (logits[labels == c].argmax(1) != c).double().mean() for c in range(len(counts))])
-    assert balanced_error(row, torch.tensor(counts)) == pytest.approx(expected, abs=1e-3)
 
 
 # --- tricks together -------------------------------------------------------------------------------------------------
@@ -159,7 +149,7 @@ class KnownErrors:
         accuracy = 1 - self.errors(recipe.name, seed) / 100
         groups = metrics.class_groups(data.class_counts)
         accuracies = {f"{name}_accuracy": accuracy if group.any() else math.nan for name, group in groups.items()}
-        figures = {"top1_error": 0.5, **accuracies, "expected_calibration_error": 0.1}
+        figures = {"top1_error": 0.5, "balanced_error": 1 - accuracy, **accuracies, "expected_calibration_error": 0.1}
         return Result(
             nn.Linear(1, 1), pd.DataFrame(), figures, torch.zeros(1), recipe, seconds=10.0, network="small_net"
         )
@@ -206,6 +196,19 @@ def test_the_greedy_optimum_is_found(whole):
 
 def test_every_candidate_trains_equally_long(whole):
     assert set(whole[0].test["epochs"]) == {SHAPES.epochs}
+
+
+def test_every_candidate_trains_by_the_protocol_that_is_given(whole, tmp_path):
+    short = dataclasses.replace(SHAPES, epochs=10, batch_size=4)
+    found, _ = known_search(by_table, tmp_path, protocol=short)
+    assert found.recipe.name == "a+c+d" and found.recipe.protocol is None
+    assert set(found.test["epochs"]) == {10} and set(found.test["batch_size"]) == {4}
+    assert not set(found.test["fingerprint"]) & set(whole[0].test["fingerprint"])
+    own = [Recipe(Stage(sampler=partial(PowerSampler, q=0.5)), name="own", protocol=SHAPES)]
+    found, known = known_search(by_table, tmp_path, protocol=short, families={"sampler": own})
+    assert found.rounds["note"].tolist()[1].startswith("own brings a protocol of its own") and not known.runs
+    with pytest.raises(TypeError, match=r"protocol='shapes': pass a Protocol, such as .*PROTOCOLS\['shapes'\]"):
+        known_search(by_table, tmp_path, protocol="shapes")
 
 
 def test_the_test_set_is_met_by_baseline_and_winner_alone_at_the_end(whole):
@@ -309,13 +312,11 @@ def greedy_by_hand(table: dict[str, tuple[int, ...]]) -> str:
 
 def rounds_of(table: dict[str, tuple[int, ...]]) -> str:
     """The recipe that the rounds take from errors that are there already, without runs or rows on the disk."""
-    held = hold_out(made_data())
-    columns = [f"{name}_accuracy" for name in metrics.class_groups(held.class_counts)]
     runs = SimpleNamespace(
         rows=lambda recipe: pd.DataFrame(
-            {"seed": seed, **dict.fromkeys(columns, 1 - error / 100)} for seed, error in enumerate(table[recipe.name])
+            {"seed": seed, "balanced_error": error / 100} for seed, error in enumerate(table[recipe.name])
         ),
-        data_of_seed=lambda seed: held, resolve=lambda recipe: recipe, options={"progress": False},
+        resolve=lambda recipe: recipe, options={"progress": False},
     )  # fmt: skip
     rounds = search_module._Rounds(FAMILIES, runs)
     rounds.play()

@@ -22,7 +22,10 @@ ROOMS = (  # along the training step, then what is believed and shown of it
     "plots", "widgets", "course",
 )  # fmt: skip
 
-TEXTS = ("README.md", "CONTRIBUTING.md", "CITATION.cff", "LICENSE", "docs/scaling.md", "notebooks/notation.md")
+TEXTS = (
+    "README.md", "CONTRIBUTING.md", "CITATION.cff", "LICENSE", "docs/your_own.md", "docs/scaling.md",
+    "notebooks/notation.md",
+)  # fmt: skip
 
 
 def build(site: Path) -> int:

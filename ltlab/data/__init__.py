@@ -4,6 +4,7 @@
     sets          Split and LongTailedData: what every set looks like once loaded
     shapes        shapes-lt, drawn by code
     cifar         CIFAR-10-LT and CIFAR-100-LT
+    arrays        arrays or tensors in memory
     files         an .npz file, or a folder of images
     lists         the lists in which others publish large sets
     benchmarks    ImageNet-LT, Places-LT, iNaturalist 2018, and lists of your own
@@ -14,6 +15,7 @@
 large one stays on disk and hands over the same batches.
 """
 
+from .arrays import array_set
 from .benchmarks import list_set
 from .counts import benchmark_class_counts, long_tail_counts, long_tail_subset
 from .loading import DATA_SETS, load
@@ -25,6 +27,7 @@ __all__ = [
     "LongTailedData",
     "Split",
     "StreamedSplit",
+    "array_set",
     "benchmark_class_counts",
     "list_set",
     "load",

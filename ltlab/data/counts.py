@@ -111,8 +111,12 @@ def long_tail_indices(
     """
     if imbalance is None:
         return torch.arange(len(labels))
+    one_of("kind", kind, ("exp", "step"))
     largest = int(torch.bincount(labels).max())
-    counts = long_tail_counts(len(class_names), largest, imbalance, kind)
+    try:
+        counts = long_tail_counts(len(class_names), largest, imbalance, kind)
+    except ValueError as error:
+        raise ValueError(f"{error}; imbalance=None keeps every image as it is") from error
     return long_tail_subset(labels, counts, seed, class_names)
 
 

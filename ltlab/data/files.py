@@ -1,6 +1,6 @@
 """Sets of your own: an .npz file of arrays, or a folder of images."""
 
-import dataclasses
+import logging
 import os
 import zipfile
 import zlib
@@ -14,10 +14,13 @@ from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from ..counts import check_whole_number
+from .arrays import array_set
 from .counts import long_tail_indices
 from .lists import encoded
 from .sets import LongTailedData, Split
 from .streaming import ImageFiles, StreamedSplit, read_image
+
+log = logging.getLogger(__name__)
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test", "classes")
 
@@ -27,37 +30,30 @@ Listing = tuple[list[str], Tensor]  # files, and their labels (N,) int64
 def npz_set(path: str | Path, *, imbalance: float | None = 100, kind: str = "exp", seed: int = 0) -> LongTailedData:
     """A set from an .npz file, as `numpy.savez` writes it.
 
-        x_train, x_test   (N, H, W, 3) uint8, RGB; one H and W for both
+        x_train, x_test   (N, H, W, 3) uint8, RGB, or (N, H, W) or (N, H, W, 1), grey; one H and W for both
         y_train, y_test   (N,) whole numbers, indices into classes
         classes           (C,) strings
 
+    Other arrays are not read, and the log names them.
+
     Args:
-        imbalance, kind, seed: thin the training images out to this profile, see `long_tail_counts`; N0 is the largest
-            class, and the classes keep their order, the first as the head. None keeps every image.
+        imbalance, kind, seed: as for `array_set`, which makes the set.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, an array is missing or of the wrong type or shape, a class has no image, or
-            a class has fewer images than the profile needs.
+        ValueError: the file is damaged, an array is missing, or what `array_set` refuses.
     """
     path = Path(path)
     arrays = _read_arrays(path)
+    classes = arrays.pop("classes")
     try:
-        classes = arrays["classes"]
-        _check_array("classes", classes, classes.dtype.kind == "U", (None,), "(C,) strings: np.array(names)")
-        natural = LongTailedData(
-            name=path.stem,
-            train=_split(arrays, "train"),
-            test=_split(arrays, "test"),
-            class_names=tuple(classes.tolist()),
-            options={"imbalance": imbalance, "kind": kind, "seed": seed},
-        )
-        if untested := set(range(len(classes))).difference(natural.test.labels.tolist()):
-            raise ValueError(f"class {natural.class_names[min(untested)]!r} has no test image")
+        if classes.dtype.kind != "U" or classes.ndim != 1:
+            raise ValueError(
+                f"classes must be (C,) strings: np.array(names), not {classes.dtype} of shape {classes.shape}"
+            )
+        return array_set(**arrays, class_names=classes, imbalance=imbalance, kind=kind, seed=seed, name=path.stem)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    keep = long_tail_indices(natural.train.labels, natural.class_names, imbalance=imbalance, kind=kind, seed=seed)
-    return dataclasses.replace(natural, train=natural.train.take(keep))
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -74,20 +70,9 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
                 arrays[name] = archive[name]
             except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
                 raise ValueError(f"{path}: array {name!r} cannot be read: {error}") from error
+        if others := [name for name in archive.files if name not in ARRAYS]:
+            log.warning("%s: not read beside %s: %s", path, ", ".join(ARRAYS), ", ".join(others))
     return arrays
-
-
-def _split(arrays: dict[str, np.ndarray], part: str) -> Split:
-    x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
-    _check_array(f"x_{part}", x, x.dtype == np.uint8, (None, None, None, 3), "(N, H, W, 3) uint8")
-    _check_array(f"y_{part}", y, y.dtype.kind in "iu", (len(x),), f"({len(x)},) whole numbers, one for each image")
-    return Split(torch.from_numpy(x).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(y.astype(np.int64)))
-
-
-def _check_array(name: str, array: np.ndarray, right_type: bool, shape: tuple[int | None, ...], wanted: str) -> None:
-    right_shape = array.ndim == len(shape) and all(n in (None, m) for n, m in zip(shape, array.shape, strict=True))
-    if not (right_type and right_shape):
-        raise ValueError(f"{name} must be {wanted}, not {array.dtype} of shape {array.shape}")
 
 
 def folder_set(
@@ -158,7 +143,8 @@ def class_folders(path: Path) -> tuple[tuple[str, ...], Listing, Listing]:
     """The class names, the training files and the test files of a folder with train/<class>/* and test/<class>/*.
 
     The classes are the sorted names of the folders; the images are the files with an extension that torchvision
-    knows (`IMG_EXTENSIONS`), in the order of their names; names that begin with a dot are left out.
+    knows (`IMG_EXTENSIONS`), in the order of their names; names that begin with a dot are left out. Other folders
+    beside train and test, such as val, are not read, and the log names them.
 
     Returns:
         Names; then for train and for test the files as paths from `path`, class after class, and their labels.
@@ -174,17 +160,22 @@ def class_folders(path: Path) -> tuple[tuple[str, ...], Listing, Listing]:
                 f"class {one_sided[0]!r} is in {path / part} but not in {path / other}, as {len(one_sided):,} of the "
                 f"{len(classes[part]):,} classes are; every class must be in both"
             )
+    if others := sorted(set(_folders(path)) - {"train", "test"}):
+        log.warning("%s: not read beside train and test: %s", path, ", ".join(others))
     return tuple(classes["train"]), *(_image_files(path, part, names) for part, names in classes.items())
 
 
 def _class_names(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is missing: a folder of images has train/<class>/ and test/<class>/")
-    with os.scandir(folder) as entries:
-        classes = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-    if not classes:
+    if not (classes := _folders(folder)):
         raise ValueError(f"{folder} has no class folders: put the images of each class into a folder of its name")
     return classes
+
+
+def _folders(within: Path) -> list[str]:
+    with os.scandir(within) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
 
 
 def _image_files(path: Path, part: str, class_names: Sequence[str]) -> Listing:

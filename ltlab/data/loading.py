@@ -39,8 +39,8 @@ def load(
         a folder, stream=True          the same, not held in memory,                 size, workers, on_error
                                        `streamed_folder_set`
 
-    Images of your own that lists name: `list_set`. A name of the table comes before a folder of that name in the
-    working directory; write ./name or pass a Path to mean the folder.
+    Images of your own that lists name: `list_set`; arrays in memory: `array_set`. A name of the table comes before a
+    folder of that name in the working directory; write ./name or pass a Path to mean the folder.
 
     Args:
         imbalance, kind: the profile of the training images, see `long_tail_counts`. imbalance=1 makes it flat;

@@ -18,6 +18,8 @@ from torch import Tensor
 if TYPE_CHECKING:
     from .streaming import StreamedSplit
 
+OTHERWISE = "ltlab.data.array_set makes a set from NumPy arrays, from (N, H, W, 3) and from grey images"
+
 
 @dataclass(frozen=True, eq=False)
 class Split:
@@ -37,16 +39,14 @@ class Split:
     masks: Tensor | None = None
 
     def __post_init__(self) -> None:
-        shape = tuple(self.images.shape)
+        shape = tuple(np.shape(self.images))
         if len(shape) != 4 or shape[1] != 3:
-            raise ValueError(
-                f"images must be (N, 3, H, W), not {shape}; "
-                "images.permute(0, 3, 1, 2).contiguous() makes them so from (N, H, W, 3)"
-            )
-        _check_tensor("images", self.images, torch.uint8, shape, self.images.device)
-        _check_tensor("labels", self.labels, torch.int64, shape[:1], self.images.device)
+            raise ValueError(f"images must be (N, 3, H, W), not {shape}: {OTHERWISE}")
+        device = getattr(self.images, "device", None)
+        _check_tensor("images", self.images, torch.uint8, shape, device)
+        _check_tensor("labels", self.labels, torch.int64, shape[:1], device)
         if self.masks is not None:
-            _check_tensor("masks", self.masks, torch.bool, (shape[0], *shape[2:]), self.images.device)
+            _check_tensor("masks", self.masks, torch.bool, (shape[0], *shape[2:]), device)
         if not self.images.is_contiguous():
             raise ValueError("images must be contiguous: pass images.contiguous()")
 
@@ -79,6 +79,8 @@ class Split:
 
 
 def _check_tensor(name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...], device: torch.device) -> None:
+    if not isinstance(tensor, Tensor):
+        raise ValueError(f"{name} must be a tensor, not {type(tensor).__name__}: {OTHERWISE}")
     if tensor.dtype != dtype or tensor.shape != shape or tensor.device != device:
         raise ValueError(
             f"{name} must be {dtype} of shape {shape} on {device}, "

@@ -20,6 +20,8 @@ class EpochSampler(Sampler[int]):
     rank + num_replicas, rank + 2 * num_replicas, ... The shares are disjoint and, because a longer one would
     leave the other processes waiting, equally long: the epoch's last num_samples % num_replicas draws are left
     out, and none counts twice. Side by side, `torch.stack(shares, dim=1).flatten()`, they are the sequence.
+    Lightning and Fabric shard the sampler of a DataLoader by themselves and hand `set_epoch` on: leave `num_replicas`
+    and `rank` out there, or turn that off with use_distributed_sampler=False, else the draws are shared out twice.
 
     A sampler of your own is a subclass with one method, `draw(generator)`.
 
