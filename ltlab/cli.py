@@ -2,13 +2,10 @@
 
 import ast
 import io
-import re
 import subprocess
 import sys
-import traceback
 from dataclasses import replace
 from functools import partial
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -94,11 +91,13 @@ def train(
     ] = None,
 ) -> None:
     """Train a recipe and print the last epoch's figures."""
+    from . import recipes
     from .results import append_row, result_row
+    from .results.comparison import file_name
     from .results.rows import RUN, runs_in
     from .train import fit, is_first
 
-    chosen = _recipe(recipe)
+    chosen = recipes.load(recipe)
     there = set() if results is None else runs_in(results)  # now, as a damaged file is no news for the end of training
     loaded = _load(data, imbalance, kind, root, option, seed)
     chosen = _resolve(chosen, loaded, protocol, batch_size, lr)
@@ -107,7 +106,7 @@ def train(
     changes = {"-": protocol, "-batch": batch_size, "-lr": lr}
     changed = "".join(f"{what}{value}" for what, value in changes.items() if value is not None)
     name = _run_name(data, imbalance, kind, option)
-    folder = output or Path("runs") / name / f"{_file_name(chosen.name)}-{chosen.epochs}{changed}" / f"seed{seed}"
+    folder = output or Path("runs") / name / f"{file_name(chosen.name)}-{chosen.epochs}{changed}" / f"seed{seed}"
     if is_first():
         typer.echo(f"{loaded}\n{chosen}\n")
     result = fit(
@@ -162,7 +161,7 @@ def compare(
         members = [member for name, of in recipes.FAMILIES.items() if name != "large" for member in of]
     else:
         members = recipes.family(family) if family else ()
-    asked = dict.fromkeys([*map(_recipe, recipe or []), *members])
+    asked = dict.fromkeys([*map(recipes.load, recipe or []), *members])
     data_of_seed = partial(_load, data, imbalance, kind, root, option)
     if (protocol, batch_size, lr) != (None, None, None):
         first = data_of_seed(0)
@@ -232,7 +231,7 @@ def list_recipes(
     """List the recipes: which trick is on when."""
     from . import recipes, results
 
-    for recipe in [_recipe(name)] if name else recipes.RECIPES.values():
+    for recipe in [recipes.load(name)] if name else recipes.RECIPES.values():
         shown = recipe.resolve(recipes.protocol_for(data)) if data else recipe
         typer.echo(f"{results.to_code(shown) if code else shown}\n")
 
@@ -299,54 +298,6 @@ def book(
 
 def _run_name(data: str, imbalance: str, kind: str, option: list[str]) -> str:
     return "-".join([Path(data).stem, imbalance, *([] if kind == "exp" else [kind]), *option])
-
-
-def _file_name(name: str) -> str:
-    """A recipe's name without what Linux, macOS or Windows keep out of a file's."""
-    return re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", name)
-
-
-def _recipe(name: str):
-    """The recipe of that name, or the one that FILE.py:NAME or MODULE:NAME names.
-
-    A file is imported as its own module, with its folder first among the places that modules come from, as Python
-    does for a script; a module is looked for in the working directory first.
-
-    Raises:
-        ValueError: an unknown name, a file that raises an exception, or one that has no Recipe of that name.
-        FileNotFoundError: there is no such file.
-    """
-    from .names import look_up
-    from .recipes import Recipe, get
-
-    if name.endswith(".py"):
-        raise ValueError(f"{name} is a file: write {name}:NAME for the recipe of that name in it")
-    place, colon, wanted = name.rpartition(":")
-    if not colon:
-        return get(name)
-    held = vars(_module(place))
-    if wanted in held and not isinstance(held[wanted], Recipe):
-        raise ValueError(f"{name} is of type {type(held[wanted]).__name__}, not Recipe: write Recipe(Stage(...), ...)")
-    recipes = {key: value for key, value in held.items() if isinstance(value, Recipe)}
-    return look_up(f"recipe in {place}", wanted, recipes)
-
-
-def _module(place: str):
-    """The module of a file, or of that name."""
-    file = Path(place).resolve() if place.endswith(".py") else None
-    if file is not None and not file.is_file():
-        raise FileNotFoundError(f"there is no file {file}")
-    sys.path.insert(0, str(file.parent if file else Path.cwd()))
-    try:
-        module = import_module(file.stem if file else place)
-    except Exception as error:  # whatever a person's own code raises
-        lines = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == file]
-        where = f" in line {lines[-1].lineno}" if lines else ""
-        raise ValueError(f"{place} cannot be imported, {type(error).__name__}{where}: {error}") from error
-    found = getattr(module, "__file__", None)
-    if file is not None and (found is None or Path(found).resolve() != file):
-        raise ValueError(f"{place} has the name of another module, {found or file.stem}: give the file another one")
-    return module
 
 
 def _protocol(data, name: str | None, batch_size: int | None, lr: float | None):

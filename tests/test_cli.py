@@ -173,7 +173,7 @@ def test_compare_takes_recipes_from_files_and_modules(mine):
 
 def test_a_recipe_from_a_file_can_be_handed_to_the_processes_of_compare(mine, monkeypatch):
     monkeypatch.chdir(mine)
-    recipe = pickle.dumps(cli._recipe("mine.py:first"))
+    recipe = pickle.dumps(recipes.load("mine.py:first"))
     child = "import pickle, sys; sys.path, recipe = pickle.load(sys.stdin.buffer); print(pickle.loads(recipe).name)"
     given = pickle.dumps((get_preparation_data("child")["sys_path"], recipe))  # as spawned processes get it
     done = subprocess.run([sys.executable, "-c", child], cwd=mine.parent, input=given, capture_output=True, timeout=300)

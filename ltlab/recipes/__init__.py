@@ -18,6 +18,7 @@ and `recipe.resolve(CIFAR)` shows what exactly will run. `PROTOCOLS` has all by 
 
 from .contents import describe
 from .families import FAMILIES, RECIPES, family, get
+from .files import load
 from .recipe import OTHERS, Recipe, Stage
 from .schedules import (
     CIFAR,
@@ -38,5 +39,5 @@ from .schedules import (
 __all__ = [
     "CIFAR", "FAMILIES", "IMAGENET", "IMAGENET_90", "INAT", "INAT_90", "OTHERS", "PLACES", "PROTOCOLS", "RECIPES",
     "SHAPES", "OneCycle", "Protocol", "Recipe", "Schedule", "Stage", "Steps", "describe", "family", "get",
-    "protocol_for",
+    "load", "protocol_for",
 ]  # fmt: skip

@@ -103,9 +103,13 @@ def _resolve(recipe: Recipe, data: LongTailedData, epochs: int | None) -> Recipe
 
 
 def checkpoint_in(folder: Path, recipe: str, seed: int, fingerprint: str) -> Path:
-    """Where a run is kept, by the recipe's name without what Linux, macOS or Windows keep out of a file's."""
-    name = re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", recipe)
-    return folder / f"{name}-seed{seed}-{fingerprint}.pt"
+    """Where a run is kept."""
+    return folder / f"{file_name(recipe)}-seed{seed}-{fingerprint}.pt"
+
+
+def file_name(recipe: str) -> str:
+    """A recipe's name without what Linux, macOS or Windows keep out of a file's."""
+    return re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", recipe)
 
 
 def clear(checkpoint: Path) -> None:

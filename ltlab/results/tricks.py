@@ -40,7 +40,7 @@ def combined(*tricks: Recipe) -> Recipe:
     if len(longer) > 1:
         raise ValueError(f"{longer[0].name} and {longer[1].name} both bring stages of their own: take one")
     if own := [trick.name for trick in tricks if trick.protocol is not None]:
-        raise ValueError(f"{own[0]} brings a protocol of its own: leave it out, the data's is taken")
+        raise ValueError(f"{own[0]} brings a protocol of its own: leave it out, all are trained by one")
     at_first = Counter(key for trick in tricks for key in settings(trick.stages[0]))
     if twice := [key for key, times in at_first.items() if times > 1]:
         raise ValueError(f"{name}: two of them set the {' and the '.join(twice)} of stage 1")
