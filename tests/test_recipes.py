@@ -182,6 +182,11 @@ FEW, MANY = torch.arange(1, 11), torch.arange(10, 0, -1)
 HALF = torch.arange(2000).view(2, 1000) < 1000
 
 
+def of_two(*order):
+    both = [Mix(1.0), Mix(2.0)]
+    return [both[i] for i in order]
+
+
 def made_with(factor):
     return lambda class_counts: CrossEntropyLoss() if factor else nn.CrossEntropyLoss()
 
@@ -206,6 +211,8 @@ def own_of(factor, class_counts):
         ("loss", [lambda: partial(own, factor=HALF.numpy()), lambda: partial(own, factor=(~HALF).numpy())]),
         ("foreground", [lambda: ForegroundTransform(masks=HALF[None]), lambda: ForegroundTransform(masks=~HALF[None])]),
         ("mix", [lambda: Mix({"a": [HALF]}), lambda: Mix({"a": [~HALF]})]),
+        ("mix", [lambda: Mix({"a": 1}), lambda: Mix({"b": 1})]),
+        ("mix", [lambda: Mix(of_two(0, 1, 0)), lambda: Mix(of_two(0, 1, 1))]),
         ("sampler", [lambda: partial(PowerSampler, q=0.0), lambda: partial(PowerSampler, q=-0.1)]),
     ],
 )

@@ -51,10 +51,13 @@ LIBRARIES = {"ltlab", "torch", "torchvision", "numpy", "builtins", *sys.stdlib_m
 
 
 class _Hidden:
-    """A walk through all that a value is made of, which yields what `describe` leaves out; every object once."""
+    """A walk through all that a value is made of, which yields what `describe` leaves out.
+
+    An object that is met again is the number of its first time: walks end, and tell [a, b, a] from [a, b, b].
+    """
 
     def __init__(self) -> None:
-        self.met: dict[int, object] = {}  # by their ids, kept alive
+        self.met: dict[int, tuple[int, object]] = {}  # by id; tuples are not among them, as equal ones may be one
 
     def of(self, value: object, shown: bool = True) -> Iterator[str]:
         """shown: whether the printed form holds plain values."""
@@ -64,8 +67,13 @@ class _Hidden:
             yield _digest(value)
         elif isinstance(value, np.ndarray):
             yield f"{value.dtype} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}"
-        elif id(value) not in self.met:
-            self.met[id(value)] = value
+        elif isinstance(value, tuple):
+            for part in value:
+                yield from self.of(part, shown)
+        elif id(value) in self.met:
+            yield f"again {self.met[id(value)][0]}"
+        else:
+            self.met[id(value)] = len(self.met), value
             yield from self._parts(value, shown)
 
     def _parts(self, value: object, shown: bool) -> Iterator[str]:
@@ -76,14 +84,14 @@ class _Hidden:
         parts: Iterable[object] = ()
         if isinstance(value, partial):
             parts = value.func, *value.args, *value.keywords.values()
-        elif isinstance(value, list | tuple):
+        elif isinstance(value, list):
             parts = value
         elif isinstance(value, dict):
-            parts = value.values()
+            parts = value.items()
         elif isinstance(value, Loss):
             parts = *value.parameters(), *value.buffers()
         elif not isinstance(value, nn.Module) and hasattr(value, "__dict__"):  # `describe` shows all of a module
-            parts, shown = vars(value).values(), type(value).__repr__ is not object.__repr__
+            parts, shown = vars(value).items(), type(value).__repr__ is not object.__repr__
         for part in parts:
             yield from self.of(part, shown)
 
