@@ -173,7 +173,8 @@ def data_that_ends_its_process(seed: int) -> LongTailedData:
 
 @pytest.mark.slow
 def test_a_process_that_dies_is_said_to_have_and_why_it_may(tmp_path):
-    with pytest.raises(RuntimeError, match=r'processes=2: .* could not start, or died.* if __name__ == "__main__":'):
+    said = r'processes=2: .* could not start, or died.* if __name__ == "__main__":'
+    with pytest.raises(ChildProcessError, match=said):
         compare(["ce"], data_that_ends_its_process, 1, folder=tmp_path, processes=2)
 
 

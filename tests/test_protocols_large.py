@@ -183,11 +183,13 @@ def test_the_times_on_the_page_are_those_of_the_rows(scaling):
 
 
 def test_times_are_images_over_rates(scaling):
-    """Published rates first; a GPU with both networks gets columns, by its fastest step; a CPU or one network none."""
+    """Published rates first; a GPU with both networks gets columns, by ltlab's fastest step; all others none."""
     rows = pd.DataFrame(
-        [("X", "resnet10", "cuda", 500.0), ("X", "resnet10", "cuda", 1000.0), ("X", "resnet50", "cuda", 2000.0),
-         ("half", "resnet10", "cuda", 9e9), ("CPU", "resnet10", "cpu", 9e9), ("CPU", "resnet50", "cpu", 9e9)],
-        columns=["device", "network", "kind", "images_per_second"],
+        [("X", "resnet10", "cuda", "as written", 500.0), ("X", "resnet10", "cuda", "captured", 1000.0),
+         ("X", "resnet10", "cuda", "bare", 1500.0), ("X", "resnet50", "cuda", "as written", 2000.0),
+         ("half", "resnet10", "cuda", "as written", 9e9), ("CPU", "resnet10", "cpu", "as written", 9e9),
+         ("CPU", "resnet50", "cpu", "as written", 9e9)],
+        columns=["device", "network", "kind", "step", "images_per_second"],
     )  # fmt: skip
     rates = scaling.rates(rows)
     assert list(rates) == ["1 A100", "8 A100", "1 RTX 3090", "1 X, ltlab's own step", "8 X"]
@@ -240,9 +242,12 @@ def test_the_benchmark_of_large_images_runs_without_a_gpu(scaling, tmp_path, mon
     monkeypatch.setattr(sys, "argv", ["gpu_step.py", *options, "--rows", str(rows)])
     importlib.import_module("gpu_step").main()
     measured = pd.read_csv(rows)
-    assert measured["precision"].tolist() == ["float32", "bfloat16"] and (measured["images_per_second"] > 0).all()
+    steps = ["bare", "as written", "bag of tricks"]
+    assert measured["step"].tolist() == 2 * steps and (measured["images_per_second"] > 0).all()
+    bare = measured["images_per_second"][measured["step"] == "bare"].repeat(3).to_numpy()
+    assert measured["times_bare"].to_numpy() == pytest.approx(measured["images_per_second"] / bare, abs=0.02)
     page = scaling.section(measured)
-    assert "has not been measured on a GPU yet" in page and "| ResNet-10 | 2 | bfloat16 |" in page
+    assert "has not been measured on a GPU yet" in page and "| ResNet-10, batch 2 | bfloat16 | bare |" in page
     assert "No step has been measured" in scaling.section(measured[:0])
 
 

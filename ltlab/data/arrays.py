@@ -30,7 +30,8 @@ def array_set(
         class_names: C names.
         imbalance, kind, seed: thin the training images out to this profile, see `long_tail_counts`; N0 is the largest
             class, and the classes keep their order, the first as the head. None keeps every image.
-        name: what figures and tables call the set.
+        name: what figures and tables call the set. A benchmark's name, such as "imagenet-lt", says that it is that set:
+            it is trained by its protocol, and its published figures stand beside yours.
 
     Raises:
         ValueError: an array of another type or shape, a class without a training or a test image, a class with fewer

@@ -40,7 +40,9 @@ def list_set(
     Args:
         train, test: the lists, each in one of the formats of `read_list`.
         root: the folder that the paths of the lists start from; absolute paths are taken as they are.
-        name: what figures and tables call the set; None: the training list's file name.
+        name: what figures and tables call the set; None: the training list's file name. A benchmark's name, such
+            as "imagenet-lt", says that it is that set: it is trained by its protocol, and its published figures stand
+            beside yours.
         class_names: C names; None: those of a competition list, else the names of the images' folders where every
             class has one of its own, else "0", "1", ...
         imbalance, kind, seed: thin the training images out to this profile, see `long_tail_counts`; N0 is the largest

@@ -34,7 +34,7 @@ def training_step(lit: str | None = None, *, ax: Axes | None = None) -> Axes:
     parts = ["labels", "sampler", "images", "foreground", "augment", "mix", "model", "loss", "step"]
     left = 0.0
     for part in parts:
-        width = 1.75 if part in SLOTS else 1.05
+        width = {"foreground": 2.1, "augment": 1.25}.get(part, 1.65 if part in SLOTS else 1.05)  # by the longest words
         on = part == lit or (lit is None and part in SLOTS)
         face = GROUP_COLOURS["many"] if on else "white"
         edge = GROUP_COLOURS["many"] if on or part in SLOTS else "0.75"

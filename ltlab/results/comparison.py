@@ -57,7 +57,7 @@ def compare(
             than a recipe has stages; a runs.csv with other columns, or damaged; a checkpoint that is damaged or of
             another device or precision.
         FloatingPointError: a run's training loss is no longer finite; recipe and seed are named.
-        RuntimeError: one of several processes could not start, or died.
+        ChildProcessError: one of several processes could not start, or died.
     """
     seeds = check_whole_number("seeds", seeds, least=1)
     processes = check_whole_number("processes", processes, least=1)
@@ -162,7 +162,7 @@ class _Workers:
         if self.pool is not None:
             self.pool.shutdown(cancel_futures=True)  # runs that have begun end, and leave their checkpoint
         if isinstance(error, BrokenProcessPool):
-            raise RuntimeError(
+            raise ChildProcessError(
                 f"processes={self.processes}: one of them could not start, or died. A script must call compare under "
                 'if __name__ == "__main__":, and what data_of_seed and the recipes are made of must come from a '
                 "module, not from a notebook's cell; if memory ran out, take fewer processes"
