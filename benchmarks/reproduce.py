@@ -5,8 +5,9 @@
 
 Trains ResNet-32 for 200 epochs (mixup 400, the final recipe 420), the most telling recipes first, all seeds of one
 recipe before the next. A finished run is a row of data/results/DATA-IMBALANCE.csv at once, an unfinished one leaves a
-checkpoint under runs/; called again, it goes on. The seed draws weights, order and augmentation; the subset is the one
-of seed 0, as everybody has who compares on these subsets.
+checkpoint under runs/; called again, it goes on. Recipes whose first stage is plain training start where `ce` has
+ended. The seed draws weights, order and augmentation; the subset is the one of seed 0, as everybody has who compares
+on these subsets.
 
 The last column is the distance to the published figure, which is a single run. The yardstick is the re-run by the
 paper's authors on the same subsets: a mean at most 1.5 points above it. Nothing is tuned, and the test set is looked at
@@ -24,15 +25,16 @@ import torch
 
 from ltlab import recipes, results
 from ltlab.data import LongTailedData, load
+from ltlab.recipes import Recipe
 from ltlab.results.comparison import checkpoint_in, clear
 from ltlab.results.rows import runs_in
 from ltlab.train import find_device
 
 ROOT = Path(__file__).parents[1]
 TELLING_FIRST = (
-    "ce", "cs_ce", "cb_ce", "focal", "class_balanced", "square_root", "progressive", "input_mixup", "manifold_mixup",
-    "input_mixup_finetune", "drw_cs_ce", "drs_class_balanced", "cam_drs", "transform_drs", "bag_of_tricks",
-    "input_mixup_balanced_softmax",
+    "ce", "logit_adjusted_post_hoc", "tau_norm", "crt", "lws", "cs_ce", "cb_ce", "focal", "class_balanced",
+    "square_root", "progressive", "input_mixup", "manifold_mixup", "input_mixup_finetune", "drw_cs_ce",
+    "drs_class_balanced", "cam_drs", "transform_drs", "bag_of_tricks", "input_mixup_balanced_softmax",
 )  # fmt: skip
 
 
@@ -72,8 +74,14 @@ class Budget:
         """Whether a run of that many epochs can be expected to end in time; the first one always."""
         return not self.slowest or time.monotonic() + epochs * self.slowest < self.end
 
-    def spent(self, row: dict[str, object], seconds: float) -> None:
-        self.slowest = max(self.slowest, seconds / row["epochs"])
+    def spent(self, epochs: int, seconds: float) -> None:
+        if epochs:
+            self.slowest = max(self.slowest, seconds / epochs)
+
+
+def goes_on_from(plain: Recipe, recipe: Recipe) -> bool:
+    """Whether a recipe's first stage is the whole of plain training."""
+    return len(recipe.stages) > 1 and recipe.first(1).identity() == plain.identity() and not recipe.continues(1)
 
 
 def reproduce(arguments: argparse.Namespace, device: torch.device) -> bool:
@@ -84,25 +92,36 @@ def reproduce(arguments: argparse.Namespace, device: torch.device) -> bool:
     protocol = recipes.protocol_for(data.name)
     chosen = [recipes.get(name).resolve(protocol) for name in names_for(arguments.data)]
     if arguments.quick:
-        chosen = [recipe.with_epochs(len(recipe.stages)) for recipe in chosen]
+        chosen = [recipe.with_epochs(sum(stage.epochs > 0 for stage in recipe.stages)) for recipe in chosen]
+    plain = chosen[0]
     runs = [(recipe, seed) for recipe in chosen for seed in range(arguments.seeds)]
+    kept = {seed: checkpoint_of(plain, seed, data, arguments.runs) for seed in range(arguments.seeds)}
     for recipe, seed in runs:
-        run = (recipe.name, seed, results.fingerprint(recipe, data))
-        if run in runs_in(arguments.output):
+        if (recipe.name, seed, results.fingerprint(recipe, data)) in runs_in(arguments.output):
             continue
-        if not budget.allows(recipe.epochs):
+        begun = kept[seed] if kept[seed].exists() and goes_on_from(plain, recipe) else None
+        epochs = recipe.epochs - (plain.epochs if begun else 0)
+        if not budget.allows(epochs):
             print(f"the budget is spent; next comes {recipe.name}, seed {seed}: call again to go on")
             return True
         started = time.monotonic()
-        checkpoint = checkpoint_in(arguments.runs, *run)
+        checkpoint = checkpoint_of(recipe, seed, data, arguments.runs)
         row = results.measure(
-            recipe, data, seed, checkpoint, device=device, capture=not arguments.eager, progress=sys.stderr.isatty()
-        )
+            recipe, data, seed, checkpoint, device=device, capture=not arguments.eager, progress=sys.stderr.isatty(),
+            start_from=begun,
+        )  # fmt: skip
         results.append_row(arguments.output, row)
-        clear(checkpoint)
-        budget.spent(row, time.monotonic() - started)
+        if recipe is not plain:
+            clear(checkpoint)
+        budget.spent(epochs, time.monotonic() - started)
         print(f"{recipe.name:30} seed {seed}: {100 * row['top1_error']:.2f} % in {row['seconds']:.0f} s", flush=True)
+    for checkpoint in kept.values():
+        clear(checkpoint)
     return False
+
+
+def checkpoint_of(recipe: Recipe, seed: int, data: LongTailedData, folder: Path) -> Path:
+    return checkpoint_in(folder, recipe.name, seed, results.fingerprint(recipe, data))
 
 
 def report(path: Path, names: list[str]) -> None:

@@ -871,6 +871,48 @@ def test_a_text_states_what_was_measured_or_published(place, sentence, values):
     assert sentence.format(*values) in text_of(place)
 
 
+# what a text says of single seeds: the first recipe has the smaller error than the second in so many of them
+IN_SEEDS = [
+    (
+        SEEDS,
+        "02",
+        "less than two standard errors, and is better in three",
+        "cs_ce_smooth",
+        "ce",
+        3,
+    ),
+    (SEEDS, "02", "the softmax form is 5.5 points better, the sigmoid form 1.6", "focal_softmax", "ce", 5),
+    (SEEDS, "02", "points worse, each in every seed", "ce", "focal", 5),
+    (SEEDS, "02", "CDT makes it worse in every seed", "ce", "cdt", 5),
+    (SEEDS, "03", "and `class_balanced` help in every seed", "progressive", "ce", 5),
+    (SEEDS, "03", "and `class_balanced` help in every seed", "square_root", "ce", 5),
+    (SEEDS, "03", "and `class_balanced` help in every seed", "class_balanced", "ce", 5),
+    (SEEDS, "03", "`bilateral` is worse in four seeds of five", "ce", "bilateral", 4),
+    (
+        SEEDS,
+        "05",
+        "classifier without margins by three, in every seed",
+        "drs_class_balanced",
+        "class_balanced",
+        5,
+    ),
+    (SEEDS, "05", "classifier without margins by three, in every seed", "drw_ldam", "ldam", 5),
+    (SEEDS, "05", "classifier without margins by three, in every seed", "drw_ce_cosine", "ce_cosine", 5),
+    (SEEDS, "05", "**Deferring costs**, in every seed", "balanced_softmax", "drw_balanced_softmax", 5),
+    (SEEDS, "05", "**Deferring costs**, in every seed", "progressive", "drs_progressive", 5),
+    (SEEDS, "07", "is better than plain training in 60 (20.8) in every seed", "drw_ce_cosine", "ce_long", 5),
+    (SEEDS, "07", "points), but not in every seed", "drw_ldam", "ce_long", 4),
+    (PHOTOGRAPHS, "06", "In every seed the foreground costs less than the whole image", "cam_drs", "transform_drs", 3),
+    (PHOTOGRAPHS, "06", "in every seed nothing moved is better still", "drs_class_balanced", "cam_drs", 3),
+]
+
+
+@pytest.mark.parametrize(("errors", "place", "sentence", "better", "worse", "seeds"), IN_SEEDS)
+def test_what_a_text_says_of_every_seed_is_true_of_every_seed(errors, place, sentence, better, worse, seeds):
+    assert sentence in text_of(place)
+    assert (errors[better] < errors[worse]).sum() == seeds
+
+
 FIGURE = re.compile(r"\d+\.\d+")
 
 

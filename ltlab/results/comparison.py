@@ -120,9 +120,11 @@ def clear(checkpoint: Path) -> None:
 
 def measure(
     recipe: Recipe, data: LongTailedData, seed: int, checkpoint: Path, *, device: torch.device | str = "auto",
-    precision: str = "auto", capture: bool = False, progress: bool = True,
+    precision: str = "auto", capture: bool = False, progress: bool = True, start_from: Path | None = None,
 ) -> dict[str, object]:  # fmt: skip
     """The row of one run, which starts, or goes on from its checkpoint; the test set is looked at once, at its end.
+
+    With `start_from`, see `fit`, it starts where a finished run of its first stages has ended; the row is the same.
 
     Raises:
         ValueError: as `fit`.
@@ -131,7 +133,8 @@ def measure(
     asked = fingerprint(recipe, data)  # before anything of yours has been called, which may change what it holds
     try:
         result = fit(recipe, data, seed=seed, device=device, precision=precision, capture=capture, progress=progress,
-                     checkpoint=checkpoint, resume=checkpoint.exists(), evaluate_every=recipe.epochs)  # fmt: skip
+                     checkpoint=checkpoint, resume=checkpoint.exists(), start_from=start_from,
+                     evaluate_every=recipe.epochs)  # fmt: skip
     except FloatingPointError as error:
         raise FloatingPointError(f"recipe {recipe.name!r}, seed {seed}: {error}") from error
     return result_row(result, data, seed) | {"fingerprint": asked}
