@@ -11,7 +11,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from ltlab.train import augmentation
-from ltlab.train.augmentation import centre_crop, colour_jitter, crop_boxes, random_resized_crop
+from ltlab.train.augmentation import centre_crop, colour_jitter, crop_and_jitter, crop_boxes, random_resized_crop
 from ltlab.train.step import augment
 
 
@@ -241,13 +241,23 @@ def test_nothing_waits_for_the_device():
 @pytest.mark.parametrize("group", [1, 3, 100])
 def test_results_do_not_depend_on_how_many_images_a_cpu_takes_at_a_time(monkeypatch, group):
     def augmented():
-        generator = seeded(6)
-        crops = random_resized_crop(batch(n=7), 8, flip=True, generator=generator)
-        return colour_jitter(crops, 0.4, 0.4, 0.4, generator=generator)
+        return crop_and_jitter(batch(n=7), 8, (0.4, 0.4, 0.4), flip=True, generator=seeded(6))
 
     expected = augmented()
     monkeypatch.setattr(augmentation, "IN_CACHE", group)
     assert torch.equal(augmented(), expected)
+
+
+@pytest.mark.parametrize("b", [(0.4, 0.4, 0.4), (0, 0.3, 0), (0, 0, 0)])
+@pytest.mark.parametrize("flip", [False, True])
+def test_crop_and_jitter_are_the_two_one_after_the_other(b, flip):
+    one, two = seeded(7), seeded(7)
+    together = crop_and_jitter(batch(n=5), 8, b, flip=flip, generator=one)
+    crops = random_resized_crop(batch(n=5), 8, flip=flip, generator=two)
+    torch.testing.assert_close(together, colour_jitter(crops, *b, generator=two), atol=2e-6, rtol=0)
+    assert torch.equal(torch.rand(3, generator=one), torch.rand(3, generator=two))
+    for images in (together, crops):
+        assert images.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_a_batch_without_images_stays_one():
@@ -261,7 +271,7 @@ def test_a_cuda_graph_records_it():
     generator = torch.Generator("cuda").manual_seed(0)
 
     def augment():
-        return colour_jitter(random_resized_crop(images, 8, generator=generator), 0.4, 0.4, 0.4, generator=generator)
+        return crop_and_jitter(images, 8, (0.4, 0.4, 0.4), flip=True, generator=generator)
 
     augment()
     graph = torch.cuda.CUDAGraph()

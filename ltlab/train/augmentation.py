@@ -2,15 +2,17 @@
 
     random_resized_crop    a random part of each image, resized
     colour_jitter          brightness, contrast and saturation
+    crop_and_jitter        the one after the other
     centre_crop            for evaluation, see `ltlab.images`
 
 They do what torchvision's transforms of these names do, for a whole batch at once. Nothing here waits for the device,
-so a CUDA graph can record it. A CPU takes a few images at a time, so that what lies between fits into its cache; all
-draws are made before, so that the result does not depend on how many.
+so a CUDA graph can record it. A CPU takes a few images at a time through all of it, so that what lies between fits into
+its cache; all draws are made before, so that the result does not depend on how many.
 """
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -18,12 +20,20 @@ from torch import Tensor
 
 from ..images import centre_crop
 
-__all__ = ["centre_crop", "colour_jitter", "crop_boxes", "random_resized_crop"]
+__all__ = ["centre_crop", "colour_jitter", "crop_and_jitter", "crop_boxes", "random_resized_crop"]
 
 TRIES = 10  # draws of a crop until one fits
 IN_CACHE = 2  # images that each thread of a CPU works on at a time
 GREY = (0.2989, 0.587, 0.114)  # of red, green and blue, ITU-R 601-2, as torchvision has them
 BRIGHTNESS, CONTRAST, SATURATION = range(3)
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A transform whose random draws are made: apply(images, *draws), of `draws` one row per image, gives float32."""
+
+    apply: Callable[..., Tensor]
+    draws: tuple[Tensor, ...]
 
 
 def random_resized_crop(
@@ -48,7 +58,7 @@ def random_resized_crop(
         scale, ratio: the range of the share of the area, and of width over height.
 
     Returns:
-        (N, 3, size, size) float32 in [0, 1].
+        (N, 3, size, size) float32 in [0, 1], on a CPU channels last in memory, which convolutions prefer.
 
     Limit cases: scale = (1, 1) and ratio = (1, 1) resize the whole of a square image.
 
@@ -57,21 +67,7 @@ def random_resized_crop(
 
     Source: Szegedy et al., "Going Deeper with Convolutions", CVPR 2015, section 6.
     """
-    if size < 1:
-        raise ValueError(f"size={size} must be at least 1 pixel")
-    if not 0 < scale[0] <= scale[1] <= 1:
-        raise ValueError(f"scale={scale} must be a range of shares of the area, 0 < low <= high <= 1")
-    if not 0 < ratio[0] <= ratio[1] < math.inf:
-        raise ValueError(f"ratio={ratio} must be a range of width over height, 0 < low <= high")
-    n, _, h, w = images.shape
-    shape = torch.rand(2, n, TRIES, generator=generator, device=images.device)
-    place = torch.rand(2, n, generator=generator, device=images.device)
-    top, left, height, width = crop_boxes(shape, place, (h, w), scale, ratio)
-    y, x = _pixels_to_read(top, height, h, size), _pixels_to_read(left, width, w, size)  # (N, size) in [-1, 1]
-    if flip:
-        mirrored = torch.rand(n, 1, generator=generator, device=images.device) < 0.5
-        x = torch.where(mirrored, x.flip(1), x)
-    return _in_cache(_read_pixels, (size, size), images, y, x)
+    return _apply(images, (size, size), _drawn_crop(images, size, generator, flip, scale, ratio))
 
 
 def crop_boxes(
@@ -110,6 +106,27 @@ def _largest_centred(h: int, w: int, ratio: tuple[float, float]) -> tuple[int, i
     return h, w
 
 
+def _drawn_crop(
+    images: Tensor, size: int, generator: torch.Generator, flip: bool, scale: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+) -> _Drawn:  # fmt: skip
+    if size < 1:
+        raise ValueError(f"size={size} must be at least 1 pixel")
+    if not 0 < scale[0] <= scale[1] <= 1:
+        raise ValueError(f"scale={scale} must be a range of shares of the area, 0 < low <= high <= 1")
+    if not 0 < ratio[0] <= ratio[1] < math.inf:
+        raise ValueError(f"ratio={ratio} must be a range of width over height, 0 < low <= high")
+    n, _, h, w = images.shape
+    shape = torch.rand(2, n, TRIES, generator=generator, device=images.device)
+    place = torch.rand(2, n, generator=generator, device=images.device)
+    top, left, height, width = crop_boxes(shape, place, (h, w), scale, ratio)
+    y, x = _pixels_to_read(top, height, h, size), _pixels_to_read(left, width, w, size)  # (N, size) in [-1, 1]
+    if flip:
+        mirrored = torch.rand(n, 1, generator=generator, device=images.device) < 0.5
+        x = torch.where(mirrored, x.flip(1), x)
+    return _Drawn(_read_pixels, (y, x))
+
+
 def _pixels_to_read(start: Tensor, length: Tensor, full: int, size: int) -> Tensor:
     """Where the pixels of a resized part of a line lie in it, in [-1, 1] as `grid_sample` counts. (N,) -> (N, size)
 
@@ -144,32 +161,41 @@ def colour_jitter(
         generator: on the images' device.
 
     Returns:
-        (N, 3, H, W) float32 in [0, 1].
+        (N, 3, H, W) float32 in [0, 1], on a CPU channels last in memory.
 
     Limit cases: b = 0 changes nothing.
 
     Raises:
         ValueError: a negative or infinite b.
     """
-    for name, b in {"brightness": brightness, "contrast": contrast, "saturation": saturation}.items():
+    jitter = _drawn_jitter(images, (brightness, contrast, saturation), generator)
+    return _apply(images, images.shape[2:], jitter)
+
+
+def crop_and_jitter(
+    images: Tensor, size: int, jitter: tuple[float, float, float], *, generator: torch.Generator, flip: bool = False
+) -> Tensor:
+    """`random_resized_crop` and then `colour_jitter` by the strengths `jitter`, draw for draw, with less copying."""
+    crop = _drawn_crop(images, size, generator, flip)
+    return _apply(images, (size, size), crop, _drawn_jitter(images, jitter, generator))
+
+
+def _drawn_jitter(images: Tensor, strengths: tuple[float, float, float], generator: torch.Generator) -> _Drawn:
+    for name, b in zip(("brightness", "contrast", "saturation"), strengths, strict=True):
         if not 0 <= b < math.inf:
             raise ValueError(f"{name}={b} must be finite and at least 0; 0 changes nothing")
     shape = (3, len(images), 1, 1, 1)
     uniform = torch.rand(shape, generator=generator, device=images.device)
     turn = torch.rand(shape, generator=generator, device=images.device)  # the one with the smallest comes first
     steps = []
-    for kind, b in enumerate((brightness, contrast, saturation)):
+    for kind, b in enumerate(strengths):
         if b > 0:
             low, high = max(0.0, 1 - b), 1 + b
             steps.append((turn[kind], _weights(kind, low + (high - low) * uniform[kind])))
     if not steps:
-        return _to_float(images)
+        return _Drawn(_adjust, ())
     turns, weights = map(torch.stack, zip(*steps, strict=True))  # (steps, N, 1, 1, 1), (steps, N, 3, 1, 1)
-    order = turns.argsort(0).expand_as(weights)
-    return _in_cache(
-        _adjust, images.shape[2:], images, *weights.gather(0, order),
-        memory_format=torch.channels_last,  # which convolutions prefer
-    )  # fmt: skip
+    return _Drawn(_adjust, tuple(weights.gather(0, turns.argsort(0).expand_as(weights))))
 
 
 def _weights(kind: int, factor: Tensor) -> Tensor:
@@ -195,17 +221,20 @@ def _adjust(images: Tensor, *steps: Tensor) -> Tensor:
     return x
 
 
-def _in_cache(
-    transform: Callable[..., Tensor], size: tuple[int, int], images: Tensor, *draws: Tensor,
-    memory_format: torch.memory_format = torch.contiguous_format,
-) -> Tensor:  # fmt: skip
-    """transform(images, *draws), which gives (N, 3, *size) float32; on a CPU for a few images at a time."""
+def _apply(images: Tensor, size: tuple[int, int], *transforms: _Drawn) -> Tensor:
+    """One transform after the other: (N, 3, H, W) -> (N, 3, *size) float32; on a CPU a few images at a time."""
     if images.device.type != "cpu":
-        return transform(images, *draws)
-    out = torch.empty((len(images), 3, *size), dtype=torch.float32, memory_format=memory_format)
+        for each in transforms:
+            images = each.apply(images, *each.draws)
+        return images
+    out = torch.empty((len(images), 3, *size), dtype=torch.float32, memory_format=torch.channels_last)
     group = IN_CACHE * torch.get_num_threads()
-    for place, *some in zip(*(each.split(group) for each in (out, images, *draws)), strict=True):
-        place.copy_(transform(*some))
+    for start in range(0, len(images), group):
+        part = slice(start, start + group)
+        some = images[part]
+        for each in transforms:
+            some = each.apply(some, *(draws[part] for draws in each.draws))
+        out[part] = some
     return out
 
 

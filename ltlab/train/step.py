@@ -15,7 +15,7 @@ from ..data import Split
 from ..images import as_evaluated, to_float
 from ..recipes import Protocol, Stage, describe
 from ..samplers import ShuffledSampler
-from .augmentation import colour_jitter, random_resized_crop
+from .augmentation import colour_jitter, crop_and_jitter, random_resized_crop
 from .processes import ALONE, OneProcess, average_statistics
 
 if TYPE_CHECKING:
@@ -234,11 +234,14 @@ def batch_norms(model: nn.Module) -> list[nn.Module]:
 
 def augmented(images: Tensor, protocol: Protocol, generator: torch.Generator) -> Tensor:
     """A batch as the protocol trains on it: uint8 (n, 3, H, W) -> float32 in [0, 1], of the protocol's crop if any."""
-    if protocol.crop is not None:
-        images = random_resized_crop(images, protocol.crop, flip=protocol.flip, generator=generator)
-    images = augment(images, protocol.crop_padding, protocol.flip and protocol.crop is None, generator)
-    if protocol.colour_jitter is not None:
-        images = colour_jitter(images, *protocol.colour_jitter, generator=generator)
+    crop, jitter = protocol.crop, protocol.colour_jitter
+    if None not in (crop, jitter) and not protocol.crop_padding:  # the same as below in one go
+        return to_float(crop_and_jitter(images, crop, jitter, flip=protocol.flip, generator=generator))
+    if crop is not None:
+        images = random_resized_crop(images, crop, flip=protocol.flip, generator=generator)
+    images = augment(images, protocol.crop_padding, protocol.flip and crop is None, generator)
+    if jitter is not None:
+        images = colour_jitter(images, *jitter, generator=generator)
     return to_float(images)
 
 
