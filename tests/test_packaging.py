@@ -47,6 +47,15 @@ def test_the_lock_file_is_not_committed_and_ci_runs_the_readme_s_test_command():
     assert "pip install uv && uv run ltlab lab" in readme
 
 
+def test_the_workflow_runs_the_readme_s_commands_for_a_small_torch():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = (ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
+    runs = [step["run"] for step in yaml.safe_load(text)["jobs"]["tests"]["steps"] if "run" in step]
+    for command in (runs[0], runs[-1]):
+        assert f"\n{command}\n" in readme
+    assert "pip install" in runs[0] and runs[-1].endswith("pytest")
+
+
 def test_every_table_that_the_package_reads_is_in_the_wheel():
     included = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
     for source, target in included.items():
