@@ -3,12 +3,13 @@
     python benchmarks/foreground_map.py [--poses 1 0.25] [--contexts 0 0.5 0.9] [--seeds 3] [--output FILE]
 
 Every cell trains the same two stages, class-balanced in the second: as it is (balanced), with whole images transformed
-(the control), with the foreground that the first stage's CAM finds, and with the true one, each pasted over the image
-or with its hole filled. `pose_variety`: which part of the test set's poses training shows. `context`: how often the
-background's texture is the class's own. A finished run is a row of the output
-(data/results/foreground.csv) at once; called again, it goes on.
+(the control), with the foreground that the first stage's CAM finds, with the one it finds for another image (shuffled,
+the control of the maps), and with the true one; the CAM's and the true ones pasted over the image, or with the hole
+filled. `pose_variety`: which part of the test set's poses training shows. `context`: how often the background's
+texture is the class's own. A finished run is a row of the output (data/results/foreground.csv) at once; called again,
+it goes on.
 
-About 12 s per run on one core: 108 runs, 20 minutes on one core. Prints every cell's error, and the paired difference
+About 12 s per run on one core: 126 runs, 25 minutes on one core. Prints every cell's error, and the paired difference
 to `balanced`, in percentage points, mean ± sample standard deviation over seeds.
 """
 
@@ -34,6 +35,7 @@ def recipes_for(true_masks) -> list[Recipe]:
         "balanced": None,
         "whole image": cam.WholeImageTransform(),
         "cam": cam.ForegroundTransform(),
+        "cam, shuffled": cam.ShuffledForegroundTransform(),
         "cam, filled": cam.ForegroundTransform(fill=True),
         "true": cam.ForegroundTransform(masks=true_masks),
         "true, filled": cam.ForegroundTransform(masks=true_masks, fill=True),

@@ -14,6 +14,7 @@ from torchvision.transforms import functional as vision
 from ltlab import models, recipes, train
 from ltlab.cam import (
     ForegroundTransform,
+    ShuffledForegroundTransform,
     WholeImageTransform,
     bounding_boxes,
     class_activation_maps,
@@ -621,6 +622,30 @@ def test_the_slot_moves_what_the_models_masks_show():
     assert torch.equal(first, moved) and not torch.equal(second, first)
 
 
+@pytest.mark.parametrize("below", [None, 12])
+def test_shuffled_every_image_has_the_foreground_of_another(below):
+    """With a mask per image that tells whose it is: its number in bits."""
+    numbers, labels = torch.arange(30), torch.arange(30) % 10 // 4  # 12 + 12 + 6 images
+    masks = (numbers[:, None] >> torch.arange(8) & 1).bool().view(30, 2, 4)
+    slot = ShuffledForegroundTransform(masks=masks, below=below, batch_size=7)
+    packed = slot.prepare(None, noise_images(30, (2, 4)), labels)
+    moved = slot.moved(noise_images(30, (2, 4)), labels)
+    assert len(moved) == (30 if below is None else 6)
+    own, whose = pack_masks(masks)[moved, 0].tolist(), packed[moved, 0].tolist()
+    assert sorted(whose) == sorted(own) and all(one != other for one, other in zip(own, whose, strict=True))
+    assert packed.count_nonzero() == pack_masks(masks)[moved].count_nonzero()  # the others have none
+    alone = ShuffledForegroundTransform(masks=masks[:1]).prepare(None, noise_images(1, (2, 4)), labels[:1])
+    assert torch.equal(alone, pack_masks(masks[:1]))
+
+
+def test_shuffled_maps_are_those_of_the_other_image_and_its_class():
+    torch.manual_seed(0)
+    model, images, labels = models.small_net(10), noise_images(40, (32, 32)), torch.arange(40) % 10
+    seen = ShuffledForegroundTransform().seen(torch.arange(40))
+    own = ForegroundTransform(batch_size=40).prepare(model, images[seen], labels[seen])
+    assert torch.equal(ShuffledForegroundTransform(batch_size=40).prepare(model, images, labels), own)
+
+
 @pytest.mark.parametrize("slot", [ForegroundTransform(), WholeImageTransform()], ids=repr)
 def test_the_global_generator_is_left_alone(slot):
     images = noise_images(5, (8, 8))
@@ -893,6 +918,14 @@ def test_foreign_damaged_and_missing_masks_are_refused(tmp_path, small_shards):
     (folder / "masks.bits").write_bytes(bits)
     with pytest.raises(ValueError, match=r"masks\.bits is damaged in shard 1: remove"):
         slot.reopen(folder, images, RARE, stored.checksum)
+
+
+@pytest.mark.parametrize("below", [None, 12])
+def test_shuffled_masks_on_disk_are_those_in_memory(tmp_path, small_shards, below):
+    images, labels = OnDisk(noise_images(30, (8, 8))), torch.arange(30) % 10 // 4
+    slot = ShuffledForegroundTransform(masks=blobs(30, (8, 8)), below=below, batch_size=4)
+    stored = slot.prepare_in(tmp_path / "masks", None, images, labels)
+    assert torch.equal(stored[torch.arange(30)], slot.prepare(None, images.images, labels))
 
 
 def test_the_control_needs_nothing_of_images_on_disk():

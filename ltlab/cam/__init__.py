@@ -17,12 +17,20 @@ from .masks import (
     pack_masks,
     unpack_masks,
 )
-from .slot import KINDS, ForegroundTransform, WholeImageTransform, materialise, new_image_counts
+from .slot import (
+    KINDS,
+    ForegroundTransform,
+    ShuffledForegroundTransform,
+    WholeImageTransform,
+    materialise,
+    new_image_counts,
+)
 from .transforms import fill_holes, transform_foreground, transform_images
 
 __all__ = [
     "KINDS",
     "ForegroundTransform",
+    "ShuffledForegroundTransform",
     "WholeImageTransform",
     "bounding_boxes",
     "class_activation_maps",

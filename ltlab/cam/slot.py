@@ -1,4 +1,4 @@
-"""What stands in the foreground slot of a stage: CAM-based re-sampling, and its control on whole images."""
+"""What stands in the foreground slot of a stage: CAM-based re-sampling, and its controls."""
 
 import math
 from collections.abc import Sequence
@@ -151,8 +151,9 @@ class ForegroundTransform(_Transform):
             ValueError: `masks` that do not fit the images; `below` leaves all out; what `maps_of` raises.
         """
         packed = torch.zeros(len(images), self._row_bytes(images), dtype=torch.uint8, device=images.device)
-        for chosen in self.moved(images, labels).to(images.device).split(self.batch_size):
-            packed[chosen] = self._packed(model, images[chosen], labels, chosen)
+        moved = self.moved(images, labels).to(images.device)
+        for chosen, seen in zip(moved.split(self.batch_size), self.seen(moved).split(self.batch_size), strict=True):
+            packed[chosen] = self._packed(model, images[seen], labels, seen)
         return packed
 
     def prepare_in(
@@ -177,7 +178,8 @@ class ForegroundTransform(_Transform):
         made_of = f"{self!r} on {tuple(images.shape)} with model and labels {digest_of(model, labels)}"
         masks = StoredMasks(folder, chosen, len(images), self._row_bytes(images), made_of)
         todo = [shard for shard in masks.missing() if shard % num_replicas == rank]
-        batches = [(shard, batch) for shard in todo for batch in masks.images_of(shard).split(self.batch_size)]
+        seen = torch.arange(len(images)).scatter(0, chosen, self.seen(chosen))
+        batches = [(shard, batch) for shard in todo for batch in seen[masks.images_of(shard)].split(self.batch_size)]
         made: list[Tensor] = []
         for (shard, rows), (_, batch) in zip(batches, images.batches([rows for _, rows in batches]), strict=True):
             made.append(self._packed(model, batch, labels, rows.to(labels.device)).cpu())
@@ -217,6 +219,10 @@ class ForegroundTransform(_Transform):
             )
         return chosen
 
+    def seen(self, moved: Tensor) -> Tensor:
+        """The images in whose foreground those at `moved`, (M,) indices, are moved: their own. (M,)"""
+        return moved
+
     def _packed(self, model: nn.Module | None, images: Tensor, labels: Tensor, chosen: Tensor) -> Tensor:
         """The packed masks of a batch: of the model, or those given."""
         if self.masks is not None:
@@ -246,8 +252,25 @@ class ForegroundTransform(_Transform):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class ShuffledForegroundTransform(ForegroundTransform):
+    """The control of the maps: every image is moved in the foreground of another one.
+
+    Who gets whose is drawn once, from a seed of its own, among all images that move. As much moves as with
+    `ForegroundTransform`, and where objects tend to be; what that gains over this, it gains by the map of the image.
+
+    Args:
+        all of them: as in `ForegroundTransform`.
+    """
+
+    def seen(self, moved: Tensor) -> Tensor:
+        """Of those at `moved`, (M,) indices, another one for each, no one twice: the next in a random circle. (M,)"""
+        circle = torch.randperm(len(moved), generator=torch.Generator().manual_seed(0)).to(moved.device)
+        return moved.scatter(0, circle, moved[circle.roll(1)])
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class WholeImageTransform(_Transform):
-    """The control of `ForegroundTransform`: the same draws, applied to the whole image.
+    """The control of moving a foreground: the same draws as `ForegroundTransform`'s, applied to the whole image.
 
     Args:
         kinds, max_angle, min_scale, max_scale: as in `ForegroundTransform`.

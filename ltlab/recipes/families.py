@@ -6,7 +6,7 @@ from functools import partial
 
 from torch import nn
 
-from ..cam import ForegroundTransform, WholeImageTransform
+from ..cam import ForegroundTransform, ShuffledForegroundTransform, WholeImageTransform
 from ..classifiers import fresh, logit_adjusted, nearest_class_mean, tau_normalised, weight_scaling
 from ..losses import (
     BalancedSoftmaxLoss,
@@ -225,6 +225,7 @@ FAMILIES: dict[str, tuple[Recipe, ...]] = {  # what belongs in one comparison, s
             for name, sampler in CAM_SAMPLERS.items()
         ),
         _two_stages("cam_drs_fill", sampler=CLASS_BALANCED, foreground=ForegroundTransform(fill=True)),
+        _two_stages("cam_drs_shuffled", sampler=CLASS_BALANCED, foreground=ShuffledForegroundTransform()),
         _two_stages("transform_drs", sampler=CLASS_BALANCED, foreground=WholeImageTransform()),
     ),
     "combinations": COMBINATIONS,
