@@ -589,7 +589,7 @@ def test_measured_rows_come_with_ltlab_in_the_order_asked_for():
 
 
 @pytest.mark.slow
-def test_measured_rows_are_of_the_recipes_and_images_as_they_are_now():
+def test_measured_rows_are_of_the_recipes_and_images_as_they_are_now(same_bits):
     """A change of a recipe or of shapes-lt makes its rows out of date: measure them again, or remove them."""
     check_fingerprints("shapes-lt", partial(load, "shapes-lt", imbalance=100))
 

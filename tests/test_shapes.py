@@ -5,6 +5,7 @@ import time
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ltlab.data import load, shapes
 
@@ -24,6 +25,46 @@ def test_deterministic_by_seed_and_the_test_set_is_one():
     a, b, c = load("shapes-lt", seed=1), load("shapes-lt", seed=1), load("shapes-lt", seed=2)
     assert a.fingerprint == b.fingerprint != c.fingerprint
     assert torch.equal(a.test.images, c.test.images) and not torch.equal(a.train.images, c.train.images)
+
+
+def test_the_images_are_those_of_the_shipped_rows(same_bits):
+    assert load("shapes-lt").fingerprint == "bd8a17a71cd2b195"
+
+
+class Operations(TorchDispatchMode):
+    """Notes which operations of torch are called."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def test_nothing_is_drawn_by_a_matrix_product():
+    """Their sums are rounded as each processor's library likes, and a grey value follows."""
+    with Operations() as called:
+        load("shapes-lt", **SMALL)
+    products = {"mm", "bmm", "addmm", "baddbmm", "mv", "dot", "affine_grid_generator"}
+    assert "grid_sampler_2d" in called.names and not called.names & products
+
+
+def test_the_pose_grid_is_torch_s(monkeypatch):
+    """Where every pixel looks, against `F.affine_grid`, by a template that answers with its coordinates."""
+    grids = []
+    sample = shapes.F.grid_sample
+    monkeypatch.setattr(shapes.F, "grid_sample", lambda t, grid, **kw: grids.append(grid) or sample(t, grid, **kw))
+    pose = torch.tensor([[20.0, 0.1, -0.2, 0.8], [-7.0, 0.0, 0.25, 0.6]])
+    shapes._posed_shapes(torch.zeros(2, dtype=torch.long), pose, 12)
+    angle, right, down, scale = pose.double().T
+    cos, sin = angle.deg2rad().cos() / scale, angle.deg2rad().sin() / scale
+    x_row = torch.stack([cos, -sin, -(cos * right - sin * down)], 1)
+    y_row = torch.stack([sin, cos, -(sin * right + cos * down)], 1)
+    theta = torch.stack([x_row, y_row], 1) / shapes.TEMPLATE_EXTENT
+    oracle = shapes.F.affine_grid(theta, [2, 1, 12, 12], align_corners=False)
+    torch.testing.assert_close(torch.cat(grids).double(), oracle, rtol=0, atol=1e-6)
 
 
 def test_the_global_generator_stays():
