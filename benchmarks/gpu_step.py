@@ -18,11 +18,11 @@ Per way: images/s, seconds of a 200-epoch run, and the share of the device's bfl
 forward and backward pass (counted by torch) over those that a large matrix product reaches in the same run.
 
 --large measures training on ImageNet-LT and iNaturalist 2018 as their protocols have it: uint8 images of 256 pixels on
-the device, cropped to 224, flipped and jittered there, in float32 and bfloat16, as written and captured. Beside it
-stand the bare step, which is the network's forward and backward pass and the update on a batch that lies ready, what
-others' benchmarks time; and the second stage of the bag of tricks, with every image's foreground moved and mixup.
-Reading images is not in it, see benchmarks/large_data.py. The rows are what `python docs/scaling.py` computes the
-length of whole runs from.
+the device, cropped to 224, flipped, and on ImageNet-LT jittered there, in float32 and bfloat16, as written and
+captured. Beside it stand the bare step, which is the network's forward and backward pass and the update on a batch that
+lies ready, what others' benchmarks time; and the second stage of the bag of tricks, with every image's foreground moved
+and mixup. Reading images is not in it, see benchmarks/large_data.py. The rows are what `python docs/scaling.py`
+computes the length of whole runs from.
 """
 
 import argparse

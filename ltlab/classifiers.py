@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .cam import evaluating
+from .counts import comparable
 from .images import as_evaluated
 from .losses import adjust_logits
 
@@ -115,9 +116,9 @@ def tau_normalised_weight(weight: Tensor, tau: float = 1.0) -> Tensor:
     Raises:
         ValueError: tau outside [0, 1].
 
-    Source: Kang et al., ICLR 2020, eq. 4. The bias is dropped, as there.
+    Source: Kang et al., ICLR 2020, section 4.2, tau-normalized classifier. The bias is dropped, as there.
     """
-    if not 0 <= tau <= 1:
+    if not 0 <= comparable(tau) <= 1:
         raise ValueError(f"tau={tau!r}: it lies between 0 (as trained) and 1 (all norms 1)")
     norms = weight.norm(dim=1, keepdim=True)  # (C, 1)
     return weight / torch.where(norms > 0, norms, 1) ** tau

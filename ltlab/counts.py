@@ -1,8 +1,9 @@
-"""Counts, labels and whole numbers in the forms that people have them: Python's, NumPy's, pandas' and torch's."""
+"""Counts, labels and numbers in the forms that people have them: Python's, NumPy's, pandas' and torch's."""
 
 import math
 import operator
 from collections.abc import Sequence
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -25,7 +26,13 @@ def as_counts(class_counts: ClassCounts) -> Tensor:
     """Class counts as a (C,) float64 tensor; ValueError unless every one is a finite number above zero."""
     if isinstance(class_counts, Tensor) and class_counts.device.type == "mps":  # which has no float64
         class_counts = class_counts.cpu()
-    counts = as_tensor(class_counts, dtype=torch.float64)
+    try:
+        counts = as_tensor(class_counts, dtype=torch.float64).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"class_counts must hold one number per class, in order of class, got {class_counts!r:.80}; of a Counter "
+            "take [counts[c] for c in range(C)]"
+        ) from error
     if counts.ndim != 1 or len(counts) == 0:
         raise ValueError(f"class_counts must hold one number per class, got shape {tuple(counts.shape)}")
     bad = ~(counts.isfinite() & (counts > 0))
@@ -46,6 +53,11 @@ def as_labels(labels: Sequence[int] | Tensor) -> Tensor:
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise ValueError(f"labels must be integer class indices, got {labels.dtype}; convert them to int64")
     return labels.long()
+
+
+def comparable(value: object) -> float:
+    """`value` as it is if it can be compared with numbers; NaN, which is in no range, if it is none."""
+    return value if isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1) else math.nan
 
 
 def check_whole_number(name: str, value: object, least: int, most: float = math.inf) -> int:

@@ -21,7 +21,7 @@ from ltlab.data import LongTailedData, load
 from ltlab.losses import BalancedSoftmaxLoss
 from ltlab.recipes import FAMILIES, RECIPES, SHAPES, Recipe, Stage, family
 from ltlab.results import comparison
-from ltlab.results.published import IN_THE_PAPER, ONLY_ON, PUBLISHED_AS, SOURCES
+from ltlab.results.published import DATA_SETS, IN_THE_PAPER, MISNAMED, OF_LARGE_SETS, ONLY_ON, PUBLISHED_AS, SOURCES
 from ltlab.results.rows import COLUMNS, fingerprint
 from ltlab.train import checkpoint as checkpoints
 
@@ -417,6 +417,12 @@ def test_every_recipe_with_a_published_figure_has_it_in_the_table():
         assert recipe in RECIPES
         assert {(source, kind, method) for source, method in methods.items()} <= figures, recipe
     assert set(ONLY_ON) <= set(PUBLISHED_AS)
+    for recipes_of in OF_LARGE_SETS.values():
+        assert set(recipes_of) <= figures and set(recipes_of.values()) <= set(RECIPES)
+    known = all_published().replace({"dataset": {value: key for key, value in DATA_SETS.items()}})
+    assert (
+        set(known[["dataset", "imbalance", "source", "family", "method"]].itertuples(index=False, name=None)) > MISNAMED
+    )
 
 
 @pytest.mark.parametrize(
@@ -425,7 +431,13 @@ def test_every_recipe_with_a_published_figure_has_it_in_the_table():
         ("cifar10-lt", 100, "ce", 28.05, "CE"),
         ("cifar100-lt", 50, "ce", 56.22, "CE"),
         ("cifar10-lt", 100, "cs_ce", 31.70, "CS_CE"),
+        ("cifar10-lt", 50, "cs_ce_smooth", 22.22, "CS_CE sqrt"),
         ("cifar10-lt", 50, "ldam", 20.99, "LDAM"),
+        ("cifar10-lt", 100, "drs_progressive", math.nan, None),
+        ("imagenet-lt", 256, "ce", 63.74, "CE, ResNet-10"),
+        ("imagenet-lt", 256, "bag_of_tricks_imagenet_lt", 56.71, "Bag of tricks, ResNet-10"),
+        ("inat18", 500, "ce", 40.55, "CE, ResNet-50"),
+        ("inat18", 256, "ce", math.nan, None),
         ("cifar100-lt", 100, "seql", 59.51, "SEQL"),
         ("cifar10-lt", 100, "seql", math.nan, None),
         ("cifar10-lt", 100, "class_balanced", 27.55, "CB"),
@@ -457,6 +469,8 @@ def test_published_figures_of_one_setting():
     figures = results.published("cifar10-lt", 100)
     assert figures["source"].drop_duplicates().tolist() == list(SOURCES)
     assert figures.loc[figures["recipe"] == "ce", "top1_error_percent"].tolist() == [28.05, 30.12]
+    smooth = figures[figures["recipe"] == "cs_ce_smooth"]  # on Cao's subsets it is CS_CE once more
+    assert smooth["source"].tolist() == ["authors-rerun-cui"]
     assert figures["recipe"].isna().any() and (figures["dataset"] == "cifar10").all()
     assert results.published("shapes-lt", 100).empty and results.published("cifar10-lt", 7).empty
     assert results.published("imagenet-lt", 256)["top1_error_percent"].tolist() == [56.71, 63.74, 56.87]

@@ -1,18 +1,20 @@
 """Counts, labels and whole numbers: every form of the same numbers is read alike, in every room."""
 
 import math
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from ltlab import losses, samplers
-from ltlab.cam import new_image_counts
+from ltlab import classifiers, losses, samplers
+from ltlab.cam import ForegroundTransform, WholeImageTransform, new_image_counts
 from ltlab.counts import as_labels, as_tensor, check_seed, check_whole_number
-from ltlab.data import long_tail_subset
+from ltlab.data import load, long_tail_subset
 from ltlab.metrics import class_groups, top1_error
-from ltlab.mixup import Remix
+from ltlab.mixup import InputMixup, Remix
+from ltlab.recipes import OneCycle, Stage, Steps
 
 COUNTS = [300, 40, 5]
 LABELS = [0, 2, 1, 0, 2]
@@ -53,6 +55,37 @@ def test_what_is_read_is_a_copy_of_an_array_and_a_tensor_itself():
     array, tensor = np.array(COUNTS), torch.tensor(COUNTS)
     assert as_tensor(array).data_ptr() != array.ctypes.data and as_tensor(tensor) is tensor
     assert as_tensor(np.array([0.1, 1e300])).dtype == torch.float64
+
+
+@pytest.mark.parametrize("value", ["1", None, [1.0], math.nan], ids=repr)
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("gamma", lambda v: losses.CostSensitiveLoss(COUNTS, gamma=v)),
+        ("beta", lambda v: losses.ClassBalancedLoss(COUNTS, beta=v)),
+        ("gamma", lambda v: losses.EqualizationLoss(COUNTS, gamma=v)),
+        ("q", lambda v: samplers.PowerSampler(LABELS, q=v)),
+        ("progress", lambda v: samplers.progressive_probabilities(COUNTS, v)),
+        ("alpha", lambda v: InputMixup(alpha=v)), ("kappa", lambda v: Remix(1.0, kappa=v)),
+        ("max_angle", lambda v: ForegroundTransform(max_angle=v)),
+        ("threshold", lambda v: ForegroundTransform(threshold=v)),
+        ("max_shift", lambda v: WholeImageTransform(max_shift=v)),
+        ("tau", lambda v: classifiers.tau_normalised_weight(torch.eye(2), v)),
+        ("share", lambda v: Stage(share=v)), ("lr", lambda v: Steps(lr=v)), ("rise", lambda v: OneCycle(0.1, rise=v)),
+        ("context", lambda v: load("shapes-lt", context=v)), ("imbalance", lambda v: load("shapes-lt", imbalance=v)),
+    ],
+)  # fmt: skip
+def test_what_is_no_number_in_its_range_is_named_in_every_room(name, make, value):
+    with pytest.raises(ValueError, match=rf"{name}\b.*{re.escape(repr(value))}"):
+        make(value)
+
+
+def test_numbers_of_numpy_and_torch_are_numbers():
+    for half in (0.5, np.float32(0.5), torch.tensor(0.5)):
+        torch.testing.assert_close(
+            samplers.class_probabilities(COUNTS, half), samplers.class_probabilities(COUNTS, 0.5)
+        )
+        assert losses.CostSensitiveLoss(COUNTS, gamma=half).gamma == 0.5
 
 
 @pytest.mark.parametrize("value", [1.0, np.float64(1), "1", True, None, 0, np.int64(0), torch.tensor([1, 2]), math.nan])

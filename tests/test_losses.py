@@ -3,6 +3,7 @@
 import copy
 import math
 import pickle
+from collections import Counter
 from decimal import Decimal, getcontext
 from math import exp, log
 
@@ -633,7 +634,11 @@ def test_weights_that_float16_does_not_hold():
 # Bad input
 
 
-@pytest.mark.parametrize("bad", [[5, 0], [5, -1], [5, math.nan], [5, math.inf], [], [[1, 2]], 3])
+@pytest.mark.parametrize(
+    "bad",
+    [[5, 0], [5, -1], [5, math.nan], [5, math.inf], [], [[1, 2]], 3, None, ["many", "few"], Counter("aab"), {0: 5}],
+    ids=repr,
+)
 @pytest.mark.parametrize(
     "make_loss",
     [
@@ -730,6 +735,22 @@ def test_logits_that_are_not_finite(name, value):
 def test_bad_batch(name, logits, targets, words):
     with pytest.raises(ValueError, match=words):
         make(name)(logits, targets)
+
+
+@all_losses
+def test_what_is_no_tensor_is_named(name):
+    with pytest.raises(TypeError, match=r"logits must be a tensor, got list; use torch.as_tensor\(logits\)"):
+        make(name)(LOGITS.tolist(), INDICES)
+    with pytest.raises(TypeError, match="targets must be a tensor, got ndarray"):
+        make(name)(LOGITS, INDICES.numpy())
+
+
+def test_class_counts_of_a_graph_are_numbers_alone():
+    loss = L.ClassBalancedLoss(torch.tensor([5.0, 3.0, 2.0], requires_grad=True))
+    logits = torch.zeros(1, 3, requires_grad=True)
+    for _ in range(2):
+        loss(logits, torch.tensor([0])).backward()
+    assert not loss.weight.requires_grad and not copy.deepcopy(loss).weight.requires_grad
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if make(name).num_classes is not None])

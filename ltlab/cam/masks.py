@@ -6,6 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..counts import comparable
+
 LEVELS = 256  # of Otsu's histogram
 
 
@@ -38,7 +40,7 @@ def foreground_masks(cams: Tensor, threshold: float | Literal["otsu"] = 1.0) -> 
     _check_cams(cams)
     if threshold == "otsu":
         return _levels(cams) > otsu_thresholds(cams)[:, None, None]
-    if not isinstance(threshold, (int, float)) or not 0 <= threshold < math.inf:
+    if not 0 <= comparable(threshold) < math.inf:
         raise ValueError(f"threshold={threshold!r}: it must be 'otsu', or a finite multiple of the mean of at least 0")
     low, high = cams.amin((1, 2), keepdim=True), cams.amax((1, 2), keepdim=True)
     mean = cams.mean((1, 2), keepdim=True).clamp(low, high)  # that of a constant map may be rounded past its value

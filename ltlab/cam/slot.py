@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ..counts import as_tensor
+from ..counts import as_tensor, comparable
 from .maps import maps_of
 from .masks import bounding_boxes, check_masks, foreground_masks, pack_masks, unpack_masks
 from .shards import ImagesOnDisk, StoredMasks, digest_of
@@ -39,11 +39,11 @@ class _Transform:
                 f"kinds={self.kinds!r}: it must be 'paper', 'authors', or a tuple of flip, translate, rotate and "
                 "scale, joined by + where they go together: ('rotate+scale', 'flip')"
             )
-        if not 0 <= self.max_angle < math.inf:
-            raise ValueError(f"max_angle={self.max_angle}: it must be degrees, at least 0 and finite")
-        if not 0 < self.min_scale <= self.max_scale < math.inf:
+        if not 0 <= comparable(self.max_angle) < math.inf:
+            raise ValueError(f"max_angle={self.max_angle!r}: it must be degrees, at least 0 and finite")
+        if not 0 < comparable(self.min_scale) <= comparable(self.max_scale) < math.inf:
             raise ValueError(
-                f"min_scale={self.min_scale}, max_scale={self.max_scale}: they must be above 0, finite and in order"
+                f"min_scale={self.min_scale!r}, max_scale={self.max_scale!r}: they must be above 0, finite and in order"
             )
 
     @property
@@ -133,9 +133,9 @@ class ForegroundTransform(_Transform):
         foreground_masks(torch.zeros(1, 1, 1), self.threshold)  # refuses a bad threshold now, not hours into a run
         if self.masks is not None:
             check_masks(self.masks, self.masks.shape)
-        if self.below is not None and self.below < 1:
-            raise ValueError(f"below={self.below}: it must be a number of images of at least 1, or None for all")
-        if self.batch_size < 1:
+        if self.below is not None and not comparable(self.below) >= 1:
+            raise ValueError(f"below={self.below!r}: it must be a number of images of at least 1, or None for all")
+        if not comparable(self.batch_size) >= 1:
             raise ValueError(f"batch_size={self.batch_size}: a batch is at least 1 image")
 
     def prepare(self, model: nn.Module | None, images: Tensor, labels: Tensor) -> Tensor:
@@ -284,8 +284,8 @@ class WholeImageTransform(_Transform):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.max_shift <= 1:
-            raise ValueError(f"max_shift={self.max_shift}: it must be a share of the image's side, in [0, 1]")
+        if not 0 <= comparable(self.max_shift) <= 1:
+            raise ValueError(f"max_shift={self.max_shift!r}: it must be a share of the image's side, in [0, 1]")
 
     def prepare(self, model: nn.Module | None, images: Tensor, labels: Tensor) -> Tensor:
         """Nothing to prepare: an empty row per image."""

@@ -3,13 +3,12 @@
 import csv
 import math
 from collections.abc import Sequence
-from numbers import Real
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..counts import as_labels, as_tensor, check_seed, check_whole_number
+from ..counts import as_labels, as_tensor, check_seed, check_whole_number, comparable
 from ..names import look_up, one_of
 from .places import tables_folder
 
@@ -46,7 +45,7 @@ def long_tail_counts(num_classes: int, max_count: int, imbalance: float, kind: s
     """
     num_classes = check_whole_number("num_classes", num_classes, least=1)
     max_count = check_whole_number("max_count", max_count, least=1)
-    if not isinstance(imbalance, Real) or not 1 <= imbalance < math.inf:
+    if not 1 <= comparable(imbalance) < math.inf:
         raise ValueError(f"imbalance={imbalance!r} must be a finite number of at least 1; 1 keeps all classes equal")
     if one_of("kind", kind, ("exp", "step")) == "exp":
         exponents = [j / max(num_classes - 1, 1) for j in range(num_classes)]

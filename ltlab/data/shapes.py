@@ -9,13 +9,12 @@ some functions otherwise: of millions of grey values a few differ there, by one.
 
 import math
 from collections.abc import Callable
-from numbers import Real
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..counts import check_seed, check_whole_number
+from ..counts import check_seed, check_whole_number, comparable
 from .counts import long_tail_counts
 from .sets import LongTailedData, Split
 
@@ -49,9 +48,9 @@ def shapes_lt(
         ValueError: a knob outside its range, or counts that `long_tail_counts` refuses.
     """
     for name, share in {"context": context, "pose_variety": pose_variety}.items():
-        if not isinstance(share, Real) or not 0 <= share <= 1:
+        if not 0 <= comparable(share) <= 1:
             raise ValueError(f"{name}={share!r} is not a share: it must lie in [0, 1]")
-    if not isinstance(noise, Real) or not 0 <= noise < math.inf:
+    if not 0 <= comparable(noise) < math.inf:
         raise ValueError(f"noise={noise!r} is not a standard deviation: it must be finite and at least 0")
     size = check_whole_number("size", size, least=8)
     test_count = check_whole_number("test_count", test_count, least=1)

@@ -18,7 +18,8 @@ class Loss(nn.Module):
 
     A weighted loss multiplies loss(c) by w_c. With W = w_y (or sum_c t_c w_c) the weight of a sample:
 
-        "weighted_mean"   sum of losses / sum of W over the batch, as in torch; the scale of w cancels
+        "weighted_mean"   sum of losses / sum of W over the batch; the scale of w cancels. torch does so for class
+                          indices, while for probabilities it divides by N
         "mean"            sum of losses / N; the scale of w acts as a learning rate
         "none"            (N,) losses, each with its weight
 
@@ -26,6 +27,7 @@ class Loss(nn.Module):
     `.bfloat16()` leave the settings in it, since a weight of 1e-8 is 0 in float16.
 
     Raises:
+        TypeError: logits or targets that are no tensors.
         ValueError: shapes that do not fit, an unknown reduction; for tensors on the CPU also targets out of
             range, or probabilities that are negative or do not sum to one.
         FloatingPointError: for tensors on the CPU, logits that make a loss infinite or NaN.
@@ -71,6 +73,9 @@ class Loss(nn.Module):
         raise NotImplementedError
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        for name, value in (("logits", logits), ("targets", targets)):
+            if not isinstance(value, Tensor):
+                raise TypeError(f"{name} must be a tensor, got {type(value).__name__}; use torch.as_tensor({name})")
         logits = at_least_float32(logits)  # (N, C)
         check_logits(logits, self.num_classes)
         check_targets(targets, logits)

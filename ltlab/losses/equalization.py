@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..counts import ClassCounts, as_counts
+from ..counts import ClassCounts, as_counts, comparable
 from .base import Loss, Reduction
 from .softmax import log_odds
 from .weights import as_knob
@@ -62,7 +62,7 @@ class EqualizationLoss(Loss):
     ) -> None:  # fmt: skip
         counts = as_counts(class_counts)
         super().__init__(reduction, num_classes=len(counts))
-        if not 0 <= gamma <= 1:
+        if not 0 <= comparable(gamma) <= 1:
             raise ValueError(f"gamma must be in [0, 1], got {gamma!r}")
         self.gamma, self.threshold = float(gamma), as_knob("threshold", threshold, 0)
         self.generator = generator

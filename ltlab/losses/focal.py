@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..counts import ClassCounts
+from ..counts import ClassCounts, as_tensor
 from .base import Loss, Reduction
 from .softmax import log_odds
 from .weights import as_knob, class_balanced_weights
@@ -118,7 +118,7 @@ class FocalLoss(Loss):
         *, reduction: Reduction = "mean",
     ) -> None:  # fmt: skip
         check_form(form)
-        factors = None if alpha is None else torch.as_tensor(alpha, dtype=torch.float64)
+        factors = None if alpha is None else as_tensor(alpha, torch.float64)
         if factors is not None:
             highest = 1.0 if form == "sigmoid" else math.inf
             if factors.ndim > 1 or not ((factors >= 0) & (factors <= highest) & factors.isfinite()).all():

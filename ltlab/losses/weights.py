@@ -5,12 +5,12 @@ import math
 import torch
 from torch import Tensor
 
-from ..counts import ClassCounts, as_counts
+from ..counts import ClassCounts, as_counts, comparable
 
 
 def as_knob(name: str, value: float, low: float, high: float = math.inf) -> float:
     """A setting as a float; ValueError unless low <= value < high."""
-    if not low <= value < high:  # also false for NaN
+    if not low <= comparable(value) < high:  # also false for NaN
         raise ValueError(f"{name} must be in [{low:g}, {high:g}), got {value!r}")
     return float(value)
 

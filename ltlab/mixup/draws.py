@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Generator, Tensor
 
+from ..counts import comparable
+
 
 def draw_lambda(alpha: float, generator: Generator | None = None, size: tuple[int, ...] = ()) -> Tensor:
     """Mixing coefficients from the symmetric Beta distribution, exactly and without rejection.
@@ -68,5 +70,5 @@ def _device(generator: Generator | None) -> torch.device:
 
 def check_alpha(alpha: float) -> None:
     """A ValueError unless alpha is a finite number above zero."""
-    if not 0 < alpha < math.inf:  # also true for NaN
+    if not 0 < comparable(alpha) < math.inf:  # also true for NaN
         raise ValueError(f"alpha={alpha!r}: it must be a finite number above zero; without mixup leave the slot empty")

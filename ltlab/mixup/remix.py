@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor, nn
 
-from ..counts import as_tensor
+from ..counts import as_tensor, comparable
 from .draws import check_alpha, draw
 from .mixing import check_lambda, mix, soft_targets
 
@@ -91,9 +91,9 @@ def remix_lambda(
 
 
 def _check_remix(kappa: float, tau: float) -> None:
-    if not kappa >= 1:
+    if not comparable(kappa) >= 1:
         raise ValueError(f"kappa={kappa!r}: a class is at least 1 times as large as another; infinity is mixup")
-    if not 0 <= tau <= 1:
+    if not 0 <= comparable(tau) <= 1:
         raise ValueError(f"tau={tau!r}: it is a share of the picture, in [0, 1]; 0 is mixup")
 
 

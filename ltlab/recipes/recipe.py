@@ -11,7 +11,7 @@ import pandas as pd
 from torch import nn
 
 from ..classifiers import logit_adjusted, nearest_class_mean, tau_normalised, weight_scaling
-from ..counts import check_whole_number
+from ..counts import check_whole_number, comparable
 from ..losses import CrossEntropyLoss, LDAMLoss, LogitAdjustedLoss, Loss
 from ..names import look_up, one_of
 from .contents import contents, describe
@@ -76,9 +76,9 @@ class Stage:
             object.__setattr__(self, "epochs", check_whole_number("epochs", self.epochs, least=0))
         if self.epochs == 0 and (not self.classifier or self.sampler or self.foreground or self.mix):
             raise ValueError("epochs=0: such a stage trains nothing, it takes a classifier= and nothing else")
-        if not 0 < self.share < math.inf:
+        if not 0 < comparable(self.share) < math.inf:
             raise ValueError(f"share={self.share!r}: a stage takes a positive share of the protocol's epochs")
-        if self.weight_decay is not None and not 0 <= self.weight_decay < math.inf:
+        if self.weight_decay is not None and not 0 <= comparable(self.weight_decay) < math.inf:
             raise ValueError(f"weight_decay={self.weight_decay!r}: it is at least 0, or None for the protocol's")
         _check_slots(self)
         if not (isinstance(self.schedule, str) or callable(self.schedule)):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ..counts import as_counts, check_whole_number
+from ..counts import as_counts, check_whole_number, comparable
 
 
 def class_probabilities(class_counts: Sequence[int] | Tensor, q: float) -> Tensor:
@@ -29,8 +29,8 @@ def class_probabilities(class_counts: Sequence[int] | Tensor, q: float) -> Tenso
     Source: Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR 2020,
     eq. 1.
     """
-    if not 0 <= q < math.inf:
-        raise ValueError(f"q must be finite and at least 0, got {q}; for q = -1 take ReversedSampler")
+    if not 0 <= comparable(q) < math.inf:
+        raise ValueError(f"q must be finite and at least 0, got {q!r}; for q = -1 take ReversedSampler")
     counts = as_counts(class_counts)
     powers = (counts / counts.max()) ** q  # p_j / p_largest: at most 1, so that no power overflows
     return powers / powers.sum()
@@ -96,8 +96,8 @@ def progressive_probabilities(class_counts: Sequence[int] | Tensor, progress: fl
     Source: Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR 2020,
     eq. 2.
     """
-    if not 0 <= progress <= 1:
-        raise ValueError(f"progress must lie in [0, 1], got {progress}; it is epoch / (epochs - 1)")
+    if not 0 <= comparable(progress) <= 1:
+        raise ValueError(f"progress must lie in [0, 1], got {progress!r}; it is epoch / (epochs - 1)")
     instance_balanced = class_probabilities(class_counts, q=1)
     class_balanced = class_probabilities(class_counts, q=0)
     return (1 - progress) * instance_balanced + progress * class_balanced
