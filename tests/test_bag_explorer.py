@@ -165,7 +165,7 @@ def test_unknown_options_are_refused() -> None:
 def lines_of(explorer: BagExplorer) -> list[tuple[float, float]]:
     """The errors drawn, line by line: measured and published."""
     _, _, _, left, right = explorer.figure.axes
-    dots, rings = left.collections[1].get_offsets(), right.collections[0].get_offsets()
+    dots, rings = left.collections[2].get_offsets(), right.collections[1].get_offsets()
     assert dots[:, 1].tolist() == rings[:, 1].tolist() == list(range(len(dots)))
     return list(zip(np.ma.filled(dots[:, 0], np.nan), np.ma.filled(rings[:, 0], np.nan), strict=True))
 
@@ -186,19 +186,19 @@ def test_the_lines_are_the_nearest_by_brute_force(explorer: BagExplorer, choices
         rows.insert(0, (0, np.inf, np.inf))  # the recipe itself, in no table
     expected = [[np.nan if np.isinf(error) else error for error in row[1:]] for row in rows[: 1 + NEIGHBOURS]]
     np.testing.assert_array_equal(np.array(lines_of(explorer)), np.array(expected))
-    colours = [to_hex(colour) for colour in explorer.figure.axes[3].collections[1].get_facecolor()]
+    colours = [to_hex(colour) for colour in explorer.figure.axes[3].collections[2].get_facecolor()]
     for distance, colour in zip([row[0] for row in rows[1 : 1 + NEIGHBOURS]], colours[1:], strict=True):
         assert colour != colours[0] and (colour == to_hex("0.6")) == (distance > 1)
 
 
 def test_summary_of_a_measured_and_published_recipe(explorer: BagExplorer) -> None:
     choose(explorer, NAMED["bag_of_tricks"])
-    error = measured_table(MEASURED)["error"]["bag_of_tricks"]
+    error, control = measured_table(MEASURED)["error"][["bag_of_tricks", "ce_long_finetune"]]
     assert explorer.summary == (
         "bag_of_tricks on shapes-lt, 48 + 12 + 3 epochs: loss CE; sampler class-balanced, deferred; "
         "foreground CAM, deferred; mix input; finetune yes. "
-        f"Measured: {error:.1f} ± 0.5 % (3 seeds); ce: 40.0 ± 0.5 % (3 seeds); "
-        "published, cifar10, imbalance 100 (them): 20.24 %."
+        f"Measured: {error:.1f} ± 0.5 % (3 seeds); published, cifar10, imbalance 100 (them): 20.24 %, ce 30.00 %; "
+        f"plain training of equal length (ce_long_finetune): {control:.1f} ± 0.5 %."
     )
     assert lines_of(explorer)[0] == (error, 20.24)
     assert explorer.recipe is RECIPES["bag_of_tricks"]
@@ -215,13 +215,32 @@ def test_a_recipe_that_is_only_published_names_its_nearest_measured(explorer: Ba
     """With mix Remix alone, the lowest of many at distance 1 is the last in the table: the errors fall."""
     choose(explorer, {"mix": "Remix"})
     assert "Not measured; the nearest that is, remix_drs_class_balanced, differs in sampler: " in explorer.summary
-    assert explorer.summary.endswith("published, cifar10, imbalance 100 (them): 29.50 %.")
+    assert "; published, cifar10, imbalance 100 (them): 29.50 %, ce 30.00 %; " in explorer.summary
 
 
 def test_one_seed_has_no_spread(explorer: BagExplorer) -> None:
     name = MEASURED[1]
     choose(explorer, NAMED[name])
-    assert "Measured: 39.8 % (1 seed); ce: " in explorer.summary
+    assert "Measured: 39.8 % (1 seed); plain training of equal length (ce): 40.0 ± 0.5 %." in explorer.summary
+
+
+@pytest.mark.parametrize("name", ["ce", "ce_long", "bag_of_tricks"])
+def test_every_row_has_the_line_of_plain_training_that_is_as_long(explorer: BagExplorer, name: str) -> None:
+    choose(explorer, NAMED[name])
+    errors = measured_table(MEASURED)["error"]
+    names = {error: name for found in (errors, PUBLISHED) for name, error in found.items()}
+    rows = [names[published if np.isnan(error) else error] for error, published in lines_of(explorer)]
+    epochs = [RECIPES[row].resolve(SHAPES).epochs for row in rows]
+    controls = errors[[{30: "ce", 60: "ce_long", 63: "ce_long_finetune"}[n] for n in epochs]]
+    measured, published = (ax.collections[0].get_segments() for ax in explorer.figure.axes[3:])
+    assert [line.tolist() for line in measured] == [[[x, y - 0.5], [x, y + 0.5]] for y, x in enumerate(controls)]
+    assert {line[0, 0] for line in published} == {PUBLISHED["ce"]}  # the only control that is published
+
+
+def test_without_a_control_of_that_length_the_longest_shorter_one_is_named() -> None:
+    explorer = bag_explorer(measured_table(["ce", "bag_of_tricks", "ce_long"]), published_table({}))
+    choose(explorer, NAMED["bag_of_tricks"])
+    assert explorer.summary.endswith("; plain training of 60 epochs (ce_long): 39.5 ± 0.5 %.")
 
 
 def test_a_reason_leaves_the_picture(explorer: BagExplorer) -> None:

@@ -17,6 +17,7 @@ from matplotlib.transforms import Affine2D
 from .. import plots
 from ..recipes import RECIPES, SHAPES, Protocol, Recipe, get
 from ..results.bags import OPTIONS, all_bags, bag_recipe, parts
+from ..results.tables import CONTROLS
 from .explorer import Explorer, blank_figure, choice
 from .timeline import ON, PLAIN, Timeline
 
@@ -63,7 +64,8 @@ def bag_explorer(
 
     Below the timeline: the chosen recipe, then the nearest others, of equally near ones those with the lowest
     measured error. Full circles: measured, mean ± std over seeds. Open ones: published, on another data set and
-    therefore on an axis of their own. Dashed: plain training, the recipe ce, where the tables have it.
+    therefore on an axis of their own. The black line in each row: its control, the longest plain training in the
+    tables that is not longer than the row's recipe.
 
     Args:
         measured: indexed by recipe, with the columns error and error_std, in percent, and seeds, as `results.table`
@@ -84,7 +86,8 @@ def bag_explorer(
     """
     _check(measured, published)
     bags = all_bags(protocol, RECIPES.values() if recipes is None else recipes)
-    figures, where, source = _figures(measured, published, bags)
+    epochs = {name: recipe.resolve(protocol).epochs for name, (recipe, _) in bags.items()}
+    figures, where, source = _figures(measured, published, epochs)
 
     figure = blank_figure(1000, 480)
     above, below = figure.add_axes((0.125, 0.725, 0.865, 0.21)), figure.add_axes((0.125, 0.61, 0.865, 0.1))
@@ -105,10 +108,10 @@ def bag_explorer(
         chosen, drawn = parts(**choices), recipe.name
         near = nearest(chosen, {name: bags[name][1] for name in figures if name != drawn}, figures)
         timeline.show(recipe, longest.epochs)
-        table.show(drawn, near)
+        table.show(drawn, recipe.epochs, near)
         lengths = " + ".join(str(stage.epochs) for stage in recipe.stages)
         words = "; ".join(f"{part} {option}" for part, option in chosen.items() if part != "epochs")
-        known = _in_words(drawn, near, figures, f"{where} ({source})")
+        known = _in_words(drawn, recipe.epochs, near, figures, f"{where} ({source})")
         return f"{drawn} on {protocol.name}, {lengths} epochs: {words}. {known}"
 
     controls = {name: choice(name, options, width=BUTTONS[name]) for name, options in OPTIONS.items()}
@@ -125,9 +128,20 @@ class Errors(NamedTuple):
     error_std: float
     seeds: float
     published: float
+    epochs: float
 
 
-MISSING = Errors(*[math.nan] * 4)
+MISSING = Errors(*[math.nan] * 5)
+
+
+def control_of(epochs: float, figures: Mapping[str, Errors], column: str = "error") -> str:
+    """The plain training that a recipe of so many epochs is held against, "" if there is none, see `results.gains`.
+
+    The longest of `CONTROLS` that is not longer and has an error in this column, "error" or "published".
+    """
+    known = [name for name in CONTROLS if not math.isnan(getattr(figures.get(name, MISSING), column))]
+    fitting = [name for name in known if figures[name].epochs <= epochs]
+    return max(fitting, key=lambda name: figures[name].epochs, default="")
 
 
 def nearest(
@@ -165,27 +179,29 @@ def _check(measured: pd.DataFrame, published: pd.DataFrame) -> None:
 
 
 def _figures(
-    measured: pd.DataFrame, published: pd.DataFrame, bags: Iterable[str]
+    measured: pd.DataFrame, published: pd.DataFrame, epochs: Mapping[str, int]
 ) -> tuple[dict[str, Errors], str, str]:
-    """The bags' errors by name; and of the published ones, in words, on what they are, and whose."""
-    measured, where, source = measured[measured.index.isin(list(bags))], "nothing published", ""
+    """The errors of the recipes in `epochs`; and of the published ones, in words, on what they are, and whose."""
+    measured, where, source = measured[measured.index.isin(list(epochs))], "nothing published", ""
     if measured["error"].isna().all():
-        raise ValueError(f"measured has none of {', '.join(bags)}: pass the rows of recipes that choices can make")
-    published = published[published["recipe"].isin(list(bags))]
+        raise ValueError(f"measured has none of {', '.join(epochs)}: pass the rows of recipes that choices can make")
+    published = published[published["recipe"].isin(list(epochs))]
     if len(published):
         source = published.groupby("source", sort=False).size().idxmax()
         published = published[published["source"] == source].drop_duplicates("recipe")
         where = f"published, {published['dataset'].iloc[0]}, imbalance {published['imbalance'].iloc[0]:g}"
     published = published.set_index("recipe")["top1_error_percent"].rename("published")
     figures = measured[["error", "error_std", "seeds"]].join(published, how="outer").astype(float)
-    return {name: Errors(*row) for name, *row in figures.itertuples(name=None)}, where, source
+    return {name: Errors(*row, epochs[name]) for name, *row in figures.itertuples(name=None)}, where, source
 
 
-def _in_words(name: str, near: list[tuple[str, list[str]]], figures: Mapping[str, Errors], where: str) -> str:
-    """What was measured and published of a recipe, and of its nearest measured neighbour if it was not measured."""
+def _in_words(
+    name: str, epochs: int, near: list[tuple[str, list[str]]], figures: Mapping[str, Errors], where: str
+) -> str:
+    """What is known of a recipe, of its nearest measured neighbour if it was not measured, and of its controls."""
 
     def of(name: str) -> str:
-        error, std, seeds, _ = figures[name]
+        error, std, seeds, *_ = figures[name]
         return f"{_number(error, std)} % ({seeds:.0f} seed{'s' if seeds > 1 else ''})"
 
     measured = [other for other in figures if not math.isnan(figures[other].error)]
@@ -196,10 +212,13 @@ def _in_words(name: str, near: list[tuple[str, list[str]]], figures: Mapping[str
         words = (
             f"Not measured; the nearest that is, {other}, differs in {' and '.join(different) or 'name'}: {of(other)}"
         )
-    if "ce" in measured and name != "ce":
-        words += f"; ce: {of('ce')}"
-    if name in figures and not math.isnan(figures[name].published):
+    if not math.isnan(figures.get(name, MISSING).published):
         words += f"; {where}: {figures[name].published:.2f} %"
+        if (control := control_of(epochs, figures, "published")) not in ("", name):
+            words += f", {control} {figures[control].published:.2f} %"
+    if (control := control_of(epochs, figures)) not in ("", name):
+        length = "equal length" if figures[control].epochs == epochs else f"{figures[control].epochs} epochs"
+        words += f"; plain training of {length} ({control}): {_number(*figures[control][:2])} %"
     return words + "."
 
 
@@ -229,20 +248,21 @@ class _Table:
             figure.add_axes((x, bottom, width, height), sharey=lines, facecolor="none")
             for x, width in zip(PANELS, WIDTHS, strict=True)
         )
-        error, std, _, published = np.array(list(figures.values())).T
-        ce = figures.get("ce", MISSING)
-        dashed = "" if ce is MISSING else ", dashed: ce"
-        _dress(left, [error - np.nan_to_num(std), error + np.nan_to_num(std)], f"top-1 error (%){dashed}", "left")
+        error, std, _, published, _ = np.array(list(figures.values())).T
+        controls = "" if control_of(math.inf, figures) == "" else ", line: control"
+        _dress(left, [error - np.nan_to_num(std), error + np.nan_to_num(std)], f"top-1 error (%){controls}", "left")
         _dress(right, published, f"top-1 error (%), {source}", "right")
-        style = {"color": "black", "linewidth": 1.2, "linestyle": "--"}
-        baselines = [left.axvline(ce.error, **style), right.axvline(ce.published, **style)]  # NaN draws no line
+        self.controls = {
+            column: ax.add_collection(LineCollection([], color="black", linewidth=1.5, capstyle="butt"), autolim=False)
+            for column, ax in (("error", left), ("published", right))
+        }
         self.spreads = left.add_collection(LineCollection([], linewidth=2))
         self.dots = left.scatter([], [], s=30)
         self.rings = right.scatter([], [], s=40, facecolor="white", linewidth=2)
-        self.moving = [self.lit, *baselines, self.spreads, self.dots, self.rings, self.words]
+        self.moving = [self.lit, *self.controls.values(), self.spreads, self.dots, self.rings, self.words]
 
-    def show(self, chosen: str, near: list[tuple[str, list[str]]]) -> None:
-        """Draw the chosen recipe and its nearest neighbours, see `nearest`."""
+    def show(self, chosen: str, epochs: int, near: list[tuple[str, list[str]]]) -> None:
+        """Draw the chosen recipe, of so many epochs, and its nearest neighbours, see `nearest`."""
         names = [chosen, *(name for name, _ in near[:NEIGHBOURS])]
         differences = ["this bag", *(_briefly(different) for _, different in near[:NEIGHBOURS])]
         colours = [FULL, *(PALE if len(d) < 2 else PALER for _, d in near[:NEIGHBOURS])]
@@ -261,6 +281,11 @@ class _Table:
             segments=[[(e.error - e.error_std, y), (e.error + e.error_std, y)] for y, e in enumerate(errors)],
             color=colours,
         )
+        lengths = [epochs, *(e.epochs for e in errors[1:])]
+        for column, lines in self.controls.items():
+            controls = [self.figures.get(control_of(n, self.figures, column), MISSING) for n in lengths]
+            ends = [(getattr(control, column), y) for y, control in enumerate(controls)]
+            lines.set_segments([[(x, y - 0.5), (x, y + 0.5)] for x, y in ends if not math.isnan(x)])
 
 
 def _briefly(different: list[str]) -> str:
