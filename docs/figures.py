@@ -102,7 +102,7 @@ def draw(folder: Path) -> None:
 def draw_explorer(path: Path) -> None:
     """The foreground explorer with the network of plain training, an arrow turned by 40 degrees; trains it first."""
     shapes = load("shapes-lt")
-    explorer = widgets.foreground_explorer(shapes, {"plain": fit("ce", shapes).model}, label=3, number=1)
+    explorer = widgets.foreground_explorer(shapes, {"plain": fit("ce", shapes).model}, label=3, number=2)
     explorer.controls["angle"].value = 40.0
     picture = explorer.picture()
     picture.resize((picture.width // 2, picture.height // 2)).save(path)

@@ -46,6 +46,7 @@ from ltlab.widgets import (
     timeline_explorer,
 )
 from ltlab.widgets.bars import Bars
+from ltlab.widgets.foreground import TRUE_COLOUR
 from ltlab.widgets.pixels import show_pixels
 from ltlab.widgets.reweighting import LOSSES, pulls
 from ltlab.widgets.timeline import ON, PLAIN, learning_rates, with_second_stage_at
@@ -694,7 +695,7 @@ def panel(explorer: Explorer, index: int) -> np.ndarray:
 
 
 def test_foreground_panels_are_the_rooms(shapes: LongTailedData, looker: torch.nn.Module) -> None:
-    explorer = foreground_explorer(shapes, looker, label=4, number=2)
+    explorer = foreground_explorer(shapes, looker, label=4, number=3)
     values = {"threshold": 1.3, "angle": 25.0, "scale": 0.8, "right": 3, "down": -2, "flip": True, "of": 7}
     set_controls(explorer, values)
     index = (shapes.train.labels == 4).nonzero()[2]
@@ -717,7 +718,7 @@ def test_foreground_panels_are_the_rooms(shapes: LongTailedData, looker: torch.n
     for words in (
         "heart, training image 3 of", "the map of moon at 1.3 times its mean", f"IoU {iou:.2f} with the true mask",
         f"foreground {mask.float().mean():.0%} of the image", "is hole, filled",
-        "flipped, scaled by 0.80, turned by 25 degrees, shifted by 3 right, -2 down as far as there is room",
+        "flipped, scaled by 0.80, turned by 25 degrees, shifted by 3 right",
     ):  # fmt: skip
         assert words in explorer.summary
 
@@ -726,8 +727,9 @@ def test_outlines_run_between_foreground_and_background(shapes: LongTailedData, 
     explorer = foreground_explorer(shapes, looker)
     index = (shapes.train.labels == 0).nonzero()[0]
     mask = cam.foreground_masks(cam.maps_of(looker, shapes.train.images[index], torch.tensor([0])))
-    _, white, red = explorer.figure.axes[2].lines
-    for line, outlined in ((white, mask[0]), (red, shapes.train.masks[index][0])):
+    lines, true = explorer.figure.axes[2].lines, shapes.train.masks[index][0]
+    assert [line.get_color() for line in lines] == ["black", "white", "black", TRUE_COLOUR]
+    for line, outlined in zip(lines, (mask[0], mask[0], true, true), strict=True):
         x, y = line.get_data()
         padded = torch.nn.functional.pad(outlined.int(), (1, 1, 1, 1))
         edges = padded.diff(dim=0).abs().sum() + padded.diff(dim=1).abs().sum()
@@ -744,7 +746,7 @@ def test_no_control_runs_the_network(shapes: LongTailedData, looker: torch.nn.Mo
     looker.train()
     explorer = foreground_explorer(shapes, {"early": looker, "late": looker})
     at_first = len(passes)
-    for values in ({"threshold": 0.5}, {"label": 9}, {"number": 1}, {"of": 2}, {"model": "late"}, {"angle": 90.0}):
+    for values in ({"threshold": 0.5}, {"label": 9}, {"number": 2}, {"of": 2}, {"model": "late"}, {"angle": 90.0}):
         before = explorer.summary
         set_controls(explorer, values)
         assert explorer.summary != before
@@ -753,17 +755,34 @@ def test_no_control_runs_the_network(shapes: LongTailedData, looker: torch.nn.Mo
     assert "(late)" in explorer.summary
 
 
-def test_a_number_beyond_a_rare_class_begins_again(shapes: LongTailedData, looker: torch.nn.Module) -> None:
-    explorer = foreground_explorer(shapes, looker, label=9, number=2)
-    third = panel(explorer, 0)
-    explorer.controls["number"].value = 5  # the rarest class has 3 images
-    assert np.array_equal(panel(explorer, 0), third) and "training image 3 of 3" in explorer.summary
+def test_the_slider_ends_at_the_class_s_images(shapes: LongTailedData, looker: torch.nn.Module) -> None:
+    explorer = foreground_explorer(shapes, looker, label=9, number=3)
+    number, third = explorer.controls["number"], panel(explorer, 0)
+    assert (number.min, number.max) == (1, 3) and "training image 3 of 3" in explorer.summary
+    set_controls(explorer, {"label": 0, "number": 20})
+    assert "training image 20 of 20" in explorer.summary
+    explorer.controls["label"].value = 9  # of 3 images
+    assert number.value == 3 and np.array_equal(panel(explorer, 0), third) and "image 3 of 3" in explorer.summary
+
+
+def test_the_summary_says_how_far_the_foreground_has_moved(shapes: LongTailedData, looker: torch.nn.Module) -> None:
+    explorer = foreground_explorer(shapes, looker, label=3, number=2, threshold=1.3)
+    index = (shapes.train.labels == 3).nonzero()[1]
+    mask = cam.foreground_masks(cam.maps_of(looker, shapes.train.images[index], torch.tensor([3])), 1.3)
+    ((_, top, right, _),) = cam.transforms.bounding_boxes(mask).tolist()
+    assert 0 < 31 - right < 16 and 0 < top < 16, "a foreground with some room"
+    set_controls(explorer, {"right": 16, "down": -16})
+    assert (
+        f"shifted by {31 - right} right (16 asked), {-top} down (-16 asked), as the frame allows;" in explorer.summary
+    )
+    set_controls(explorer, {"right": 1, "down": 0})
+    assert "moved: shifted by 1 right, 0 down; " in explorer.summary
 
 
 def test_foreground_explorer_refuses(shapes: LongTailedData, looker: torch.nn.Module) -> None:
     with pytest.raises(ValueError, match="models is empty"):
         foreground_explorer(shapes, {})
-    for setting in ({"label": 10}, {"number": 20}, {"threshold": 3}):
+    for setting in ({"label": 10}, {"number": 0}, {"number": 21}, {"label": 9, "number": 4}, {"threshold": 3}):
         with pytest.raises(ValueError, match="are not on the sliders"):
             foreground_explorer(shapes, looker, **setting)
 

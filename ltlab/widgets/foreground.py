@@ -1,29 +1,32 @@
 """CAM-based sampling: what a model takes for the object, and the object moved."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import ipywidgets
 import numpy as np
 import torch
+import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from .. import plots
 from ..cam import class_activation_maps, evaluating, foreground_masks, intersection_over_union, transform_foreground
+from ..cam.transforms import bounding_boxes
 from ..data import LongTailedData, load
 from .explorer import Explorer, blank_figure, choice
 from .pixels import show_pixels
 
 IMAGES_PER_CLASS = 20
 GREY = 225  # behind a foreground that stands alone
-TRUE_COLOUR = "#c44e52"  # of a true mask's outline
+TRUE_COLOUR = "#ff6a5c"  # of a true mask's outline
 OWN_CLASS = -1
 PANELS = ("image", "map", "foreground", "moved", "result")
 
 
 def foreground_explorer(
     data: LongTailedData | None, models: nn.Module | Mapping[str, nn.Module], *,
-    label: int = 0, number: int = 0, threshold: float = 1.0,
+    label: int = 0, number: int = 1, threshold: float = 1.0,
 ) -> Explorer:  # fmt: skip
     """From a training image to the image that CAM-based sampling shows the network, step by step.
 
@@ -31,8 +34,9 @@ def foreground_explorer(
     angle, scale, shift right and down, flip and fill.
 
     The pictures are the image, the class activation map, the foreground (where the map reaches threshold times its
-    mean, outlined in white; the true mask, where the data has one, in red), the foreground alone after its
-    transform, and the result. The shift is cut where the foreground would leave the frame.
+    mean, outlined in white; the true mask, where the data has one, in red; both on black, so that they show on
+    every colour), the foreground alone after its transform, and the result. The shift is cut where the foreground
+    would leave the frame.
 
     The models run once, when the explorer is made, over the first 20 training images of every class: no control runs
     them again.
@@ -41,7 +45,7 @@ def foreground_explorer(
         data: the training images; shapes-lt if None.
         models: one with `features` and `classifier`, or some by name to choose from, such as early and late in
             training.
-        label, number: the image that is shown first.
+        label, number: the image that is shown first; those of a class are counted from 1.
         threshold: where its slider begins, from 0 to 2.
 
     Raises:
@@ -52,11 +56,8 @@ def foreground_explorer(
     names = data.class_names
     if not models:
         raise ValueError("models is empty: the explorer needs one to look through")
-    if not 0 <= label < len(names) or not 0 <= number < IMAGES_PER_CLASS or not 0 <= threshold <= 2:
-        raise ValueError(
-            f"label={label}, number={number}, threshold={threshold} are not on the sliders: "
-            f"label from 0 to {len(names) - 1}, number from 0 to {IMAGES_PER_CLASS - 1}, threshold from 0 to 2"
-        )
+    there = [min(n, IMAGES_PER_CLASS) for n in data.class_counts.tolist()]  # images on the slider, of each class
+    _check(there, label, number, threshold)
     chosen = torch.cat([(data.train.labels == c).nonzero()[:IMAGES_PER_CLASS, 0] for c in range(len(names))])
     shown = data.train.take(chosen).to("cpu")
     evidence = {name: _features(model, shown.images) for name, model in models.items()}
@@ -66,7 +67,7 @@ def foreground_explorer(
 
     def update(label: int, number: int, of: int, model: str, threshold: float, fill: bool, **move: float) -> str:
         own = (shown.labels == label).nonzero()  # (n, 1)
-        row = own[number % len(own)]
+        row = own[number - 1]
         map_class = label if of == OWN_CLASS else of
         image, true = shown.images[row], None if shown.masks is None else shown.masks[row]
         features, weight = evidence[model]
@@ -75,30 +76,41 @@ def foreground_explorer(
         transform = _transform(**move)  # move: angle, scale, right, down, flip
         result = transform_foreground(image, mask, **transform, fill=fill)
         moved, covered = _moved_alone(image, mask, transform)
+        shift = _shift(mask, covered, transform)
         panels.show(image, cam, mask, true, moved, result)
         panels.titles["image"].set_text(names[label])
         panels.titles["map"].set_text(f"map of {names[map_class]}")
         fit = "" if true is None else f", IoU {intersection_over_union(mask, true).item():.2f} with the true mask"
         return (
-            f"{names[label]}, training image {number % len(own) + 1} of {len(own)}; the map of {names[map_class]}"
+            f"{names[label]}, training image {number} of {len(own)}; the map of {names[map_class]}"
             f"{f' ({model})' if len(models) > 1 else ''} at {threshold:g} times its mean: foreground "
-            f"{mask.float().mean():.0%} of the image{fit}; moved: {_words(**move)}; "
+            f"{mask.float().mean():.0%} of the image{fit}; moved: {_words(**move, shift=shift)}; "
             f"{(mask & ~covered).float().mean():.0%} of the image "
             f"{'is hole, filled' if fill else 'shows the ghost of the old foreground'}"
         )
 
-    controls = _controls(names, models, h, w, label, number, threshold)
+    controls = _controls(names, models, there, h, w, label, number, threshold)
     about = "A training image, a class activation map, the foreground, and the foreground moved"
     return Explorer(controls, figure, update, moving=panels.artists, label=about)
 
 
+def _check(there: Sequence[int], label: int, number: int, threshold: float) -> None:
+    known = 0 <= label < len(there)
+    if not known or not 1 <= number <= there[label] or not 0 <= threshold <= 2:
+        raise ValueError(
+            f"label={label}, number={number}, threshold={threshold} are not on the sliders: label from 0 to "
+            f"{len(there) - 1}, number from 1 to {there[label] if known else max(there)}, threshold from 0 to 2"
+        )
+
+
 def _controls(
-    names: Sequence[str], models: Mapping[str, nn.Module], h: int, w: int, label: int, number: int, threshold: float
-) -> dict[str, ipywidgets.ValueWidget]:
+    names: Sequence[str], models: Mapping[str, nn.Module], there: Sequence[int], h: int, w: int,
+    label: int, number: int, threshold: float,
+) -> dict[str, ipywidgets.ValueWidget]:  # fmt: skip
     classes = [(name, c) for c, name in enumerate(names)]
     controls = {
         "label": ipywidgets.SelectionSlider(options=classes, value=label, description="class"),
-        "number": ipywidgets.IntSlider(value=number, max=IMAGES_PER_CLASS - 1, description="number"),
+        "number": ipywidgets.IntSlider(value=number, min=1, max=there[label], description="number"),
         "of": ipywidgets.SelectionSlider(options=[("own class", OWN_CLASS), *classes], description="map of"),
         "model": choice("model", models, width=90),
         "threshold": ipywidgets.FloatSlider(value=threshold, max=2, step=0.05, description="threshold"),
@@ -111,6 +123,11 @@ def _controls(
     }
     if len(models) == 1:
         controls["model"].layout.display = "none"
+
+    def take_the_class_s_images(change: dict[str, Any]) -> None:
+        controls["number"].max = there[change["new"]]
+
+    controls["label"].observe(take_the_class_s_images, names="value")  # before the explorer's own observer draws
     return controls
 
 
@@ -126,7 +143,7 @@ class _Panels:
             self.titles[name] = ax.text(0, -0.03 * h, name, fontsize=plots.FONT_SIZE, va="bottom")
         self.outlines = [
             self.pictures["foreground"].axes.plot([], [], color=colour, linewidth=width, solid_capstyle="projecting")[0]
-            for colour, width in (("black", 3), ("white", 1.5), (TRUE_COLOUR, 2))
+            for colour, width in (("black", 3), ("white", 1.5), ("black", 4), (TRUE_COLOUR, 1.8))
         ]
         self.artists = [*self.pictures.values(), *self.outlines, self.titles["image"], self.titles["map"]]
 
@@ -134,7 +151,7 @@ class _Panels:
         self.pictures["map"].set_data(cam[0].numpy())
         for panel, pixels in (("image", image), ("foreground", image), ("moved", moved), ("result", final)):
             self.pictures[panel].set_data(pixels[0].permute(1, 2, 0).numpy())
-        for outline, outlined in zip(self.outlines, (mask, mask, true), strict=True):
+        for outline, outlined in zip(self.outlines, (mask, mask, true, true), strict=True):
             if outlined is not None:
                 outline.set_data(*_one_line(plots.mask_outline(outlined[0].numpy())))
 
@@ -152,6 +169,17 @@ def _moved_alone(image: Tensor, mask: Tensor, transform: Mapping[str, Tensor]) -
     return moved, covered
 
 
+def _shift(mask: Tensor, covered: Tensor, transform: Mapping[str, Tensor]) -> list[int]:
+    """How many pixels the foreground has moved right and down, by its place in a frame with room on all sides."""
+    h, w = mask.shape[1:]
+    wide = F.pad(mask, (w, w, h, h))
+    still = transform | {"translate": torch.zeros(1, 2)}
+    wide = transform_foreground(wide[:, None].byte(), wide, **still, fill=True)[:, 0] == 1
+    (now,), (before,) = bounding_boxes(covered), bounding_boxes(wide)
+    doubled = now[:2] + now[2:] - before[:2] - before[2:] + 2 * torch.tensor([w, h])
+    return (doubled / 2).round().int().tolist()
+
+
 def _features(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
     """The last feature maps (N, K, h, w) of uint8 images and the classifier's weight (C, K), float32 on the CPU."""
     weight = model.classifier.weight
@@ -165,10 +193,16 @@ def _one_line(segments: np.ndarray) -> np.ndarray:
     return np.concatenate([segments, np.full_like(segments[:, :1], np.nan)], 1).reshape(-1, 2).T
 
 
-def _words(angle: float, scale: float, right: int, down: int, flip: bool) -> str:
-    """What is done to the foreground, in the order in which it is done."""
+def _words(angle: float, scale: float, right: int, down: int, flip: bool, shift: Sequence[int]) -> str:
+    """What is done to the foreground, in the order in which it is done; `shift`: what the frame makes of the shift."""
+    shifts = [
+        f"{possible} {way}" + ("" if possible == asked else f" ({asked} asked)")
+        for possible, asked, way in zip(shift, (right, down), ("right", "down"), strict=True)
+    ]
+    if [*shift] != [right, down]:
+        shifts.append("as the frame allows")
     done = {
         "flipped": flip, f"scaled by {scale:.2f}": scale != 1, f"turned by {angle:g} degrees": angle,
-        f"shifted by {right} right, {down} down as far as there is room": right or down,
+        f"shifted by {', '.join(shifts)}": right or down or any(shift),
     }  # fmt: skip
     return ", ".join(words for words, is_done in done.items() if is_done) or "not at all"
