@@ -344,7 +344,8 @@ def test_focal_curves_are_the_formula(focal: Explorer, form: str, alpha: str | f
     assert loss[1].get_ydata() == pytest.approx(factor * expected, rel=1e-6)
     assert slope[1].get_ydata() == pytest.approx(factor * expected_slope, rel=1e-6)
     two_curves = form == "sigmoid" and alpha != "none"
-    assert loss[2].get_visible() == slope[2].get_visible() == two_curves
+    entry = focal.figure.axes[0].get_legend().get_texts()[2]
+    assert loss[2].get_visible() == slope[2].get_visible() == entry.get_visible() == two_curves
     if two_curves:
         assert loss[2].get_ydata() == pytest.approx((1 - factor) * expected, rel=1e-6)
         assert slope[2].get_ydata() == pytest.approx((1 - factor) * expected_slope, rel=1e-6)
@@ -353,9 +354,11 @@ def test_focal_curves_are_the_formula(focal: Explorer, form: str, alpha: str | f
 def test_focal_summary() -> None:
     explorer = focal_explorer(gamma=2.0)
     assert explorer.summary == (
-        "gamma 2.0, alpha none, sigmoid: with p_t = 0.9 an answer costs 0.01 of its cross-entropy, "
-        "with p_t = 0.1 0.81: 81 times as large a share"
+        "gamma 2.0, alpha none, sigmoid: of its cross-entropy an answer costs 0.01 at p_t = 0.9 and 0.81 at "
+        "p_t = 0.1 (81 times the share)"
     )
+    explorer.controls["gamma"].value = 5
+    assert "costs 0.00001 at p_t = 0.9 and 0.59 at p_t = 0.1 (59,000 times the share)" in explorer.summary
     with pytest.raises(ValueError, match="gamma=6"):
         focal_explorer(gamma=6)
 
@@ -391,6 +394,17 @@ def test_every_loss_pulls_the_label_up(gradients: Explorer, name: str) -> None:
     assert (heights[~torch.eye(3, dtype=torch.bool)] < 0).all()
     torch.testing.assert_close(heights, pulls(LOSSES[name](COUNTS), LOGITS, torch.arange(3)).float())
     assert explorer.summary.startswith(f"{name}: pull of each image on its own class's logit: cat +")
+
+
+def test_the_axes_of_pulls_fit_the_loss(gradients: Explorer) -> None:
+    """CS_CE pulls up to three times as hard as cross-entropy; beside it balanced softmax would be flat."""
+    reach = {}
+    for name in LOSSES:
+        gradients.controls["loss"].value = name
+        highest = max(abs(bar.get_height()) for ax in gradients.figure.axes for bar in ax.patches)  # and outlines
+        (reach[name],) = {ax.get_ylim()[1] for ax in gradients.figure.axes}
+        assert highest < reach[name] < 2 * highest
+    assert reach["CE"] == reach["balanced softmax"] < reach["CS_CE"] / 2
 
 
 def test_gradient_bars_stand_in_the_order_of_counts() -> None:

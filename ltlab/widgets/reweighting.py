@@ -185,21 +185,25 @@ def focal_explorer(*, gamma: float = 2.0) -> Explorer:
     dress(axes[1], xlabel="p_t, probability of the right answer", ylabel="size of the gradient at the logit")
     axes[0].set(xlim=(0, 1), ylim=(0, 5))
     axes[1].set(xlim=(0, 1), ylim=(0, 1.4))
-    axes[0].legend(loc="upper right", **LEGEND)
+    legend = axes[0].legend(loc="upper right", **LEGEND)
+    entry_of_the_others = legend.legend_handles[2], legend.get_texts()[2]  # the last, so that no other moves
 
     def update(gamma: float, alpha: str | float, form: str) -> str:
         factor = None if alpha == "none" else alpha
         yes = _answer(softmax_focal if form == "softmax" else sigmoid_focal, gamma, factor)
         no = _answer(_other_class, gamma, factor)
+        two = form == "sigmoid" and factor is not None
         for (yes_line, no_line), right, wrong in zip(lines, yes, no, strict=True):
             yes_line.set_ydata(right)
             no_line.set_ydata(wrong)
-            no_line.set_visible(form == "sigmoid" and factor is not None)
+            no_line.set_visible(two)
+        for entry in entry_of_the_others:
+            entry.set_visible(two)
         easy, hard = (_share_of_cross_entropy(yes[0], at) for at in (0.9, 0.1))
-        answers = "" if form == "softmax" or factor is None else " to the label's question"
+        answer = "an answer to the label's question" if two else "an answer"
         return (
-            f"gamma {gamma:.1f}, alpha {alpha}, {form}: with p_t = 0.9 an answer{answers} costs {easy:.3g} of its "
-            f"cross-entropy, with p_t = 0.1 {hard:.3g}: {hard / easy:.3g} times as large a share"
+            f"gamma {gamma:.1f}, alpha {alpha}, {form}: of its cross-entropy {answer} costs {_plain(easy)} at "
+            f"p_t = 0.9 and {_plain(hard)} at p_t = 0.1 ({_plain(hard / easy)} times the share)"
         )
 
     controls = {
@@ -207,16 +211,23 @@ def focal_explorer(*, gamma: float = 2.0) -> Explorer:
         "alpha": ipywidgets.SelectionSlider(options=ALPHAS, description="alpha"),
         "form": choice("form", ("sigmoid", "softmax"), width=80),
     }
-    moving = [line for pair in lines for line in pair]
+    moving = [*entry_of_the_others, *(line for pair in lines for line in pair)]
     label = "Focal loss and its gradient against the probability of the right answer"
     return Explorer(controls, figure, update, moving=moving, label=label)
+
+
+def _plain(number: float) -> str:
+    """A number above zero to two figures and without a power of ten: 0.000012, 0.59, 1, 59,000."""
+    digits = 1 - math.floor(math.log10(number))
+    text = f"{round(number, digits):,.{max(0, digits)}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _focal_lines(ax: Axes, p: np.ndarray, cross_entropy: np.ndarray) -> tuple[Line2D, Line2D]:
     ax.plot(p, cross_entropy, **GREY, linestyle="--", label="cross-entropy: gamma = 0")
     (yes,) = ax.plot(p, cross_entropy, color=BLUE, linewidth=2.5, label="focal")
     (no,) = ax.plot(p, cross_entropy, color=VERMILION, linewidth=2.5, label="focal, other classes (with alpha)")
-    no.set_linestyle((0, (4, 2)))
+    no.set_linestyle("-.")
     return yes, no
 
 
@@ -261,6 +272,12 @@ LOSSES = {  # name -> function of the class counts that returns a loss
     "LDAM": _ldam,
     "CDT": partial(CDTLoss, gamma=0.2),
 }
+REACHES = (
+    1.1,
+    1.5,
+    3.0,
+    4.5,
+)  # of the axes of pulls; few, for another one takes a full draw. Cross-entropy needs the first
 
 
 def pulls(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, targets: Tensor) -> Tensor:
@@ -286,7 +303,7 @@ def gradient_explorer(
 
     Control: loss. One row per sample; bars above zero push a class's logit up, bars below push it down, and the
     outlines are cross-entropy's. A weighted loss divides by the batch's sum of weights, as in training.
-    LDAM reads the logits as its scale times a cosine.
+    LDAM reads the logits as its scale times a cosine. All rows have one scale, which fits the loss.
 
     Args:
         logits: (N, C) of N = 1 to 4 samples, such as a head, a medium and a tail class's.
@@ -306,7 +323,7 @@ def gradient_explorer(
     order = counts.argsort(descending=True, stable=True).tolist()
     names = check_names(names, len(counts))
     all_pulls = {name: pulls(make(counts), logits, targets) for name, make in LOSSES.items()}
-    highest = 1.1 * max(pull.abs().max().item() for pull in all_pulls.values())
+    reaches = {name: _reach(pull, all_pulls["CE"]) for name, pull in all_pulls.items()}
     p = logits.softmax(1)
 
     figure = blank_figure(1000, 170 * len(logits) + 60)
@@ -316,7 +333,7 @@ def gradient_explorer(
     for ax, target, probability, pull in zip(axes, targets.tolist(), p, all_pulls["CE"], strict=True):
         samples.append(Bars(ax, range(len(counts)), pull[order], outlined=True, color=group_colours(counts[order])))
         ax.axhline(0, color="0.2", linewidth=1)
-        dress(ax, ylabel="pull").set_ylim(-highest, highest)
+        dress(ax, ylabel="pull")
         ax.set_title(
             f"an image of class {names[target]} ({counts[target]:,} training images), p = {probability[target]:.2f}",
             fontsize=plots.FONT_SIZE, loc="left",
@@ -325,8 +342,10 @@ def gradient_explorer(
         axes[-1].set_xticks(range(len(counts)), [names[c] for c in order])
 
     def update(loss: str) -> str:
-        for sample, pull in zip(samples, all_pulls[loss], strict=True):
+        for ax, sample, pull in zip(axes, samples, all_pulls[loss], strict=True):
             sample.show(pull[order])
+            if ax.get_ylim()[1] != reaches[loss]:
+                ax.set_ylim(-reaches[loss], reaches[loss])
         own = ", ".join(
             f"{names[target]} {pull[target]:+.2f} (CE {before[target]:+.2f})"
             for target, pull, before in zip(targets.tolist(), all_pulls[loss], all_pulls["CE"], strict=True)
@@ -336,3 +355,9 @@ def gradient_explorer(
     controls = {"loss": choice("loss", LOSSES, width=140)}
     moving = [artist for sample in samples for artist in sample.artists]
     return Explorer(controls, figure, update, moving=moving, label="Pull of each image on every class's logit")
+
+
+def _reach(pull: Tensor, outline: Tensor) -> float:
+    """The first of `REACHES` that holds the bars and their outlines."""
+    highest = 1.02 * max(pull.abs().max().item(), outline.abs().max().item())
+    return next((reach for reach in REACHES if reach >= highest), highest)
