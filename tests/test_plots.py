@@ -165,6 +165,14 @@ def test_mask_outline_runs_between_true_and_false(masks: np.ndarray) -> None:
     assert sorted(tuple(segment.round(6).ravel()) for segment in drawn) == sorted(edges)
 
 
+def test_equal_errors_of_groups_do_not_hide_each_other_in_a_comparison() -> None:
+    errors = {f"{part}error": [5.0, 7.0] for part in ("", "many_", "medium_", "few_")}
+    ax = plots.comparison(pd.DataFrame(errors | {"error_std": 0.5, "published": np.nan}, index=["a", "b"]))
+    height = {scatter.get_label(): scatter.get_offsets()[:, 1] for scatter in ax.collections if scatter.get_label()}
+    many, medium, few = (height[f"{group}-shot classes"] for group in ("many", "medium", "few"))
+    assert (medium - many >= 0.15).all() and (few - medium >= 0.15).all() and (abs(few - [0, 1]) < 0.5).all()
+
+
 FIGURES = {
     "class_counts": lambda ax: plots.class_counts(COUNTS, ax=ax),
     "per_class_error": lambda ax: plots.per_class_error([0.5] * 5, COUNTS, ax=ax),

@@ -40,11 +40,13 @@ def comparison(
     )  # fmt: skip
     rings = {"marker": "D", "s": 130, "facecolor": "none", "edgecolor": "0.25", "linewidth": 1.5, "zorder": 3}
     markers = {"published": rings | {"label": "published"}}
-    for (group, colour), shape in zip(GROUP_COLOURS.items(), "^sv", strict=True):
+    places = {"published": y}
+    for (group, colour), shape, aside in zip(GROUP_COLOURS.items(), "^sv", (-0.2, 0, 0.2), strict=True):
         markers[f"{group}_error"] = {"marker": shape, "s": 45, "color": colour, "label": f"{group}-shot classes"}
+        places[f"{group}_error"] = y + aside  # equal errors do not hide each other
     for column, marker in markers.items():
         if table[column].notna().any():
-            ax.scatter(table[column], y, **marker)
+            ax.scatter(table[column], places[column], **marker)
     if baseline is not None:
         error = table.loc[baseline, "error"]
         ax.axvline(error, color="black", linewidth=1.2, linestyle="--", zorder=1, label=f"{baseline}, {error:.1f} %")
