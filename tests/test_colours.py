@@ -12,6 +12,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from ltlab import plots
+from ltlab.plots import results
 from ltlab.widgets import bag, foreground, pair, timeline
 
 VISION = {
@@ -39,6 +40,7 @@ SETS = {
     "images A and B": ((pair.A_COLOUR, pair.B_COLOUR, "0.9"), BY_COLOUR_ALONE),
     "slots that are on": ((timeline.ON, timeline.PLAIN), BESIDE_A_SIGN),
     "recipes near and far": ((bag.FULL, bag.PALE, bag.PALER), BY_COLOUR_ALONE),
+    "better and worse than a control": ((results.BETTER, results.WORSE), BY_COLOUR_ALONE),
     "outlines": ((foreground.TRUE_COLOUR, "white", "black"), BY_COLOUR_ALONE),
 }
 

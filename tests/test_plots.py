@@ -173,6 +173,46 @@ def test_equal_errors_of_groups_do_not_hide_each_other_in_a_comparison() -> None
     assert (medium - many >= 0.15).all() and (few - medium >= 0.15).all() and (abs(few - [0, 1]) < 0.5).all()
 
 
+def test_a_trade_off_begins_at_zero_and_its_names_cover_no_point_and_no_other_name() -> None:
+    x, y = (grid.ravel() for grid in np.meshgrid(np.linspace(1, 9, 7), np.linspace(20, 90, 5)))
+    table = pd.DataFrame({"x": x, "y": y, "family": "mixup"}, index=[f"recipe_{n}" for n in range(len(x))])
+    named = ["recipe_0", "recipe_1", "recipe_17", "recipe_34"]
+    ax = plots.trade_off(table, "x", "y", xlabel="many", ylabel="few", named=named)
+    assert ax.get_xlim()[0] == ax.get_ylim()[0] == 0 and [text.get_text() for text in ax.texts] == named
+    ax.figure.canvas.draw()
+    boxes = [matplotlib.text.Text.get_window_extent(text) for text in ax.texts]
+    points = ax.transData.transform(table[["x", "y"]].to_numpy())
+    for box in boxes:
+        assert not any(box.contains(*point) for point in points)
+        assert sum(box.overlaps(other) for other in boxes) == 1  # itself
+
+
+def test_a_bar_leads_from_every_error_to_its_own_control() -> None:
+    recipes = ["ce", "ce_long", "short", "bag"]
+    ours = pd.DataFrame({"error": [40.0, 20, 30, 25], "error_std": 1.0, "epochs": [30, 60, 34, 63]}, index=recipes)
+    theirs = pd.DataFrame({"error": [10.0, 11], "error_std": np.nan}, index=["ce", "bag"])  # without the longer control
+    left, right = plots.beside({"here": ours, "there": theirs})
+    bars = [{}, {}]
+    for ax, found in zip((left, right), bars, strict=True):
+        for bar in ax.collections:
+            if str(bar.get_label()).endswith("control"):
+                found |= {tuple(line[:, 0]): bar.get_label() for line in bar.get_segments()}
+    assert bars[0] == {(30, 40): "better than its control", (25, 20): "worse than its control"}
+    assert bars[1] == {(11, 10): "worse than its control"}
+    assert left.get_xlabel() == "top-1 error (%), 15 to 45" and left.get_xlim() == (15, 45)
+
+
+def test_a_figure_higher_than_a_screen_has_its_axis_above_as_well() -> None:
+    for rows in (14, 15):
+        table = pd.DataFrame({"gain": 1.0, "gain_std": 0.5, "family": "cam"}, index=[f"r{n}" for n in range(rows)])
+        ax = plots.gains(table)
+        ax.figure.canvas.draw()
+        above = [tick.label2.get_window_extent() for tick in ax.xaxis.get_major_ticks() if tick.label2.get_visible()]
+        assert (rows == 15) == bool(above)
+        legend = ax.get_legend().get_window_extent()
+        assert not any(legend.overlaps(number) for number in above)
+
+
 FIGURES = {
     "class_counts": lambda ax: plots.class_counts(COUNTS, ax=ax),
     "per_class_error": lambda ax: plots.per_class_error([0.5] * 5, COUNTS, ax=ax),

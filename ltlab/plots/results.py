@@ -9,6 +9,9 @@ from matplotlib.axes import Axes
 
 from .style import FAMILY_MARKERS, FONT_SIZE, GROUP_COLOURS, LEGEND_ABOVE, dress, family_colours, new_axes
 
+BETTER, WORSE = "#9ccbe6", "#f2b48a"  # than the control: a pale blue and a pale vermilion, under black errors
+SCREEN = 15  # rows: a figure of more is higher than a screen, and its axis stands above it as well
+
 
 def comparison(
     table: pd.DataFrame, *, baseline: str | None = None, by_error: bool = False, ax: Axes | None = None
@@ -52,7 +55,8 @@ def comparison(
         ax.axvline(error, color="black", linewidth=1.2, linestyle="--", zorder=1, label=f"{baseline}, {error:.1f} %")
     handles, labels = ax.get_legend_handles_labels()
     first = labels.index(label)
-    ax.legend([handles.pop(first), *handles], [labels.pop(first), *labels], **LEGEND_ABOVE | {"ncols": 3})
+    look = LEGEND_ABOVE | {"ncols": 3} | _axis_above(ax, len(table))
+    ax.legend([handles.pop(first), *handles], [labels.pop(first), *labels], **look)
     ax.set_yticks(y, table.index)
     ax.set_ylim(len(table) - 0.5, -0.5)
     ax.grid(axis="y", color="0.9")
@@ -88,7 +92,7 @@ def gains(table: pd.DataFrame, *, by_gain: bool = True, ax: Axes | None = None) 
     ax.set_ylim(len(table) - 0.4, -0.6)
     ax.grid(axis="both", color="0.92")
     ax.set_axisbelow(True)
-    ax.legend(**LEGEND_ABOVE | {"ncols": 3})
+    ax.legend(**LEGEND_ABOVE | {"ncols": 3} | _axis_above(ax, len(table)))
     return dress(ax, xlabel="gain over plain training of equal length (percentage points of error)")
 
 
@@ -100,7 +104,9 @@ def trade_off(
     Args:
         table: indexed by recipe, with the columns x, y and family.
         xlabel, ylabel: what the columns are, with units.
-        named: recipes whose names stand beside their points, at the end of a line that leads out of the crowd.
+        named: recipes whose points have a ring and their names, where these cover the fewest other points.
+
+    Both axes begin at 0, or below it where the table does.
 
     Raises:
         ValueError: a column is missing, `table` has no rows, or a name in `named` is none of its recipes.
@@ -114,31 +120,74 @@ def trade_off(
         ax.scatter(
             points[x], points[y], color=colour, marker=FAMILY_MARKERS.get(family, "o"), s=55, label=family,
             edgecolor="white", linewidth=0.7, zorder=4 if family == "baseline" else 3,  # never hidden
+            clip_on=False,
         )  # fmt: skip
-    middle = (table[x].min() + table[x].max()) / 2
-    for name in named:
-        left = table.loc[name, x] <= middle  # of the axes, and its name to the right of the point
-        ax.annotate(
-            name, (table.loc[name, x], table.loc[name, y]), xytext=(80 if left else -80, 0), textcoords="offset points",
-            ha="left" if left else "right", va="center", fontsize=FONT_SIZE - 1, zorder=4,
-            arrowprops={"arrowstyle": "-", "color": "0.3", "linewidth": 0.9, "shrinkA": 1, "shrinkB": 4},
-        )  # fmt: skip
+    for column, set_limits in ((x, ax.set_xlim), (y, ax.set_ylim)):
+        set_limits(min(0, 1.04 * table[column].min()), 1.04 * table[column].max())
     ax.grid(color="0.92")
     ax.set_axisbelow(True)
     ax.legend(**LEGEND_ABOVE | {"ncols": 4})
-    return dress(ax, xlabel=xlabel, ylabel=ylabel)
+    dress(ax, xlabel=xlabel, ylabel=ylabel)
+    ax.figure.draw_without_rendering()  # lays the figure out: from here on points have places in pixels
+    taken = ax.transData.transform(table[[x, y]].to_numpy(float))
+    for name in named:
+        place, family = table.loc[name, [x, y]].to_numpy(float), table.loc[name, "family"]
+        look = {"color": family_colours([family])[family], "markersize": 8, "markeredgecolor": "white", "zorder": 5}
+        ax.plot(*place, FAMILY_MARKERS.get(family, "o"), **look, clip_on=False)
+        ax.plot(*place, "o", markersize=13, fillstyle="none", color="black", mew=1.5, zorder=5, clip_on=False)
+        taken = np.concatenate([taken, _write_beside(ax, name, place, taken)])
+    return ax
+
+
+def _write_beside(ax: Axes, name: str, place: np.ndarray, taken: np.ndarray) -> np.ndarray:
+    """A point's name where it covers the fewest taken places, (N, 2) pixels. -> (9, 2), those that it takes"""
+    text = ax.text(0, 0, name, fontsize=FONT_SIZE - 1)  # for its size
+    width, height = text.get_window_extent().size
+    text.remove()
+    point, scale = ax.transData.transform(place), ax.figure.dpi / 72
+    others = taken[np.hypot(*(taken - point).T) > 7 * scale]
+
+    def crowd(offset: np.ndarray) -> int:
+        """How many other places the name at this offset and the line to it would cover."""
+        start = point + scale * offset
+        on_line = np.linalg.norm(others[:, None] - np.linspace(point, start, 9), axis=2).min(1) < 5 * scale
+        ends = start[0], start[0] + (width if offset[0] >= 0 else -width)
+        low, high = np.array([min(ends), start[1] - height / 2]), np.array([max(ends), start[1] + height / 2])
+        on_name = ((others > low - 5 * scale) & (others < high + 5 * scale)).all(1)
+        inside = ax.bbox.contains(*low) and ax.bbox.contains(*high)
+        return (on_line | on_name).sum() if inside else len(taken)
+
+    best = min(_OFFSETS, key=lambda offset: (crowd(offset), np.hypot(*offset)))
+    side, direction = ("left", 1) if best[0] >= 0 else ("right", -1)
+    line = {"arrowstyle": "-", "color": "0.3", "linewidth": 0.9, "shrinkA": 1, "shrinkB": 7}
+    ax.annotate(
+        name, place, xytext=best, textcoords="offset points", ha=side, va="center", fontsize=FONT_SIZE - 1, zorder=6,
+        arrowprops=line | {"relpos": (0 if side == "left" else 1, 0.5)},
+    )  # fmt: skip
+    start = point + scale * best
+    return np.linspace(start, start + np.array([direction * width, 0]), 9)
+
+
+_OFFSETS = [  # points right and up, from a point of the figure to the near end of its name
+    distance * np.array([np.cos(angle), np.sin(angle)])
+    for distance in (14, 25, 40, 60, 85, 115)
+    for angle in np.radians(np.arange(-82.5, 270, 15))  # never straight up or down
+]
 
 
 def beside(tables: Mapping[str, pd.DataFrame], *, baseline: str = "ce", longer: str | None = "ce_long") -> np.ndarray:
-    """The same recipes measured in several places, in a panel each, with a line per recipe.
+    """The same recipes measured in several places, in a panel each, with a line per recipe and a bar to its control.
 
     Args:
         tables: title, which says what was measured where: table, indexed by recipe, with error and error_std in percent
             (NaN: a single run, drawn as a ring). The first one's recipes are the figure's lines, in its order; a recipe
-            that another lacks has no point there.
+            that another lacks has no point there. The first one's column epochs, where it has one, says which of the
+            two controls a recipe has in all panels: the longest that is not longer. Without it there are no bars.
         baseline: the recipe whose error is a dashed line in every panel.
         longer: the one whose error is a dotted line, the control of those that train longer, in every panel whose
             table has it; None for no such line.
+
+    Every panel has a range of its own, which its label says.
 
     Returns:
         The axes, one for each table.
@@ -152,30 +201,64 @@ def beside(tables: Mapping[str, pd.DataFrame], *, baseline: str = "ce", longer: 
         _check_table(table, {"error", "error_std"}, "pass results.table(rows)")
         if baseline not in table.index:
             raise ValueError(f"baseline={baseline!r} is not in the table: choose one of {', '.join(table.index)}")
-    recipes = next(iter(tables.values())).index
-    y = np.arange(len(recipes))
-    size = 10, 1.3 + 0.3 * len(recipes)
-    axes = plt.subplots(1, len(tables), figsize=size, layout="constrained", sharey=True, squeeze=False)[1][0]
+    first = next(iter(tables.values()))
+    size = 10, 1.7 + 0.3 * len(first)
+    figure, axes = plt.subplots(1, len(tables), figsize=size, layout="constrained", sharey=True, squeeze=False)
+    axes = axes[0]
     for ax, (title, measured) in zip(axes, tables.items(), strict=True):
-        table = measured.reindex(recipes)
-        single = table["error_std"].isna()
-        ax.errorbar(
-            table["error"][~single], y[~single], xerr=table["error_std"][~single], fmt="o", color="black", capsize=3,
-            elinewidth=2, zorder=3,
-        )  # fmt: skip
-        ax.scatter(
-            table["error"][single], y[single], s=55, facecolor="white", edgecolor="black", zorder=3, linewidth=1.6
-        )
+        controls = _controls(first, measured, baseline, longer)
+        _panel(ax, measured.reindex(first.index), controls)
         for name, style in ((baseline, "--"), (longer, ":")):
             if name in measured.index:
-                ax.axvline(measured.loc[name, "error"], color="black", linewidth=1.2, linestyle=style, zorder=1)
+                error = measured.loc[name, "error"]
+                ax.axvline(error, color="black", linewidth=1.2, linestyle=style, zorder=1, label=name)
         ax.set_title(title, fontsize=FONT_SIZE, loc="left")
-        ax.grid(color="0.92")
-        ax.set_axisbelow(True)
-        dress(ax, xlabel="top-1 error (%)")
-    axes[0].set_yticks(y, recipes)
-    axes[0].set_ylim(len(recipes) - 0.4, -0.6)
+        _axis_above(ax, len(first))
+    axes[0].set_yticks(range(len(first)), first.index)
+    axes[0].set_ylim(len(first) - 0.4, -0.6)
+    entries = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(entries.values(), entries, loc="outside upper left", ncols=3, frameon=False, fontsize=FONT_SIZE)
     return axes
+
+
+def _controls(first: pd.DataFrame, measured: pd.DataFrame, baseline: str, longer: str | None) -> np.ndarray:
+    """Of each recipe of the first table the measured error of its control, NaN for the controls themselves."""
+    if "epochs" not in first:
+        return np.full(len(first), np.nan)
+    error = pd.Series(measured.loc[baseline, "error"], first.index)
+    if longer in measured.index and longer in first.index:
+        error[first["epochs"] >= first.loc[longer, "epochs"]] = measured.loc[longer, "error"]
+    return error.where(~first.index.isin([baseline, longer])).to_numpy()
+
+
+def _panel(ax: Axes, table: pd.DataFrame, controls: np.ndarray) -> None:
+    """The errors of a table, a line each, and a bar from each to its control's."""
+    y, error, single = np.arange(len(table)), table["error"].to_numpy(), table["error_std"].isna().to_numpy()
+    for colour, here, label in (
+        (BETTER, error <= controls, "better than its control"), (WORSE, error > controls, "worse than its control"),
+    ):  # fmt: skip
+        if here.any():
+            ax.hlines(y[here], error[here], controls[here], color=colour, linewidth=7, zorder=2, label=label)
+    ax.errorbar(
+        error[~single], y[~single], xerr=table["error_std"][~single], fmt="o", color="black", capsize=3,
+        elinewidth=2, zorder=3, label="mean ± std",
+    )  # fmt: skip
+    look = {"facecolor": "white", "edgecolor": "black", "linewidth": 1.6, "zorder": 3, "label": "single run"}
+    ax.scatter(error[single], y[single], s=55, **look if single.any() else look | {"label": None})
+    spread = table["error_std"].fillna(0).to_numpy()
+    low, high = 5 * np.floor(np.nanmin(error - spread) / 5 - 0.1), 5 * np.ceil(np.nanmax(error + spread) / 5 + 0.1)
+    ax.set_xlim(low, high)
+    ax.grid(color="0.92")
+    ax.set_axisbelow(True)
+    dress(ax, xlabel=f"top-1 error (%), {low:.0f} to {high:.0f}")
+
+
+def _axis_above(ax: Axes, rows: int) -> dict[str, float]:
+    """Numbers above the axes, too, where a reader does not see those below; what a legend above has to know of it."""
+    if rows < SCREEN:
+        return {}
+    ax.tick_params(axis="x", top=True, labeltop=True)
+    return {"borderaxespad": 2.2}  # of its font's size
 
 
 def _check_table(table: pd.DataFrame, columns: set[str], way_out: str) -> None:
