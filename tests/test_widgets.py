@@ -609,6 +609,8 @@ def test_beta_histogram_and_density(alpha: float) -> None:
     x, y = left.lines[0].get_data()
     constant = math.exp(math.lgamma(2 * alpha) - 2 * math.lgamma(alpha))
     assert y == pytest.approx(constant * (x * (1 - x)) ** (alpha - 1), rel=1e-6)
+    inside = max(*heights[1:-1], *y[20:-20]) < left.get_ylim()[1]  # what is cut at the two ends has its height on it
+    assert inside and [text.get_text() != "" for text in left.texts] == [height > 9 for height in heights[::39]]
     near = ((lams < 0.1) | (lams > 0.9)).mean()
     assert explorer.summary.startswith(f"alpha {alpha:g}: {near:.0%} of 4,000 lambdas lie within 0.1 of 0 or 1")
     assert [patch.get_width() for patch in right.patches[:16]] == pytest.approx(lams[:16].tolist())
@@ -672,6 +674,17 @@ def test_remix_rule_and_pairs() -> None:
     assert np.asarray(right.images[0].get_array()).tolist() == [[0, 0, -1], [0, 0, 0], [1, 0, 0]]
     set_controls(explorer, {"tau": 0.0})
     assert np.allclose(left.lines[1].get_ydata(), x)
+
+
+def test_remix_of_one_class_keeps_its_label() -> None:
+    explorer = remix_explorer([30, 30, 10], kappa=1.0)
+    set_controls(explorer, {"a": 1, "b": 1})
+    left, right = explorer.figure.axes
+    assert ": one class: the label stays. " in explorer.summary
+    assert not any(patch.get_visible() for patch in left.patches) and np.array_equal(*left.lines[1].get_data())
+    assert np.asarray(right.images[0].get_array()).tolist() == [[0, -1, -1], [-1, 0, -1], [1, 1, 0]]
+    explorer.controls["b"].value = 0
+    assert "both can lose their label, i first" in explorer.summary
 
 
 @pytest.mark.parametrize(

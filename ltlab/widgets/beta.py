@@ -16,7 +16,7 @@ from .explorer import Explorer, blank_figure
 from .pair import A_COLOUR, B_COLOUR, TITLE
 
 ALPHAS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0, 30.0, 50.0)
-BINS, DRAWS, BATCHES, HIGHEST = 40, 4000, 16, 7
+BINS, DRAWS, BATCHES, HIGHEST = 40, 4000, 16, 9  # alpha 50 reaches 8
 
 
 def beta_explorer(*, alpha: float = 1.0, seed: int = 0) -> Explorer:

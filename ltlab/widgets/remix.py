@@ -20,6 +20,10 @@ from .pair import A_COLOUR, B_COLOUR, pair_controls
 from .pixels import show_pixels
 
 LAMS = torch.linspace(0, 1, 201, dtype=torch.float64)
+OUTCOMES = {  # whether class i and class j can lose their label
+    (True, False): "i can lose its label", (False, True): "j can lose its label",
+    (True, True): "both can lose their label, i first", (False, False): "the label is mixup's",
+}  # fmt: skip
 
 
 def remix_explorer(
@@ -50,7 +54,7 @@ def remix_explorer(
         raise ValueError(f"kappa={kappa}, tau={tau} are not on the sliders: kappa in [1, 20], tau in [0, 1]")
     order = counts.argsort(descending=True, stable=True)
     counts, names = counts[order], [names[c] for c in order]
-    prior = counts.double() / counts.sum()
+    prior, same = counts.double() / counts.sum(), torch.eye(len(counts), dtype=torch.bool)
 
     figure = blank_figure(1000, 420)
     ax = figure.add_axes((0.075, 0.14, 0.46, 0.78), xlim=(-0.01, 1.01), ylim=(-0.03, 1.03))
@@ -64,18 +68,17 @@ def remix_explorer(
     pairs = _Pairs(figure.add_axes((0.68, 0.245, 0.285, 285 / 420)), names)
 
     def update(a: int, b: int, kappa: float, tau: float) -> str:
-        commoner = counts[:, None] >= kappa * counts  # i than j by a factor of kappa, (C, C)
+        commoner = (counts[:, None] >= kappa * counts) & ~same  # i than j by a factor of kappa, (C, C)
         i_loses, j_loses = commoner[a, b].item(), commoner[b, a].item()  # its label, for some lambdas
-        rule.set_data(LAMS.numpy(), remix_lambda(LAMS, counts[a], counts[b], kappa, tau).numpy())
+        share = LAMS if a == b else remix_lambda(LAMS, counts[a], counts[b], kappa, tau)
+        rule.set_data(LAMS.numpy(), share.numpy())
         regions = (to_j, i_loses, 0, f"all to j, {names[b]}"), (to_i, j_loses, 1 - tau, f"all to i, {names[a]}")
         for (span, text), there, start, words in regions:
             span.set(x=start, width=tau, visible=there and tau > 0)
             text.set(text=words, visible=there and tau > 0)
         pairs.show(a, b, commoner)
         mass = _label_mass(counts, kappa, tau)
-        what = "i can lose its label" if i_loses else "j can lose its label" if j_loses else "the label is mixup's"
-        if i_loses and j_loses:
-            what = "both can lose their label, i first"
+        what = "one class: the label stays" if a == b else OUTCOMES[i_loses, j_loses]
         return (
             f"{names[a]} has {counts[a] / counts[b]:.3g} times as many images as {names[b]}; kappa {kappa:g}, tau "
             f"{tau:.2f}: {what}. Over all pairs (alpha = 1) the rarest class, {names[-1]}, gets {mass[-1]:.2%} of the "
@@ -114,5 +117,5 @@ class _Pairs:
         self.artists = [self.map, self.square]
 
     def show(self, a: int, b: int, commoner: Tensor) -> None:
-        self.map.set_data((commoner.T.int() - commoner.int()).numpy())
+        self.map.set_data(torch.where(commoner, -1, commoner.T.int()).numpy())  # i first, where both may
         self.square.set_data([b], [a])
