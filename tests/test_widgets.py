@@ -905,6 +905,19 @@ def test_the_slider_takes_a_recipe_s_own_start(timeline: Explorer) -> None:
     assert not timeline.controls["start"].disabled and timeline.controls["start"].value == 0.8
 
 
+@pytest.mark.parametrize("name", ["crt", "cam_drs", "drw_cs_ce", "input_mixup_finetune"])
+def test_a_short_stage_has_no_text_across_its_border(timeline: Explorer, name: str) -> None:
+    timeline.controls["recipe"].value = name
+    timeline.controls["start"].value = timeline.controls["start"].min
+    above = timeline.figure.axes[0]
+    border = above.transData.transform((above.lines[1].get_xdata()[0], 0))[0]
+    texts = [text for text in above.texts if text.get_visible() and text.get_text()]
+    assert {"1", "all layers", "CrossEntropyLoss()"} & {text.get_text() for text in texts}
+    for extent in (text.get_window_extent() for text in texts):
+        assert extent.x1 <= border or border <= extent.x0
+        assert sum(extent.overlaps(other.get_window_extent()) for other in texts) == 1  # itself
+
+
 def test_every_recipe_has_a_timeline_and_no_text_leaves_it() -> None:
     explorer = timeline_explorer(SHAPES, [name for name in RECIPES if "alpha" not in name])
     box = explorer.figure.bbox

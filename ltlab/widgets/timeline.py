@@ -124,8 +124,9 @@ def _latest_start(recipe: Recipe) -> int:
 class Timeline:
     """The slots of a recipe over its epochs, a row each, and its learning rate below them.
 
-    Text stands at the beginning of its bar, and once where neighbouring stages have the same. A trick's text that is
-    too long for the bar stands beside it, on the side with more room, with an arrow towards it.
+    Text stands at the beginning of its bar, and once where neighbouring stages have the same: in the first of them that
+    holds it. A trick's text that is too long for the bar stands beside it, on the side with more room, with an arrow
+    towards it. A stage that is too short for its name has its number alone, or nothing.
 
     Args:
         above, below: axes for the slots and for the learning rate.
@@ -165,30 +166,51 @@ class Timeline:
         for artist in self.moving[1:]:
             artist.set_visible(False)
         ends = list(accumulate((stage.epochs for stage in recipe.stages), initial=0))
-        for number, (stage, drawn) in enumerate(zip(recipe.stages, self.stages, strict=False)):
+        for number, drawn in enumerate(self.stages[: len(recipe.stages)]):
             for line in drawn.lines:
                 line.set(xdata=[ends[number]] * 2, visible=number > 0)
-            change = f": {describe(stage.classifier)}" if stage.classifier else ""
-            drawn.title.set(text=f"stage {number + 1}{change}", x=ends[number], visible=True)
-            if ends[number] + self._width(drawn.title, total) < total:
-                drawn.title.set_ha("left")
-            else:
-                drawn.title.set(text=f"{drawn.title.get_text()} →", ha="right")
+        self._show_titles(recipe.stages, ends, total)
         for row, name in enumerate(self.rows):
             slots = [_in_row(stage, name) for stage in recipe.stages]
             for (text, is_trick), run in groupby(range(len(slots)), key=slots.__getitem__):
-                run = list(run)
-                for n in run:
-                    epochs, colour = ends[n + 1] - ends[n], ON if is_trick else PLAIN
-                    self.stages[n].bars[row].set(x=ends[n], width=epochs, facecolor=colour, visible=epochs > 0)
-                begin, end = ends[run[0]], ends[run[-1] + 1]
-                if begin < end:
-                    self.stages[run[0]].texts[row].set_text(text)
-                    self._place(self.stages[run[0]].texts[row], begin, end, total, is_trick)
+                self._show_run(row, [*run], text, is_trick, ends, total)
+
+    def _show_titles(self, stages: Sequence[Stage], ends: Sequence[int], total: int) -> None:
+        """The stages' names, from the last, which may stand on its left, to the first; none runs into the next."""
+        limit = total
+        for number, stage in reversed([*enumerate(stages, 1)]):
+            title, begin = self.stages[number - 1].title, ends[number - 1]
+            change = f": {describe(stage.classifier)}" if stage.classifier else ""
+            for text in (f"stage {number}{change}", f"stage {number}", f"{number}"):
+                title.set(text=text, x=begin, ha="left", visible=True)  # else it has no width
+                if begin + self._width(title, total) < limit:
+                    break
+                if number == len(stages):
+                    title.set(text=f"{text} →", ha="right")
+                    begin -= self._width(title, total)
+                    break
+            else:
+                title.set_visible(False)
+            limit = begin - 0.005 * total
+
+    def _show_run(
+        self, row: int, run: Sequence[int], text: str, is_trick: bool, ends: Sequence[int], total: int
+    ) -> None:
+        """The bars of neighbouring stages with the same in a row, and their text."""
+        for n in run:
+            epochs, colour = ends[n + 1] - ends[n], ON if is_trick else PLAIN
+            self.stages[n].bars[row].set(x=ends[n], width=epochs, facecolor=colour, visible=epochs > 0)
+        begin, end = ends[run[0]], ends[run[-1] + 1]
+        if begin == end:
+            return
+        drawn = self.stages[run[0]].texts[row]
+        drawn.set(text=text, visible=True)  # else it has no width
+        needed = self._width(drawn, total) + 0.01 * total
+        begin = next((ends[n] for n in run if needed < ends[n + 1] - ends[n]), begin)
+        self._place(drawn, begin, end, total, is_trick)
 
     def _place(self, text: Text, begin: int, end: int, total: int, is_trick: bool) -> None:
         gap = 0.005 * total
-        text.set_visible(True)  # else it has no width
         fits = self._width(text, total) + 2 * gap < end - begin
         if fits:
             text.set(x=begin + gap, ha="left")
