@@ -275,6 +275,16 @@ def test_arrays_only() -> None:
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
+def test_the_words_of_a_training_step_keep_off_the_edges_of_their_boxes() -> None:
+    ax = plots.training_step()
+    ax.figure.canvas.draw()
+    inside = [text for text in ax.texts if text.get_position()[1] == 0 and text.get_text()]
+    boxes = ax.patches[:9]
+    for text, box in zip(inside, boxes, strict=True):
+        word, edge = text.get_window_extent(), box.get_window_extent()
+        assert min(word.x0 - edge.x0, edge.x1 - word.x1) > 0.5 * text.get_fontsize() * ax.figure.dpi / 72
+
+
 @pytest.mark.parametrize(("lit", "filled"), [(None, 4), ("loss", 1), ("labels", 1)])
 def test_training_step_lights_its_slots_or_the_labels(lit, filled) -> None:
     boxes = plots.training_step(lit).patches
