@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "ltlab"
 MAY_IMPORT = {
     "names": set(),
     "images": set(),  # how a network is shown them in evaluation, wherever one looks
-    "counts": set(),  # how counts, labels and whole numbers are read, by torch alone: one way for every room
+    "counts": set(),  # how counts, labels and numbers are read, by torch alone: one way for every room
     "samplers": {"counts"},
     "losses": {"counts"},
     "mixup": {"counts"},
@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "metrics": {"counts"},
     "plots": set(),
     "data": {"names", "counts"},
-    "classifiers": {"images", "losses", "cam"},
+    "classifiers": {"counts", "images", "losses", "cam"},
     "models": {"names", "classifiers"},
     "recipes": {"names", "counts", "samplers", "losses", "mixup", "cam", "classifiers"},
     "train": {"names", "counts", "images", "cam", "samplers", "losses", "metrics", "data", "models", "recipes"},
