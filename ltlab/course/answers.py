@@ -91,11 +91,18 @@ def difference(given: Any, expected: Any) -> str:
     """
     if given is None or given is ...:
         raise Unsolved
+    return _difference(given, expected)
+
+
+def _difference(given: Any, expected: Any) -> str:
+    """`difference`, also of the values of a dictionary: there None is a wrong value, not a missing answer."""
+    if given is None or expected is None:
+        return "" if given is expected else f"expected {kind(expected)}, got {kind(given)}"
     if isinstance(expected, Mapping):
         if not isinstance(given, Mapping) or set(given) != set(expected):
             got = f"a dictionary of {sorted(map(str, given))}" if isinstance(given, Mapping) else kind(given)
             return f"expected a dictionary of {sorted(expected)}, got {got}"
-        found = {name: difference(given[name], value) for name, value in expected.items()}
+        found = {name: _difference(given[name], value) for name, value in expected.items()}
         return next((f"{name}: {text}" for name, text in found.items() if text), "")
     expected = torch.as_tensor(expected).detach().double()
     try:
@@ -116,5 +123,7 @@ def kind(value: Any) -> str:
     """What kind of thing a value is, in words."""
     if isinstance(value, Tensor):
         return "one number" if value.ndim == 0 else f"a tensor of shape {tuple(value.shape)}"
+    if value is None:
+        return "None"
     name = type(value).__name__
     return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"

@@ -40,6 +40,10 @@ def _over_images(accuracy: Tensor, counts: Tensor) -> dict[str, Tensor]:
     return {name: (accuracy * counts)[group].sum() / counts[group].sum() for name, group in groups.items()}
 
 
+def _none_if_empty(accuracy: Tensor, counts: Tensor) -> dict[str, Tensor | None]:
+    return {name: None if v.isnan() else v for name, v in group_accuracy(accuracy, counts).items()}
+
+
 my_group_accuracy = Matches(
     oracle=group_accuracy,
     cases={
@@ -55,6 +59,7 @@ my_group_accuracy = Matches(
         "A mean over no class is NaN: a 0 would read as if everything were wrong": (
             lambda accuracy, counts: {name: v.nan_to_num(0.0) for name, v in group_accuracy(accuracy, counts).items()}
         ),
+        "A mean over no class is NaN, a number as the others are: with None nothing can be computed": _none_if_empty,
     },
     right="three means over classes, and NaN where a group is empty",
 )  # fmt: skip
