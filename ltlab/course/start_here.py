@@ -47,9 +47,11 @@ my_top1_error = Matches(
 )
 
 
-def _history(errors: list[float]) -> pd.DataFrame:
+def _history(errors: list[float], losses: list[float] | None = None) -> pd.DataFrame:
+    """A row per epoch; without `losses` the training loss falls to the end."""
     epochs = range(1, len(errors) + 1)
-    return pd.DataFrame({"epoch": epochs, "train_loss": [1 / epoch for epoch in epochs], "test_error": errors})
+    losses = losses or [1 / epoch for epoch in epochs]
+    return pd.DataFrame({"epoch": epochs, "train_loss": losses, "test_error": errors})
 
 
 reported_error = Matches(
@@ -57,9 +59,15 @@ reported_error = Matches(
     cases={
         "a run whose errors are 0.9, 0.4, 0.3, 0.35": (_history([0.9, 0.4, 0.3, 0.35]),),
         "a run whose last epoch is its best": (_history([0.8, 0.5, 0.2]),),
+        "a run whose training loss is least in its third epoch of four": (
+            _history([0.7, 0.35, 0.4, 0.45], losses=[1.0, 0.5, 0.2, 0.3]),
+        ),
     },
     mistakes={
         "Who chose that epoch, and by looking at what?": (lambda history: history["test_error"].min()),
+        "That epoch was chosen by its training loss; the last one is chosen by nobody": (
+            lambda history: history["test_error"][history["train_loss"].idxmin()]
+        ),
         "That is the training loss": lambda history: history["train_loss"].iloc[-1],
         "That is the first epoch": lambda history: history["test_error"].iloc[0],
         "A mean over the epochs belongs to no model that was ever there": lambda history: history["test_error"].mean(),
