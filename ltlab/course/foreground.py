@@ -36,6 +36,8 @@ KNOB_MISTAKES = {
     "It goes down instead of up: the second number of translate points down": {
         "rotate": [-90.0], "translate": [[0, 3]]},
     "It goes sideways: translate is right first, then down": {"rotate": [-90.0], "translate": [[-3, 0]]},
+    "It turns the wrong way and goes down: rotate counts counter-clockwise, and translate is right first, then down": {
+        "rotate": [90.0], "translate": [[0, 3]]},
     "It stays where it is": {"rotate": [-90.0]},
     "It is not turned": {"translate": [[0, -3]]},
 }  # fmt: skip
