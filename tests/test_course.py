@@ -351,6 +351,7 @@ MISTAKES = [
     ("06.tweak", STILL | {"rotate": [90.0], "translate": [[0, -3]]}, "wrong way"),
     ("06.tweak", STILL | {"rotate": [-90.0], "translate": [[0, 3]]}, "down instead of up"),
     ("06.tweak", STILL | {"rotate": [-90.0], "translate": [[-3, 0]]}, "sideways"),
+    ("06.tweak", STILL | {"rotate": [90.0], "translate": [[0, 3]]}, "wrong way and goes down"),
     ("06.tweak", STILL | {"rotate": [-90.0]}, "stays where it is"),
     ("06.tweak", STILL | {"translate": [[0, -3]]}, "not turned"),
     ("06.tweak", STILL | {"rotate": [-45.0]}, "not where it should be"),
@@ -460,6 +461,11 @@ def gains_in_loops(errors, epochs, controls):
     return found
 
 
+def best_paired(runs):
+    errors = by_seed(runs)
+    return errors.sub(errors["ce"], axis=0).mean().idxmin()
+
+
 def best_on_shared_seeds(runs):
     seeds = set.intersection(*(set(of["seed"]) for _, of in runs.groupby("recipe")))
     return runs[runs["seed"].isin(seeds)].groupby("recipe")["held_out_error"].mean().sort_values().index[0]
@@ -490,6 +496,7 @@ OTHER_WAYS = [
     ("06.bug", shifted_pixel_by_pixel),
     ("07.implement", gains_in_loops),
     ("07.bug", best_on_shared_seeds),
+    ("07.bug", best_paired),
 ]
 
 
@@ -564,6 +571,7 @@ def test_difference_in_words():
     assert difference("1", 1.0) == "expected one number, got a str"
     assert difference({"a": 1}, {"a": 1, "b": 2}) == "expected a dictionary of ['a', 'b'], got a dictionary of ['a']"
     assert difference({"a": 1, "b": 3}, {"a": 1, "b": 2}) == "b: expected 2, got 3"
+    assert difference({"a": 1, "b": None}, {"a": 1, "b": 2}) == "b: expected an int, got None"
     assert difference(torch.ones(2, requires_grad=True), torch.ones(2)) == ""
 
 

@@ -185,7 +185,7 @@ SEARCHES = {
         ce=[(36, 35), (38, 39), (50, 52)],
         mixed=[(30, 32), (32, 35)],
         weighted=[(27, 28), (29, 29), (43, 41)],
-        deferred=[(29, 30), (31, 32), (38, 40)],
+        deferred=[(29, 30), (31, 32), (42, 43)],
     ),
     "recipe 'mixed' without seed 2 once more, and it is the best": _runs(
         ce=[(36, 35), (38, 39), (50, 52)],
