@@ -2,12 +2,15 @@
 
 import ast
 import io
+import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -51,7 +54,14 @@ def lab(context: typer.Context) -> None:
     if not (notebooks / "00_start_here.ipynb").exists():
         raise FileNotFoundError(f"no notebooks at {notebooks}: clone the repository and run `uv run ltlab lab` in it")
     sys.argv = ["jupyter-lab"]  # what jupyter says in its own messages
-    LabApp.launch_instance(argv=[str(notebooks / "00_start_here.ipynb"), *context.args])
+    with TemporaryDirectory() as folder:  # settings beside the learner's own: no question about news over the page
+        page_config = Path(folder) / "labconfig" / "page_config.json"
+        page_config.parent.mkdir()
+        disabled = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
+        page_config.write_text(json.dumps(disabled), encoding="utf-8")
+        places = [os.environ.get("JUPYTER_CONFIG_PATH"), folder]
+        os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, places))
+        LabApp.launch_instance(argv=[str(notebooks / "00_start_here.ipynb"), *context.args])
 
 
 @app.command()
