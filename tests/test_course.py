@@ -23,7 +23,7 @@ from ltlab.cam import ForegroundTransform
 from ltlab.course import CHECKS, QUIZZES, Matches, Verdict, check, difference, questions, quiz
 from ltlab.course.bag_of_tricks import CHOICE_MISTAKES, SEARCHES, choose
 from ltlab.data import benchmark_class_counts
-from ltlab.losses import BalancedSoftmaxLoss, ClassBalancedLoss, CostSensitiveLoss, effective_numbers
+from ltlab.losses import BalancedSoftmaxLoss, ClassBalancedLoss, CostSensitiveLoss, effective_numbers, ldam_margins
 from ltlab.recipes import OneCycle, Recipe, Stage
 from ltlab.widgets import Choice, Question, Quiz
 
@@ -708,6 +708,7 @@ def moved(recipe: str, context: float, poses: float) -> list[float]:
     return [difference.mean(), difference.std()]
 
 
+ALL_POSES = [abs(figure) for figure in moved("true, filled", 0.9, 1.0)]
 LONGEST_CONTROL = CUI["ce_long"] - CUI["bag_of_tricks"]
 PAIRS = {mix: CUI["ce_long"] - CUI[f"{mix}_balanced_softmax"] for mix in ("input_mixup", "manifold_mixup")}
 ALONE = {mix: CUI["ce_long"] - CUI[mix] for mix in PAIRS} | {"softmax": CUI["ce"] - CUI["balanced_softmax"]}
@@ -743,6 +744,7 @@ SAID = [
     ("01", "commonest species has {:,} images, the rarest {:.0f}, and {:.1f} % of the species have fewer than 20",
      [INAT.max().item(), INAT.min().item(), 100 * (INAT < 20).double().mean().item()]),
     ("02", "even five images count as {:.1f}", [effective_numbers([5], 0.9).item()]),
+    ("02", "is {:.1f} logits for a circle, {:.0f} for an arrow", [30 * m for m in ldam_margins([320, 3]).tolist()]),
     ("02", "the softmax form is {:.1f} points better", gain("focal_softmax")),
     ("02", "the sigmoid form {:.1f} points worse", [-g for g in gain("focal")]),
     ("02", "training images after 30 epochs (notebook 00); after 60 it has {:.1f} %", error("ce_long")),
@@ -782,6 +784,11 @@ SAID = [
     ("quiz 05", "−{:.0f} points for inverse frequency, +{:.0f} for", [-later("cs_ce"), later("balanced_softmax")]),
     ("06", "true outlines and filled holes: {:.1f} points", [-TRUE[0][0]]),
     ("06", "less error, and {:.1f} where the background agrees", [-moved("true, filled", 0.9, 0.25)[0]]),
+    ("06", "({:.1f} ± {:.1f}, the standard error), filled",
+     [-moved("cam", 0.5, 0.25)[0], moved("cam", 0.5, 0.25)[1] / 3**0.5]),
+    ("06", "about two ({:.1f} ± {:.1f})",
+     [-moved("cam, filled", 0.5, 0.25)[0], moved("cam, filled", 0.5, 0.25)[1] / 3**0.5]),
+    ("06", "gain there, {:.1f} ± {:.1f} points at context 0.9", ALL_POSES),
     ("quiz 06", "filled has {:.1f} points less error", [-TRUE[0][0]]),
     ("quiz 06", "over the unmoved image {:.1f} points more", [TRUE[1][0]]),
     ("quiz 06", "the standard deviations, {:.1f} and {:.1f}", [TRUE[0][1], TRUE[1][1]]),
