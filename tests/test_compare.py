@@ -6,6 +6,7 @@ import os
 import statistics
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -606,6 +607,21 @@ def test_measured_rows_come_with_ltlab_in_the_order_asked_for():
 def test_measured_rows_are_of_the_recipes_and_images_as_they_are_now(same_bits):
     """A change of a recipe or of shapes-lt makes its rows out of date: measure them again, or remove them."""
     check_fingerprints("shapes-lt", partial(load, "shapes-lt", imbalance=100))
+
+
+@pytest.mark.slow
+def test_measured_rows_of_shuffled_maps_are_of_the_recipes_and_images_as_they_are_now(same_bits):
+    check_fingerprints("shuffled_maps", partial(load, "shapes-lt", imbalance=100))
+
+
+def test_how_far_another_processor_ends_from_the_same_seed_is_what_the_readme_of_the_data_says():
+    ours, theirs = results.measured(RECIPES), results.measured(RECIPES, "shuffled_maps")
+    both = ours.merge(theirs, on=["fingerprint", "seed"])
+    apart = 100 * (both["top1_error_x"] - both["top1_error_y"]).abs()
+    text = " ".join((Path(__file__).parents[1] / "data" / "README.md").read_text(encoding="utf-8").split())
+    assert not set(both["device_x"]) & set(both["device_y"])
+    assert f"{len(both)} runs that both files have differ by {apart.mean():.1f} points on average" in text
+    assert f"and by {apart.max():.1f} at most" in text
 
 
 @pytest.mark.slow
