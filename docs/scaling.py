@@ -151,8 +151,10 @@ def section(rows: pd.DataFrame) -> str:
     reached = one * operations("resnet50")[1] / PEAK
     if any(device.endswith(OURS) for device in rates(rows)):
         status = "is measured where the table says so; the other rates"
-    else:
+    elif rows.empty:
         status = "has not been measured on a GPU yet; all rates"
+    else:
+        status = "has been measured on a CPU, see the last table, and not on a GPU yet; all rates"
     return f"""The times are images over images per second. **{OURS} {status} are those that others measured** and published,
 without the course's tricks, with 224 x 224 pixels in mixed precision (`data/published/training_rates.csv`):
 

@@ -247,8 +247,13 @@ def test_the_benchmark_of_large_images_runs_without_a_gpu(scaling, tmp_path, mon
     bare = measured["images_per_second"][measured["step"] == "bare"].repeat(3).to_numpy()
     assert measured["times_bare"].to_numpy() == pytest.approx(measured["images_per_second"] / bare, abs=0.02)
     page = scaling.section(measured)
-    assert "has not been measured on a GPU yet" in page and "| ResNet-10, batch 2 | bfloat16 | bare |" in page
-    assert "No step has been measured" in scaling.section(measured[:0])
+    assert (
+        "has been measured on a CPU" in page
+        and "not on a GPU yet" in page
+        and "| ResNet-10, batch 2 | bfloat16 | bare |" in page
+    )
+    nothing = scaling.section(measured[:0])
+    assert "has not been measured on a GPU yet" in nothing and "No step has been measured" in nothing
 
 
 # --- runs ------------------------------------------------------------------------------------------------------------
