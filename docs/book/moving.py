@@ -104,7 +104,7 @@ def post_hoc() -> Explorer:
 
 
 def foreground() -> Explorer:
-    explorer = widgets.foreground_explorer(shapes(), {"late": plainly_trained().model}, label=3, number=1)
+    explorer = widgets.foreground_explorer(shapes(), {"late": plainly_trained().model}, label=3, number=2)
     explorer.controls["angle"].value = 40.0
     return explorer
 
