@@ -6,6 +6,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+MOST_NAMES = 12  # of more, a message shows the nearest
+LISTED = {"recipe": "; `ltlab recipes` lists all"}
+
 
 def look_up(kind: str, name: str, known: Mapping[str, T]) -> T:
     """`known[name]`, or a ValueError, see `one_of`."""
@@ -13,9 +16,14 @@ def look_up(kind: str, name: str, known: Mapping[str, T]) -> T:
 
 
 def one_of(kind: str, name: str, known: Collection[str]) -> str:
-    """`name`, or a ValueError that says what kind of name is unknown, the nearest one and all there are."""
-    if name in known:
+    """`name`, or a ValueError that says what kind of name is unknown, the nearest one and all there are, if few."""
+    if isinstance(name, str) and name in known:
         return name
     near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]!r}?" if near else "."
-    raise ValueError(f"unknown {kind} {name!r}{hint} Known: {', '.join(known)}")
+    if len(known) <= MOST_NAMES:
+        raise ValueError(f"unknown {kind} {name!r}{hint} Known: {', '.join(known)}")
+    nearest = ", ".join(difflib.get_close_matches(str(name), known, n=MOST_NAMES, cutoff=0))
+    raise ValueError(
+        f"unknown {kind} {name!r}{hint} Known, of {len(known)} the nearest: {nearest}{LISTED.get(kind, '')}"
+    )

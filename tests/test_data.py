@@ -35,6 +35,7 @@ from ltlab.data import (
     long_tail_subset,
     places,
 )
+from ltlab.names import look_up
 
 # --- counts ----------------------------------------------------------------------------------------------------------
 
@@ -284,6 +285,20 @@ def test_load_refuses_unknown_names_and_options(tmp_path):
     with pytest.raises(FileNotFoundError, match="train is missing"):
         load(tmp_path / "birds")
     assert list(DATA_SETS) == ["shapes-lt", "cifar10-lt", "cifar100-lt", "imagenet-lt", "places-lt", "inat18"]
+
+
+def test_of_many_names_the_nearest_are_shown():
+    many = dict.fromkeys(f"recipe{i}" for i in range(100))
+    message = (
+        r"unknown recipe 'recip42'; did you mean 'recipe42'\? Known, of 100 the nearest: recipe42, .*; `ltlab recipes`"
+    )
+    with pytest.raises(ValueError, match=message) as error:
+        look_up("recipe", "recip42", many)
+    assert str(error.value).count(", ") == 12 and len(str(error.value)) < 250
+    with pytest.raises(ValueError, match=r"unknown dish 'ham'\. Known, of 100 the nearest: recipe[^;]*$"):
+        look_up("dish", "ham", many)
+    with pytest.raises(ValueError, match=r"unknown dish \['recipe1'\]"):  # what no string is, is no key either
+        look_up("dish", ["recipe1"], many)
 
 
 def test_a_name_comes_before_a_folder_but_a_path_is_a_path(tmp_path, monkeypatch):
