@@ -114,6 +114,9 @@ def test_lists_elsewhere_as_a_folder_or_as_a_pair(imagenet, tmp_path):
     assert same(load("imagenet-lt", root=imagenet, lists=there), here)
     pair = (there / "ImageNet_LT_train.txt", there / "ImageNet_LT_test.txt")
     assert same(load("imagenet-lt", root=imagenet, lists=pair), here)
+    assert same(
+        load("imagenet-lt", root=imagenet, lists=[str(path) for path in pair]), here
+    )  # as -o lists=[...] has it
     with pytest.raises(FileNotFoundError, match=r"has none of ImageNet_LT_train\.txt, .*: pass lists="):
         load("imagenet-lt", root=imagenet)
 
@@ -410,9 +413,20 @@ def test_benchmarks_refuse_what_they_cannot_do(imagenet):
         load("imagenet-lt", root=imagenet, context=1.0)
     with pytest.raises(FileNotFoundError, match="there is no list"):
         load("imagenet-lt", root=imagenet, lists=("a.txt", "b.txt"))
-    with pytest.raises(ValueError, match="has 3 entries: give the training and the test list"):
-        load("imagenet-lt", root=imagenet, lists=("a.txt", "b.txt", "c.txt"))
+    with pytest.raises(ValueError, match=r"kind='step': the lists of imagenet-lt are its long tail; leave kind out"):
+        load("imagenet-lt", root=imagenet, kind="step")
+    with pytest.raises(ValueError, match=r"unknown on_error \[\]\. Known: raise, skip"):
+        load("imagenet-lt", root=imagenet, on_error=[])
     assert load("imagenet-lt", root=imagenet, imbalance=None).class_counts.tolist() == [5, 3, 1]
+
+
+@pytest.mark.parametrize(
+    "lists", [("a.txt", "b.txt", "c.txt"), ["a.txt"], 5, ["a.txt", 5], {"a.txt": 1, "b.txt": 2}, b"ab"]
+)
+def test_lists_are_a_folder_or_two_files(imagenet, lists):
+    message = re.escape(f"lists={lists!r} must be the folder of the lists, or two files, training and test list")
+    with pytest.raises(ValueError, match=message):
+        load("imagenet-lt", root=imagenet, lists=lists)
 
 
 def test_without_a_root_a_benchmark_is_looked_for_among_the_downloads(imagenet, monkeypatch):

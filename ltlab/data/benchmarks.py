@@ -122,7 +122,7 @@ def _labels_of_folders(images: ImageList, num_classes: int) -> dict[bytes, int]:
 
 
 def benchmark_set(
-    name: str, *, root: str | Path | None = None, lists: str | Path | tuple[str | Path, str | Path] | None = None,
+    name: str, *, root: str | Path | None = None, lists: str | Path | Sequence[str | Path] | None = None,
     size: int = 256, workers: int | None = None, on_error: str = "raise",
 ) -> LongTailedData:  # fmt: skip
     """ImageNet-LT, Places-LT or iNaturalist 2018 from the images on your disk and the public lists.
@@ -138,7 +138,7 @@ def benchmark_set(
     Args:
         name: "imagenet-lt", "places-lt" or "inat18".
         root: the folder that the paths of the lists start from; None: the set's name in `download_folder()`.
-        lists: the folder of the lists, or the training and the test list; None: `root`.
+        lists: the folder of the lists, or two files, the training and the test list; None: `root`.
         size, workers: side of the images in pixels and processes that read them, see `ImageFiles`.
         on_error: what happens to unreadable images, "raise" or "skip", see `StreamedSplit`.
 
@@ -147,13 +147,13 @@ def benchmark_set(
         ValueError: as `list_set`.
     """
     root = download_folder() / name if root is None else Path(root).expanduser()
-    if isinstance(lists, tuple):
-        if len(lists) != 2:
-            raise ValueError(f"lists={lists!r} has {len(lists)} entries: give the training and the test list")
-        train, test = (read_list(path) for path in lists)
-    else:
+    if lists is None or isinstance(lists, str | Path):
         folder = root if lists is None else Path(lists).expanduser()
         train, test = (read_list(_first_list(folder, names)) for names in BENCHMARK_LISTS[name])
+    elif isinstance(lists, Sequence) and len(lists) == 2 and all(isinstance(path, str | Path) for path in lists):
+        train, test = (read_list(path) for path in lists)
+    else:
+        raise ValueError(f"lists={lists!r:.200} must be the folder of the lists, or two files, training and test list")
     published = _published_names(name)
     class_names = published if len(published) == _num_classes(train) else None
     return _assemble(name, train, test, root, class_names, size, workers, on_error)

@@ -46,8 +46,9 @@ def load(
         imbalance, kind: the profile of the training images, see `long_tail_counts`. imbalance=1 makes it flat;
             None keeps all images of CIFAR or of your own set, whose natural counts may be a long tail already.
             The lists of the large benchmarks are their long tail: there the default and None mean the same, that
-            all their images are kept, and nothing else is taken.
-        seed: draws or chooses the training images, from 0 to 2**32 - 1; the test images do not depend on it.
+            all their images are kept, and nothing else is taken, for `kind` only its default.
+        seed: draws or chooses the training images, from 0 to 2**32 - 1; the test images do not depend on it. Of a
+            large benchmark it chooses nothing.
         root: where the CIFAR files lie or go, see `download_folder`; for a large benchmark the folder that the paths
             of its lists start from. The other sets make no use of it.
         options: those of the set.
@@ -66,11 +67,12 @@ def load(
     profile = {"imbalance": imbalance, "kind": kind, "seed": seed}
     if "imbalance" in takes:
         return make(**profile, **options)
-    if imbalance not in (DEFAULT_IMBALANCE, None):
-        raise ValueError(
-            f"imbalance={imbalance!r}: the lists of {name} are its long tail; leave imbalance out, or use "
-            "ltlab.data.list_set with lists of your own"
-        )
+    for option, value, kept in (("imbalance", imbalance, (DEFAULT_IMBALANCE, None)), ("kind", kind, ("exp",))):
+        if value not in kept:
+            raise ValueError(
+                f"{option}={value!r}: the lists of {name} are its long tail; leave {option} out, or use "
+                "ltlab.data.list_set with lists of your own"
+            )
     return make(**options)
 
 
