@@ -224,6 +224,19 @@ def test_missing_files_are_counted_and_the_first_named(imagenet):
         load("imagenet-lt", root=imagenet / "train", lists=imagenet)
 
 
+def test_folders_and_links_to_nowhere_are_no_images(imagenet):
+    folder = imagenet / "train/n00"
+    for i in (1, 2, 3):
+        (folder / f"n00_{i}.JPEG").unlink()
+    (folder / "n00_1.JPEG").mkdir()
+    (folder / "n00_2.JPEG").symlink_to("nowhere")
+    (folder / "n00_3.JPEG").symlink_to("n00_4.JPEG")
+    with pytest.raises(
+        FileNotFoundError, match=r"2 of the 9 images .*: train/n00/n00_1\.JPEG, train/n00/n00_2\.JPEG\."
+    ):
+        load("imagenet-lt", root=imagenet)
+
+
 def test_a_missing_test_image_is_found_too(imagenet):
     (imagenet / TEST[-1][0]).unlink()
     with pytest.raises(FileNotFoundError, match=r"1 of the 6 images of .*ImageNet_LT_test\.txt are not under"):
@@ -336,6 +349,29 @@ def test_a_path_written_in_another_way_is_the_same_image(tmp_path, written):
     test = write_json(tmp_path / "test.json", annotations([(written, 0)], 1))
     with pytest.raises(ValueError, match=r"a/1\.jpg is in both .*train\.txt and .*test\.json"):
         list_set(train, test, tmp_path)
+
+
+@pytest.mark.parametrize("way", [".", "data", "link", "/"])
+def test_an_absolute_path_below_the_root_is_the_same_image(tmp_path, monkeypatch, way):
+    """Twice in a list, or in both lists; whether the root is relative, absolute, a link or all there is."""
+    folder = tmp_path / "data"
+    for name in ("1", "2"):
+        write_image(folder / "a" / f"{name}.jpg")
+    (tmp_path / "link").symlink_to(folder)
+    monkeypatch.chdir(folder)
+    root = Path(way) if way in "./" else tmp_path / way
+    first = str(folder / "a" / "1.jpg")
+    relative = first[1:] if way == "/" else "a/1.jpg"
+    once = write_lines(tmp_path / "once.txt", [(str(folder / "a" / "2.jpg"), 0)])
+    both = write_lines(tmp_path / "both.txt", [(relative, 0), (first, 0)])
+    with pytest.raises(ValueError, match=rf"both\.txt: {relative} stands twice, as line 1 and line 2"):
+        list_set(both, once, root)
+    one, other = write_lines(tmp_path / "1.txt", [(relative, 0)]), write_lines(tmp_path / "2.txt", [(first, 0)])
+    for train, test in ((one, other), (other, one)):
+        with pytest.raises(ValueError, match=rf"{relative} is in both .*\.txt and .*\.txt"):
+            list_set(train, test, root)
+    paths = list_set(other, once, root, workers=0).train.images.reader.paths
+    assert [os.fsdecode(path) for path in paths] == [first]  # as the list has it
 
 
 def test_other_paths_stay_as_they_are(tmp_path):

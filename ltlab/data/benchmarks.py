@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .counts import BENCHMARKS, long_tail_indices
-from .lists import ImageList, check_files, check_labels, read_list
+from .lists import ImageList, check_files, check_labels, paths_below, read_list
 from .places import download_folder, tables_folder
 from .sets import LongTailedData
 from .streaming import ImageFiles, StreamedSplit
@@ -53,7 +53,7 @@ def list_set(
     Raises:
         FileNotFoundError: there is no such list, or an image of one is not under `root`.
         ValueError: what `read_list` refuses, a label outside 0 ... C - 1, a class without a training or a test image,
-            an image in both lists, or lists with different classes or numbers for them.
+            an image twice or in both lists, or lists with different classes or numbers for them.
     """
     lists = read_list(train), read_list(test)
     names = None if class_names is None else tuple(class_names)
@@ -76,7 +76,7 @@ def _assemble(
                 f"{'class_names' if class_names else train.source}: take lists of one set, and all of its names"
             )
         check_labels(images, num_classes)
-    if shared := set(train.paths.tolist()) & set(test.paths.tolist()):
+    if shared := set(paths_below(root, train)).intersection(paths_below(root, test)):
         raise ValueError(
             f"{os.fsdecode(min(shared))} is in both {train.source} and {test.source}, as {len(shared):,} images are; "
             "test on images that were not trained on"

@@ -130,14 +130,34 @@ def _image_list(
     if not files:
         raise ValueError(f"{path} names no image")
     files = [posixpath.normpath(file) if "./" in file or "//" in file else file for file in files]  # one per image
-    if len(set(files)) < len(files):
-        first: dict[str, int] = {}
-        for number, file in enumerate(files, start=1):
-            if first.setdefault(file, number) < number:
-                raise ValueError(f"{path}: {file} stands twice, as {entry} {first[file]} and {entry} {number}")
+    _check_once(path, entry, files)
     if (largest := max(labels)) > LARGEST_LABEL:
         raise ValueError(f"{path}, {entry} {labels.index(largest) + 1}: label {largest} is out of range")
     return ImageList(path, entry, encoded(files), np.array(labels, dtype=np.int64), class_names, num_classes)
+
+
+def _check_once(path: Path, entry: str, files: Sequence[str] | Sequence[bytes]) -> None:
+    if len(set(files)) < len(files):
+        first: dict[str | bytes, int] = {}
+        for number, file in enumerate(files, start=1):
+            if first.setdefault(file, number) < number:
+                raise ValueError(
+                    f"{path}: {os.fsdecode(file)} stands twice, as {entry} {first[file]} and {entry} {number}"
+                )
+
+
+def paths_below(root: str | Path, images: ImageList) -> list[bytes]:
+    """The paths of a list, absolute ones below `root` as relative ones.
+
+    Raises:
+        ValueError: an image stands in the list twice, in both ways.
+    """
+    paths = images.paths.tolist()
+    if (images.paths.astype("S1") == b"/").any():
+        given, real = (os.fsencode(f(root)).rstrip(b"/") + b"/" for f in (os.path.abspath, os.path.realpath))
+        paths = [path.removeprefix(given).removeprefix(real) for path in paths]
+        _check_once(images.source, images.entry, paths)
+    return paths
 
 
 def encoded(files: Sequence[str]) -> np.ndarray:
@@ -166,14 +186,14 @@ def check_labels(images: ImageList, num_classes: int) -> None:
 def check_files(images: ImageList, root: str | Path) -> None:
     """Raise FileNotFoundError unless every image of the list is a file under `root`; says how many are missing.
 
-    Every folder is listed once, which costs a network drive far less than one look per image.
+    Every folder is listed once, which costs a network drive far less than one look per image; links alone are followed.
     """
     present: dict[bytes, frozenset[bytes]] = {}
     missing = []
     for path in images.paths.tolist():
         folder, _, name = path.rpartition(b"/")
         if folder not in present:
-            present[folder] = _names_in(os.path.join(os.fsencode(root), folder))  # noqa: PTH118 (Path takes no bytes)
+            present[folder] = _files_in(os.path.join(os.fsencode(root), folder))  # noqa: PTH118 (Path takes no bytes)
         if name not in present[folder]:
             missing.append(path)
     if missing:
@@ -184,8 +204,9 @@ def check_files(images: ImageList, root: str | Path) -> None:
         )
 
 
-def _names_in(folder: bytes) -> frozenset[bytes]:
+def _files_in(folder: bytes) -> frozenset[bytes]:
     try:
-        return frozenset(os.listdir(folder))  # noqa: PTH208
+        with os.scandir(folder) as entries:
+            return frozenset(entry.name for entry in entries if entry.is_file())
     except (FileNotFoundError, NotADirectoryError):
         return frozenset()
