@@ -207,6 +207,6 @@ def check_files(images: ImageList, root: str | Path) -> None:
 def _files_in(folder: bytes) -> frozenset[bytes]:
     try:
         with os.scandir(folder) as entries:
-            return frozenset(entry.name for entry in entries if entry.is_file())
+            return frozenset([entry.name for entry in entries if entry.is_file()])  # a list is faster
     except (FileNotFoundError, NotADirectoryError):
         return frozenset()
