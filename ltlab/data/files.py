@@ -4,6 +4,7 @@ import logging
 import os
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,7 +23,11 @@ from .streaming import ImageFiles, StreamedSplit, read_image
 
 log = logging.getLogger(__name__)
 
+SHOWN = 6  # kinds of files that a warning names
 ARRAYS = ("x_train", "y_train", "x_test", "y_test", "classes")
+
+# what `read_image` reads beside what torchvision's folders have; .avif with Pillow from 11.3 on
+IMAGE_EXTENSIONS = (*IMG_EXTENSIONS, ".gif", ".jfif", ".avif")
 
 Listing = tuple[list[str], Tensor]  # files, and their labels (N,) int64
 
@@ -142,9 +147,9 @@ def streamed_folder_set(
 def class_folders(path: Path) -> tuple[tuple[str, ...], Listing, Listing]:
     """The class names, the training files and the test files of a folder with train/<class>/* and test/<class>/*.
 
-    The classes are the sorted names of the folders; the images are the files with an extension that torchvision
-    knows (`IMG_EXTENSIONS`), in the order of their names; names that begin with a dot are left out. Other folders
-    beside train and test, such as val, are not read, and the log names them.
+    The classes are the sorted names of the folders; the images are the files with one of `IMAGE_EXTENSIONS`, in the
+    order of their names; names that begin with a dot are left out. What else lies there is not read, other folders
+    beside train and test, such as val, and folders and other files beside the images, and the log says so.
 
     Returns:
         Names; then for train and for test the files as paths from `path`, class after class, and their labels.
@@ -181,16 +186,26 @@ def _folders(within: Path) -> list[str]:
 def _image_files(path: Path, part: str, class_names: Sequence[str]) -> Listing:
     files: list[str] = []
     counts = []
+    others: Counter[str] = Counter()
     for name in class_names:
-        images = sorted(
-            file for file in os.listdir(path / part / name)  # noqa: PTH208 (a Path for every file is ten times slower)
-            if file.lower().endswith(IMG_EXTENSIONS) and not file.startswith(".")
-        )  # fmt: skip
+        with os.scandir(path / part / name) as entries:
+            kinds = {entry.name: _kind(entry) for entry in entries if not entry.name.startswith(".")}
+        images = sorted(file for file, kind in kinds.items() if kind in IMAGE_EXTENSIONS)
         if not images:
-            raise ValueError(f"{path / part / name} has no image; images end in {', '.join(IMG_EXTENSIONS)}")
+            raise ValueError(f"{path / part / name} has no image; images end in {', '.join(IMAGE_EXTENSIONS)}")
+        others.update(kind for kind in kinds.values() if kind not in IMAGE_EXTENSIONS)
         files += [f"{part}/{name}/{file}" for file in images]
         counts.append(len(images))
+    if others:
+        shown = ", ".join(f"{kind} ({count:,})" for kind, count in others.most_common(SHOWN))
+        more = f" and others, {others.total():,} in all" if len(others) > SHOWN else ""
+        log.warning("%s: not read beside the images of the classes: %s%s", path / part, shown, more)
     return files, torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+
+
+def _kind(entry: os.DirEntry) -> str:
+    """The file's extension in small letters; in words what has none or is a folder."""
+    return "folders" if entry.is_dir() else os.path.splitext(entry.name)[1].lower() or "without extension"  # noqa: PTH122
 
 
 def _decode(files: Sequence[Path], size: int | None) -> Tensor:
