@@ -19,7 +19,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, features
 from torchvision.datasets import CIFAR10
 from torchvision.transforms import v2
 
@@ -580,6 +580,24 @@ def test_where_the_default_imbalance_is_too_much_the_way_out_is_named(birds, str
         load(birds, stream=stream, kind="stepp")
 
 
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ({"crow": 2, "duck": 5, "owl": 9}, r"class 0 \('crow'\) has 2 images, the long tail needs 9"),
+        ({"crow": 9, "duck": 2, "owl": 5}, r"class 1 \('duck'\) has 2 images, the long tail needs 3"),
+    ],
+)
+def test_where_no_imbalance_works_none_is_named(tmp_path, counts, message):
+    for part in ("train", "test"):
+        write_images(tmp_path / part, counts)
+    for imbalance in (100, 9, 8):  # the first leaves a class without an image
+        with pytest.raises(
+            ValueError, match=message + ".* in folders that of their names, and the first, as the head"
+        ) as e:
+            load(tmp_path, imbalance=imbalance)
+        assert "imbalance=None keeps every image" in str(e.value) and "that works" not in str(e.value)
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_folders_beside_train_and_test_are_named(birds, caplog, stream):
     (birds / ".cache").mkdir()
@@ -589,6 +607,36 @@ def test_folders_beside_train_and_test_are_named(birds, caplog, stream):
     (birds / "val").mkdir()
     load(birds, imbalance=None, stream=stream)
     assert caplog.messages == [f"{birds}: not read beside train and test: val"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_is_no_image_is_counted_by_its_extension_once_per_split(birds, caplog, stream):
+    owls = birds / "train" / "owl"
+    for name in ("a.heic", "b.HEIC", "notes.txt", "png", ".hidden.txt"):
+        (owls / name).write_bytes(b"")
+    write_images(owls, {"sub": 1, "folder.png": 1})
+    (birds / "train" / "kiwi" / "c.heic").write_bytes(b"")
+    loaded = load(birds, imbalance=None, stream=stream, size=4)
+    assert loaded.class_counts.tolist() == [9, 2]
+    others = "beside the images of the classes: .heic (3), folders (2), "
+    (message,) = caplog.messages
+    assert message.startswith(f"{birds / 'train'}: not read {others}") and message.count("(1)") == 2
+    assert ".txt (1)" in message and "without extension (1)" in message
+    caplog.clear()
+    for i in range(10):
+        (birds / "test" / "owl" / f"a.{i}").write_bytes(b"")
+    load(birds, imbalance=None, stream=stream, size=4)
+    assert re.search(r"\.\d \(1\) and others, 10 in all$", caplog.messages[1])
+
+
+@pytest.mark.parametrize(("extension", "kind"), [("gif", "GIF"), ("JFIF", "JPEG"), ("avif", "AVIF")])
+def test_folder_reads_what_torchvision_s_folders_leave_out(birds, extension, kind, caplog):
+    if kind == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow reads no AVIF")
+    Image.new("RGB", (6, 4), (200, 10, 10)).save(birds / "train" / "owl" / f"2.{extension}", kind)
+    loaded = load(birds, imbalance=None)
+    assert loaded.class_counts.tolist() == [9, 3] and not caplog.messages
+    assert (loaded.train.images[-1].float() - torch.tensor([200.0, 10, 10])[:, None, None]).abs().max() < 9
 
 
 # --- nothing touches the global generators ---------------------------------------------------------------------------

@@ -89,15 +89,19 @@ def long_tail_subset(
     for c, count in enumerate(as_tensor(counts).tolist()):
         check_whole_number(f"counts[{c}]", count, least=0)
         indices = np.flatnonzero(labels == c)
-        if len(indices) < count:
-            name = f"class {c}" if class_names is None else f"class {c} ({class_names[c]!r})"
-            raise ValueError(
-                f"{name} has {len(indices)} images, the long tail needs {count}; "
-                "imbalance=None keeps every image as it is"
-            )
+        _check_enough(c, len(indices), count, class_names)
         generator.shuffle(indices)
         chosen.append(indices[:count])
     return torch.from_numpy(np.concatenate(chosen).astype(np.int64))
+
+
+def _check_enough(c: int, has: int, needs: int, class_names: Sequence[str] | None) -> None:
+    if has < needs:
+        name = f"class {c}" if class_names is None else f"class {c} ({class_names[c]!r})"
+        raise ValueError(
+            f"{name} has {has} images, the long tail needs {needs}; imbalance=None keeps every image as it is. Classes "
+            "keep their order, in folders that of their names, and the first, as the head, must be the largest"
+        )
 
 
 def long_tail_indices(
@@ -111,10 +115,16 @@ def long_tail_indices(
     if imbalance is None:
         return torch.arange(len(labels))
     one_of("kind", kind, ("exp", "step"))
-    largest = int(torch.bincount(labels).max())
+    natural = torch.bincount(labels, minlength=len(class_names)).tolist()
+    largest = max(natural)
     try:
         counts = long_tail_counts(len(class_names), largest, imbalance, kind)
     except ValueError as error:
+        steepest = long_tail_counts(len(class_names), largest, max(0.99 * largest, 1), kind)
+        for c, (has, needs) in enumerate(
+            zip(natural, steepest, strict=True)
+        ):  # else the error names what fails as well
+            _check_enough(c, has, needs, class_names)
         raise ValueError(f"{error}; imbalance=None keeps every image as it is") from error
     return long_tail_subset(labels, counts, seed, class_names)
 
