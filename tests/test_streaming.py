@@ -4,9 +4,13 @@ import gc
 import io
 import logging
 import multiprocessing
+import os
 import pickle
 import re
+import signal
 import time
+import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,10 +18,11 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
 
-from ltlab.data import LongTailedData, Split, StreamedSplit, load
+from ltlab.data import LongTailedData, Split, StreamedSplit, load, streaming
 from ltlab.data.files import class_folders
-from ltlab.data.streaming import ImageFiles, _as_it_is, read_image
+from ltlab.data.streaming import ImageFiles, Reader, _as_it_is, read_image
 
 SIZE = 12
 COUNTS = (5, 3, 1)
@@ -145,6 +150,74 @@ def test_workers_stay_for_the_next_pass(root):
     assert not children() - before
 
 
+def test_an_epoch_s_indices_become_numbers_batch_by_batch(root):
+    batches = torch.zeros(1_000_000, dtype=torch.int64).split(8)
+    whole_pass = streamed(root).batches(batches[:4])
+    next(whole_pass)  # what is imported once is not counted
+    tracemalloc.start()
+    try:
+        next(streamed(root).batches(batches))
+        assert tracemalloc.get_traced_memory()[1] < 6e6  # 125,000 lists take 15e6
+    finally:
+        tracemalloc.stop()
+
+
+class Killed(Reader):
+    def __getitems__(self, indices):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_is_killed_stops_the_run_in_words(root):
+    split = streamed(root, workers=1)
+    split.images.reader = Killed(**vars(split.images.reader))
+    message = (
+        "^a reading process was killed, usually for lack of memory: take fewer workers, now workers=1; .* resume=True"
+    )
+    with pytest.raises(ChildProcessError, match=message):
+        list(split.batches(torch.arange(9).split(3)))
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError, EOFError])
+def test_a_worker_that_is_killed_while_it_hands_over_stops_the_run_in_words(root, monkeypatch, error):
+    def broken(*_):
+        raise error
+
+    monkeypatch.setattr(ImageFiles, "_checked", broken)
+    with pytest.raises(ChildProcessError, match="a reading process was killed"):
+        list(streamed(root).batches([torch.arange(3)]))
+
+
+class Failing(Reader):
+    def __getitems__(self, indices):
+        raise RuntimeError("no killing")
+
+
+def test_an_error_within_a_worker_stays_what_it_is(root):
+    split = streamed(root, workers=1)
+    split.images.reader = Failing(**vars(split.images.reader))
+    with pytest.raises(RuntimeError, match="no killing"):
+        list(split.batches([torch.arange(3)]))
+
+
+def test_workers_do_not_start_where_shared_memory_is_small(root, monkeypatch):
+    """Else they print that they cannot allocate it, and the main process sleeps for ever."""
+    state = SimpleNamespace(f_bavail=512, f_frsize=4096)
+    monkeypatch.setattr(os, "statvfs", lambda path: state)
+    before = multiprocessing.active_children()
+    large = [torch.zeros(5000, dtype=torch.int64)] * 9  # 2.2 MB of pixels each
+    message = r"has 2 MB free; workers=2 need 11 MB for batches of 5000: .* workers=0, or docker run --shm-size=1g"
+    with pytest.raises(ValueError, match=message):
+        next(streamed(root, workers=2).batches(large))
+    with pytest.raises(ValueError, match="need 4 MB for"):  # no more than there are
+        next(streamed(root, workers=2).batches(large[:2]))
+    assert multiprocessing.active_children() == before
+    assert len(list(streamed(root, workers=2).batches([torch.arange(9)]))) == 1
+    state.f_bavail = 0
+    assert len(list(streamed(root, workers=0).batches([torch.arange(9)]))) == 1
+    monkeypatch.setattr(streaming, "SHARED_MEMORY", str(root / "nowhere"))
+    assert len(list(streamed(root, workers=1).batches([torch.arange(9)]))) == 1
+
+
 def test_a_pass_that_was_broken_off_does_not_disturb_the_next(root):
     split = streamed(root, workers=2)
     next(iter(split.images.split(1)))
@@ -252,11 +325,22 @@ def test_exif_orientation_is_left_alone(tmp_path):
     assert torch.equal(read_image(plain, 16), read_image(turned, 16))
 
 
-@pytest.mark.parametrize("size", [(40, 30), (30, 40), (9, 13), (16, 16), (17, 16), (5, 60)])
+@pytest.mark.parametrize(
+    "size", [(40, 30), (30, 40), (9, 13), (16, 16), (17, 16), (5, 60), (1, 64), (128, 2), (1, 999), (1000, 1)]
+)
 def test_resize_and_crop_are_torchvisions(tmp_path, size):
     path = saved(tmp_path / "image.png", pixels(0, size))
     oracle = v2.Compose([v2.PILToTensor(), v2.Resize(16, antialias=True), v2.CenterCrop(16)])
     assert torch.equal(read_image(path, 16), oracle(Image.open(path)))
+
+
+@pytest.mark.parametrize(("size", "side"), [((2001, 1), 0), ((1, 2001), 1), ((3001, 3), 0)])
+def test_a_thin_image_is_cropped_before_it_is_resized(tmp_path, monkeypatch, size, side):
+    path, made, resize = saved(tmp_path / "thin.png", pixels(0, size)), [], functional.resize
+    oracle = functional.center_crop(resize(read_image(path), [16], antialias=True), [16])
+    monkeypatch.setattr(functional, "resize", lambda *args, **options: made.append(resize(*args, **options)) or made[0])
+    assert (read_image(path, 16).int() - oracle.int()).abs().max() <= 1
+    assert max(made[0].shape) < 1100 and size[side] > 1000
 
 
 # --- damaged images --------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ memory, and augmentation, mixing and moving the foreground happen on the device,
 import dataclasses
 import hashlib
 import logging
+import math
 import os
 import weakref
 from collections.abc import Iterator, Sequence
@@ -31,6 +32,9 @@ from ..names import look_up
 log = logging.getLogger(__name__)
 
 MOST_WORKERS = 8
+PREFETCH = 2  # batches that every worker reads ahead, torch's default
+SHARED_MEMORY = "/dev/shm"  # where workers put their batches, on Linux
+LONGEST = 64  # times the shorter side (even: the centre stays); longer images are cropped before they are resized
 ON_ERROR = {"raise": False, "skip": True}  # whether another image of the class takes the place of an unreadable one
 
 
@@ -50,7 +54,11 @@ def read_image(path: str, size: int | None = None) -> Tensor:
     from torchvision.transforms.v2 import functional as F
 
     image = _decode(path)  # (3, H, W)
-    return image if size is None else F.center_crop(F.resize(image, [size], antialias=True), [size])
+    if size is None:
+        return image
+    height, width = image.shape[1:]
+    image = F.center_crop(image, [min(height, LONGEST * width + height % 2), min(width, LONGEST * height + width % 2)])
+    return F.center_crop(F.resize(image, [size], antialias=True), [size])
 
 
 def _decode(path: str) -> Tensor:
@@ -139,6 +147,13 @@ def _as_it_is(batch: tuple) -> tuple:
     return batch
 
 
+class _Batches(list[Tensor]):
+    """Batches of indices, (n,) int64, that become Python's numbers one by one: those of a long epoch take 300 MB."""
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (chosen.tolist() for chosen in super().__iter__())
+
+
 class ImageFiles:
     """N images on disk that look like a tensor (N, 3, size, size) of uint8: `images[indices]` reads them now.
 
@@ -211,15 +226,28 @@ class ImageFiles:
         A pass that is broken off ends when its workers have read the batches that they are at, or after 5 s.
 
         Raises:
-            ValueError: an image that cannot be read; with on_error="skip", a class none of whose images can.
+            ValueError: an image that cannot be read; with on_error="skip", a class none of whose images can; less
+                shared memory than the workers need.
+            ChildProcessError: a worker was killed.
         """
+        indices = [chosen.cpu() for chosen in indices]
+        if not self._idle:
+            self._check_shared_memory(indices)
         loader = self._idle.pop() if self._idle else self._loader()
         try:
-            loader.batch_sampler[:] = [chosen.tolist() for chosen in indices]
+            loader.batch_sampler[:] = indices
             for batch in loader:
                 read, images = self._checked(batch)
                 yield read.to(self.device, non_blocking=True), images.to(self.device, non_blocking=True)
+            loader.batch_sampler.clear()
             self._idle.append(loader)
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker"):
+                raise
+            raise ChildProcessError(
+                "a reading process was killed, usually for lack of memory: take fewer workers, now "
+                f"workers={self.workers}; with a checkpoint resume=True goes on from the last epoch"
+            ) from error
         finally:
             del loader  # a traceback that holds this frame would keep the workers of a failed pass alive
 
@@ -228,10 +256,24 @@ class ImageFiles:
         import torchvision.transforms.v2  # noqa: F401 (here once, else every worker that is forked does it anew)
 
         return DataLoader(
-            self.reader, batch_sampler=[], num_workers=self.workers, persistent_workers=self.workers > 0,
+            self.reader, batch_sampler=_Batches(), num_workers=self.workers, persistent_workers=self.workers > 0,
+            prefetch_factor=PREFETCH if self.workers else None,
             collate_fn=_as_it_is, pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # else it would draw from torch's global one
         )  # fmt: skip
+
+    def _check_shared_memory(self, indices: Sequence[Tensor]) -> None:
+        """ValueError where the batches read ahead and the one at hand do not fit; workers would wait for ever."""
+        if not self.workers or not indices or not Path(SHARED_MEMORY).is_dir():
+            return
+        state, largest = os.statvfs(SHARED_MEMORY), max(map(len, indices))
+        free = state.f_bavail * state.f_frsize
+        needed = min(self.workers * PREFETCH + 1, len(indices)) * largest * math.prod(self.shape[1:])
+        if needed > free:
+            raise ValueError(
+                f"{SHARED_MEMORY} has {free / 1e6:,.0f} MB free; workers={self.workers} need {needed / 1e6:,.0f} MB "
+                f"for batches of {largest}: take fewer, or workers=0, or docker run --shm-size={1 + needed // 2**29}g"
+            )
 
     def _checked(self, batch: tuple[Tensor, Tensor, dict[str, str]]) -> tuple[Tensor, Tensor]:
         """Indices and images of what a worker read; what it could not read is noted, or stops the run."""
@@ -302,7 +344,7 @@ class StreamedSplit:
         """For every batch of indices, (n,) int64: those read, their images (n, 3, size, size) uint8, their labels (n,).
 
         Raises:
-            ValueError, RuntimeError: as `ImageFiles.batches`.
+            ValueError, ChildProcessError: as `ImageFiles.batches`.
         """
         for read, images in self.images.batches(indices):
             yield read, images, self.labels[read]
