@@ -123,6 +123,12 @@ def test_the_page_reads_images_in_every_way(your_own):
     assert your_own["birds"].train.images.shape == your_own["listed"].train.images.shape == (9, 3, 32, 32)
 
 
+def test_the_page_loops_over_images_on_disk(your_own):
+    read, batch, targets = (your_own[name] for name in ("read", "batch", "targets"))
+    assert batch.shape == (1, 3, 32, 32) and len(your_own["logits"]) == 1  # the last batch of nine images in fours
+    assert torch.equal(targets, your_own["listed"].train.labels[read])
+
+
 def test_the_page_compares_with_the_row_that_is_there(your_own):
     rows, shipped = your_own["rows"].set_index("recipe"), read_rows(ROOT / "data" / "results" / "shapes-lt.csv")
     (there,) = shipped[(shipped["recipe"] == "ce") & (shipped["seed"] == 0)].to_dict("records")
