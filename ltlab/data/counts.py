@@ -120,10 +120,9 @@ def long_tail_indices(
     try:
         counts = long_tail_counts(len(class_names), largest, imbalance, kind)
     except ValueError as error:
+        # where the classes do not fit the steepest profile either, the imbalance that the error names would fail too
         steepest = long_tail_counts(len(class_names), largest, max(0.99 * largest, 1), kind)
-        for c, (has, needs) in enumerate(
-            zip(natural, steepest, strict=True)
-        ):  # else the error names what fails as well
+        for c, (has, needs) in enumerate(zip(natural, steepest, strict=True)):
             _check_enough(c, has, needs, class_names)
         raise ValueError(f"{error}; imbalance=None keeps every image as it is") from error
     return long_tail_subset(labels, counts, seed, class_names)
