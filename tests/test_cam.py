@@ -1,6 +1,9 @@
 """Maps, masks, moved foregrounds and the slot, against loops over pixels, exact cases and another library's CAM."""
 
 import math
+import subprocess
+import sys
+import textwrap
 
 import numpy as np
 import pytest
@@ -869,7 +872,7 @@ def test_a_finished_shard_is_not_made_again(tmp_path, small_shards):
 
     with pytest.raises(KeyboardInterrupt):
         slot.prepare_in(tmp_path / "parts", model, Failing(images.images), RARE)
-    with pytest.raises(ValueError, match=r"shard 1 of the masks in .* is not finished"):
+    with pytest.raises(ValueError, match=r"shard 1 of the masks in .* has no checksum: restore the folder"):
         slot.reopen(tmp_path / "parts", images, RARE, whole.checksum)
     rest = OnDisk(images.images)
     parts = slot.prepare_in(tmp_path / "parts", model, rest, RARE)
@@ -916,8 +919,53 @@ def test_foreign_damaged_and_missing_masks_are_refused(tmp_path, small_shards):
     bits = bytearray((folder / "masks.bits").read_bytes())
     bits[50] ^= 1
     (folder / "masks.bits").write_bytes(bits)
-    with pytest.raises(ValueError, match=r"masks\.bits is damaged in shard 1: remove"):
-        slot.reopen(folder, images, RARE, stored.checksum)
+    with pytest.raises(ValueError, match=r"masks\.bits is damaged in shard 1: remove .*, and the masks are made again"):
+        slot.prepare_in(folder, model, images, RARE)  # the weights are at hand
+
+
+@pytest.mark.parametrize(
+    ("damage", "error", "message"),
+    [
+        (lambda folder: (folder / "masks.bits").write_bytes(bytes(240)), ValueError, "is damaged in shard 0"),
+        (lambda folder: (folder / "masks.bits").write_bytes(bytes(100)), ValueError, "has 100 bytes, not 240"),
+        (lambda folder: (folder / "00001.sha256").unlink(), ValueError, "shard 1 of the masks in .* has no checksum"),
+        (lambda folder: (folder / "masks.bits").unlink(), FileNotFoundError, "no masks in"),
+        (lambda folder: (folder / "made_of").unlink(), FileNotFoundError, "no masks in"),
+    ],
+)
+def test_masks_that_a_checkpoint_needs_are_not_made_anew_by_reopening(tmp_path, small_shards, damage, error, message):
+    """The weights that made them are gone, so nothing is written, and the advice is not to remove them."""
+    images, slot, folder = OnDisk(noise_images(30, (8, 8))), ForegroundTransform(batch_size=4), tmp_path / "masks"
+    checksum = slot.prepare_in(folder, models.small_net(3), images, RARE).checksum
+    damage(folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(error, match=f"{message}.*: restore the folder from a copy, or start the run again"):
+        slot.reopen(folder, images, RARE, checksum)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits the size of files as Linux does")
+def test_a_disk_that_is_full_of_masks_is_an_error_with_their_place(tmp_path):
+    """Bytes that are written, not a map's, where a full disk kills the process."""
+    code = """
+        import resource, signal, sys, torch
+        from pathlib import Path
+        from ltlab.cam import shards
+        shards.ROWS = 4
+        masks = shards.StoredMasks(Path(sys.argv[1]), torch.arange(8), 8, 8192, "x")
+        masks.write(0, torch.ones(4, 8192, dtype=torch.uint8))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+        try:
+            masks.write(1, torch.ones(4, 8192, dtype=torch.uint8))
+        except OSError as error:
+            print(error)
+        print(masks.missing())
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "masks")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert f"could not write the masks to {tmp_path / 'masks' / 'masks.bits'} (" in done.stdout, done.stderr
+    assert done.stdout.splitlines()[-1] == "[1]"
 
 
 @pytest.mark.parametrize("below", [None, 12])
