@@ -31,7 +31,7 @@ from ltlab.recipes import (
 from ltlab.train import checkpoint as checkpoints
 from ltlab.train import fit, predict
 from ltlab.train.augmentation import centre_crop, colour_jitter, random_resized_crop
-from ltlab.train.step import augment, augmented
+from ltlab.train.step import TrainingStep, augment, augmented
 
 DOCS = Path(__file__).parents[1] / "docs"
 SIZE, CROP = 24, 20
@@ -289,6 +289,21 @@ def test_masks_on_disk_survive_resuming(streamed, tmp_path, monkeypatch):
     assert path.stat().st_size < 2**20 and (tmp_path / "run-masks-2" / "00000.sha256").exists()
     resumed = fit(MOVED, streamed, device="cpu", checkpoint=path, resume=True, progress=False)
     assert torch.equal(whole.logits, resumed.logits)
+
+
+def test_masks_of_an_earlier_run_are_refused_before_anything_is_trained(streamed, tmp_path, monkeypatch):
+    """Not after the first stage, whose weights are other ones, so that the masks would not fit."""
+    path, left, first = tmp_path / "run.pt", tmp_path / "run-masks-2", tmp_path / "first.pt"
+    plain, moved = MOVED.stages
+    recipe = Recipe(plain, replace(moved, schedule=OneCycle(lr=0.01)), name="moved", protocol=PROTOCOL)
+    fit(recipe.first(1), streamed, device="cpu", checkpoint=first, progress=False)
+    for _ in range(2):  # started from there, it makes masks at once, and takes those that fit
+        fit(recipe, streamed, device="cpu", checkpoint=path, start_from=first, progress=False)
+        for file in (path, path.with_suffix(".csv")):
+            file.unlink()
+    monkeypatch.setattr(TrainingStep, "__call__", lambda *_: pytest.fail("a step was taken"))
+    with pytest.raises(FileExistsError, match=f"{left} exists, where the masks of stage 2 .* go: remove it first"):
+        fit(recipe, streamed, seed=1, device="cpu", checkpoint=path, progress=False)
 
 
 def test_a_recorded_step_cannot_read_masks_from_disk(streamed):

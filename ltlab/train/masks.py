@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..cam.shards import StoredMasks
 from ..data import LongTailedData
-from ..recipes import describe
+from ..recipes import Recipe, describe
 from .checks import on_disk
 from .processes import OneProcess
 
@@ -52,10 +52,29 @@ class Masks:
 
     def folder(self, stage: int) -> Path:
         if self.path is not None:
-            return self.path.with_name(f"{self.path.stem}-masks-{stage + 1}")
+            return beside(self.path, stage + 1)
         if self.temporary is None:
             self.temporary = TemporaryDirectory(prefix="ltlab-masks-", ignore_cleanup_errors=True)
         return Path(self.temporary.name) / str(stage + 1)
+
+
+def beside(path: Path, number: int) -> Path:
+    """The folder of a stage's masks on disk, beside the checkpoint; stages are counted from 1."""
+    return path.with_name(f"{path.stem}-masks-{number}")
+
+
+def check_none(path: Path, recipe: Recipe) -> None:
+    """Refuse what an earlier run has left where this one would come upon it after its first stage.
+
+    Raises:
+        FileExistsError: there are masks of a later stage.
+    """
+    for number, stage in enumerate(recipe.stages[1:], start=2):
+        if stage.foreground is not None and (folder := beside(path, number)).exists():
+            raise FileExistsError(
+                f"{folder} exists, where the masks of stage {number} of checkpoint {path} go: remove it first, or name "
+                "the checkpoint otherwise"
+            )
 
 
 def to_keep(masks: Tensor | StoredMasks | None) -> Tensor | str | None:
