@@ -104,7 +104,7 @@ def train(
     from . import recipes
     from .results import append_row, result_row
     from .results.comparison import file_name
-    from .results.rows import RUN, runs_in
+    from .results.rows import RUN, runs_in, skipping
     from .train import fit, is_first
 
     chosen = recipes.load(recipe)
@@ -134,6 +134,11 @@ def train(
     for figure, value in result.metrics.items():
         shown = f"{value:6.1%}" if value == value else "     – (no class in this group)"
         typer.echo(f"{figure.replace('_', ' '):28} {shown}")
+    if skipping(loaded):
+        typer.echo(
+            f"{loaded.train.skipped} training and {loaded.test.skipped} test images could not be read; others of their "
+            "classes took their places"
+        )
     typer.echo(f"{'seconds':28} {result.seconds:6.1f}\nwritten to {folder}")
 
 

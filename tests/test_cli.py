@@ -11,8 +11,10 @@ from multiprocessing.spawn import get_preparation_data
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from ltlab import cli, recipes
 from ltlab.recipes import CIFAR, Recipe, Stage
@@ -80,6 +82,36 @@ def test_a_row_that_is_there_is_not_written_again(trained, tmp_path):
     cut = ltlab("train", "--epochs", "2", "--results", "cut.csv", *TINY, cwd=tmp_path)
     assert cut.returncode == 2 and "cut.csv is damaged, line 2 is cut off" in cut.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["cut.csv"]  # nothing was trained
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """A folder of two classes of images, with a training image and two test images that cannot be read."""
+    for part, counts in (("train", (8, 4)), ("test", (3, 3))):
+        for name, count in zip(("duck", "owl"), counts, strict=True):
+            (tmp_path / "birds" / part / name).mkdir(parents=True)
+            for i in range(count):
+                image = np.random.default_rng(i).integers(256, size=(16, 16, 3), dtype=np.uint8)
+                Image.fromarray(image).save(tmp_path / "birds" / part / name / f"{i}.png")
+    for name in ("train/duck/1.png", "test/duck/0.png", "test/owl/2.png"):
+        (tmp_path / "birds" / name).write_bytes(b"\x89PNG")
+    return tmp_path
+
+
+OWN = ["--data", "birds", "--imbalance", "none", "-o", "stream=True", "-o", "size=16", "-o", "workers=0",
+       "--protocol", "shapes", "--batch-size", "4", "--device", "cpu", "--epochs", "1"]  # fmt: skip
+
+
+def test_images_that_were_skipped_are_counted_in_the_figures_and_the_row(damaged):
+    counted = "1 training and 2 test images could not be read; others of their classes took their places"
+    done = ltlab("train", *OWN, "-o", "on_error=skip", "--output", "run", cwd=damaged)
+    assert done.returncode == 0 and counted in done.stdout, done.stderr
+    options = pd.read_csv(damaged / "run" / "result.csv")["options"][0]
+    assert options == "kind=exp size=16 on_error=skip skipped_test=2"
+    again = ltlab("train", *OWN, "-o", "on_error=skip", "--output", "run", "--resume", cwd=damaged)
+    assert counted in again.stdout, again.stderr  # of the whole run, though nothing was left to train
+    refused = ltlab("train", *OWN, "--output", "other", cwd=damaged)
+    assert refused.returncode == 2 and "-o on_error=skip takes another image" in refused.stderr
 
 
 def test_train_by_another_protocol_batch_and_learning_rate(tmp_path):

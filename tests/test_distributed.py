@@ -1,5 +1,6 @@
 """Several processes: the run of one process, in shares. Two on the CPU, as torchrun starts them."""
 
+import itertools
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ import pandas as pd
 import pytest
 import torch
 from torch import nn
+from torchvision.io import write_png
 
 from ltlab.data import load
 from ltlab.losses import ClassBalancedFocalLoss, ClassBalancedLoss
@@ -205,6 +207,25 @@ def test_what_a_loss_remembers_in_every_process_is_kept(tmp_path):
     """
     for one in finished(started(code, str(tmp_path / "run.pt"))):
         assert one.out == "True\n", one.err
+
+
+@pytest.mark.slow
+def test_every_process_knows_of_the_images_that_any_has_skipped(tmp_path):
+    for part, name in itertools.product(("train", "test"), "ab"):
+        (tmp_path / "set" / part / name).mkdir(parents=True)
+        for i in range(4):
+            image = torch.full((3, 8, 8), 40 * i, dtype=torch.uint8)
+            write_png(image, str(tmp_path / "set" / part / name / f"{i}.png"))
+    for name in ("a/0.png", "b/1.png"):  # one in the share of each process
+        (tmp_path / "set" / "test" / name).write_bytes(b"")
+    code = """
+    data = load(sys.argv[1], stream=True, imbalance=None, size=8, workers=0, on_error="skip")
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
+    fit(Recipe(Stage(epochs=1), protocol=PROTOCOL), data, model, device="cpu", progress=False)
+    print(data.train.skipped, data.test.skipped)
+    """
+    for one in finished(started(code, str(tmp_path / "set"))):
+        assert one.out.splitlines()[-1:] == ["0 2"], one.err
 
 
 @pytest.mark.slow

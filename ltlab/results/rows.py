@@ -35,14 +35,15 @@ def result_row(result: Result, data: LongTailedData, seed: int) -> dict[str, obj
     """The row of a finished run, with the keys `COLUMNS`.
 
     Data, recipe and seed, the `fingerprint` of recipe and data, the last epoch's figures (fractions), seconds of
-    training, machine and versions.
+    training, machine and versions. The options are those of the data, and of data with on_error="skip" that they are
+    so, and how many test images others of their classes have stood in for.
     """
-    device = next(result.model.parameters()).device
+    device, options = next(result.model.parameters()).device, data.options | skipping(data)
     protocol = result.recipe.protocol
     return {
         "data": data.name,
         "imbalance": data.options.get("imbalance"),
-        "options": " ".join(f"{k}={v}" for k, v in data.options.items() if k not in ("imbalance", "seed")),
+        "options": " ".join(f"{k}={v}" for k, v in options.items() if k not in ("imbalance", "seed")),
         "recipe": result.recipe.name,
         "seed": seed,
         "epochs": result.recipe.epochs,
@@ -54,6 +55,16 @@ def result_row(result: Result, data: LongTailedData, seed: int) -> dict[str, obj
         "seconds": round(result.seconds, 2),
         **provenance(device),
     }
+
+
+def skipping(data: LongTailedData) -> dict[str, object]:
+    """What options say of data with on_error="skip"; {} of all other data.
+
+    The test images that were skipped are those of every run on these files; held-out ones differ from seed to seed.
+    """
+    if getattr(data.test.images, "on_error", "raise") == "raise":
+        return {}
+    return {"on_error": "skip"} | ({} if "held_out" in data.options else {"skipped_test": data.test.skipped})
 
 
 def augmentation_of(protocol: Protocol) -> str:

@@ -63,6 +63,10 @@ class OneProcess:
         """This process's state of those that `kept` has given."""
         return kept.cpu()
 
+    def together(self, entries: dict[str, str]) -> dict[str, str]:
+        """The entries of all processes."""
+        return entries
+
     def wait(self) -> None:
         """Until every process is here."""
 
@@ -111,6 +115,11 @@ class ManyProcesses(OneProcess):
 
     def own(self, kept: Tensor) -> Tensor:
         return kept[self.rank].cpu().clone()  # set_state crashes on a row of a larger tensor
+
+    def together(self, entries: dict[str, str]) -> dict[str, str]:
+        parts: list[dict[str, str]] = [{}] * self.size
+        torch.distributed.all_gather_object(parts, entries)
+        return {key: value for part in parts for key, value in part.items()}
 
     def wait(self) -> None:
         self.fabric.barrier()

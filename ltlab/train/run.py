@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .. import metrics, models
-from ..data import LongTailedData
+from ..data import LongTailedData, Split, StreamedSplit
 from ..names import look_up
 from ..recipes import Recipe, Stage, describe
 from ..samplers import generator_seed
@@ -246,6 +246,7 @@ class Run:
 
     def result(self) -> Result:
         logits, test = self.predict().cpu(), self.data.test
+        self.unreadable(test)
         figures = evaluate(logits, test.labels, self.data.class_counts)
         return Result(self.model, pd.DataFrame(self.history), figures, logits, self.recipe, self.seconds, self.network)
 
@@ -285,8 +286,15 @@ class Run:
             "generator": kept(self.generator.get_state()),
             "slots' generators": [kept(generator.get_state()) for generator in self.slots_generators()],
             "global generators": {"cpu": kept(torch.get_rng_state()), **cuda},
-            "history": self.history, "seconds": self.seconds,
+            "history": self.history, "seconds": self.seconds, "unreadable": self.unreadable(self.data.train),
         }  # fmt: skip
+
+    def unreadable(self, split: Split | StreamedSplit) -> dict[str, str]:
+        """Why images of a split were skipped, by path, now that all processes know of all; {} where none are."""
+        if getattr(split.images, "on_error", "raise") == "raise":
+            return {}
+        split.images.damaged.update(self.processes.together(split.images.damaged))
+        return split.images.damaged
 
     def slots_generators(self) -> list[torch.Generator]:
         """Those that the stages' losses and samplers have of their own."""
@@ -324,6 +332,8 @@ class Run:
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(own(state["global generators"]["cuda"]), self.device)
         self.history, self.seconds = state["history"], state["seconds"]
+        if unreadable := state.get("unreadable"):  # of checkpoints from before it was kept there is none
+            self.data.train.images.damaged.update(unreadable)
 
 
 def with_own_losses(stages: Iterable[Stage], model: nn.Module) -> list[Stage]:
