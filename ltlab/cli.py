@@ -84,7 +84,9 @@ def train(
     devices: Annotated[int, typer.Option(help="how many of this machine, a process for each")] = 1,
     num_nodes: Annotated[int, typer.Option(help="machines, each with so many devices")] = 1,
     batch_norm: Annotated[str, typer.Option(help="across devices: local or sync")] = "local",
-    timeout: Annotated[float, typer.Option(help="seconds that a process waits for the others")] = 120.0,
+    timeout: Annotated[
+        float, typer.Option(help="seconds that a process waits for the others once all have joined")
+    ] = 120.0,
     output: Annotated[
         Path | None, typer.Option(help="folder of the run; runs/DATA/RECIPE/seedN is the default")
     ] = None,
@@ -119,11 +121,17 @@ def train(
     folder = output or Path("runs") / name / f"{file_name(chosen.name)}-{chosen.epochs}{changed}" / f"seed{seed}"
     if is_first():
         typer.echo(f"{loaded}\n{chosen}\n")
-    result = fit(
-        chosen, loaded, seed=seed, device=device, precision=precision, capture=capture,
-        checkpoint=folder / "checkpoint.pt", resume=resume, start_from=start_from,
-        devices=devices, num_nodes=num_nodes, batch_norm=batch_norm, timeout=timeout, tensorboard=tensorboard,
-    )  # fmt: skip
+    checkpoint = folder / "checkpoint.pt"
+    try:
+        result = fit(
+            chosen, loaded, seed=seed, device=device, precision=precision, capture=capture,
+            checkpoint=checkpoint, resume=resume, start_from=start_from,
+            devices=devices, num_nodes=num_nodes, batch_norm=batch_norm, timeout=timeout, tensorboard=tensorboard,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        if is_first() and checkpoint.exists():
+            typer.echo(f"stopped: the same command with --resume goes on from {checkpoint}", err=True)
+        raise
     if not is_first():
         return
     row = result_row(result, loaded, seed)

@@ -18,6 +18,7 @@ from PIL import Image
 
 from ltlab import cli, recipes
 from ltlab.recipes import CIFAR, Recipe, Stage
+from ltlab.train import checkpoint
 
 TINY = ["-o", "max_count=20", "-o", "test_count=5", "--imbalance", "10"]
 
@@ -71,6 +72,20 @@ def test_train_again_refuses_and_resume_goes_on(trained):
     assert again.returncode == 2 and "pass --resume to go on" in again.stderr and "resume=True" not in again.stderr
     resumed = ltlab("train", "--epochs", "2", "--resume", *TINY, cwd=folder)
     assert resumed.returncode == 0 and "top1 error" in resumed.stdout
+
+
+def test_a_run_that_is_stopped_says_how_it_goes_on(tmp_path, monkeypatch):
+    saved, save = [], checkpoint.save
+
+    def stopping(path, state):
+        save(path, state)
+        saved.append(path)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "save", stopping)
+    stopped = ltlab("train", "--epochs", "2", *TINY, cwd=tmp_path)
+    assert stopped.returncode == 130 and "Traceback" not in stopped.stderr
+    assert f"stopped: the same command with --resume goes on from {saved[0]}\n" in stopped.stderr
 
 
 def test_a_row_that_is_there_is_not_written_again(trained, tmp_path):

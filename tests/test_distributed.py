@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import time
 from functools import partial
 from importlib.util import find_spec
 from types import SimpleNamespace
@@ -21,7 +22,7 @@ from torchvision.io import write_png
 from ltlab.data import load
 from ltlab.losses import ClassBalancedFocalLoss, ClassBalancedLoss
 from ltlab.recipes import SHAPES, Recipe, Stage
-from ltlab.train import fit
+from ltlab.train import fit, processes
 from ltlab.train.processes import ALONE, ManyProcesses, across_processes, join, weight_of
 
 # what every process runs: shapes-lt without augmentation on a network without batch norm, so that shares change nothing
@@ -166,7 +167,7 @@ def test_one_killed_the_other_stops_with_a_message_and_resume_goes_on(tmp_path):
     survivor, killed = finished(started(code, str(path), "die"))
     assert killed.status == -signal.SIGKILL and survivor.status != 0
     assert "ConnectionError: process 0 of 2 stops because another one has stopped" in survivor.err
-    assert "start the run again with resume" in survivor.err
+    assert "start the run again with resume=True" in survivor.err and "pair.cc" not in survivor.err.splitlines()[-1]
     kept = pd.read_csv(path.with_suffix(".csv"))
     assert 1 <= len(kept) < 4
     resumed = finished(started(code, str(path), "resume"))
@@ -174,6 +175,38 @@ def test_one_killed_the_other_stops_with_a_message_and_resume_goes_on(tmp_path):
     losses = json.loads(resumed[0].out.splitlines()[-1])  # torch 2.9 has a word on Gloo before
     assert resumed[1].out == resumed[0].out and losses[: len(kept)] == kept["train_loss"].tolist()
     assert losses == pytest.approx(here("")["run"]("none", 4).history["train_loss"].tolist(), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_one_that_does_not_come_or_answer_is_waited_for_so_long(tmp_path):
+    """For `START` seconds until all have joined, however small the timeout, and for the timeout from then on."""
+    code = """
+    import os, time
+    from ltlab.train import processes, step
+    take, taken, late = step.TrainingStep.__call__, [], os.environ["RANK"] == "1"
+    def slow(self, *batch):
+        taken.append(1)
+        time.sleep(60 * (late and len(taken) == 4))
+        return take(self, *batch)
+    if sys.argv[1] == "absent":
+        processes.START = 2.0
+    time.sleep(4 * late)
+    step.TrainingStep.__call__ = slow
+    run("none", timeout=2)
+    """
+    before = time.monotonic()
+    slow = started(code, "slow")
+    out, err = slow[0].communicate(timeout=50)
+    assert slow[0].returncode and "ConnectionError: process 0 of 2 stops because" in err, out
+    slow[1].kill()
+    first, second = started(code, "absent")
+    second.kill()
+    (absent,) = finished([first], timeout=50)
+    message = (
+        "ConnectionError: not all 2 processes have joined within 2 s, in which they import and load"
+    )
+    assert absent.status and message in absent.err
+    assert time.monotonic() - before < 90
 
 
 @pytest.mark.slow
@@ -299,6 +332,29 @@ def test_the_weight_of_a_batch_is_what_its_loss_divides_by(soft):
         mean = sum(w * loss(logits[part], targets[part]) for w, part in zip(weights, parts, strict=True)) / sum(weights)
         torch.testing.assert_close(mean, loss(logits, targets))
     assert weight_of(nn.CrossEntropyLoss(), targets) == 7
+
+
+@pytest.mark.parametrize(("error", "raised"), [(RuntimeError, ConnectionError), (KeyboardInterrupt, KeyboardInterrupt)])
+def test_who_cannot_join_ends_the_processes_that_were_started(error, raised):
+    """Those would wait for half an hour."""
+
+    class Failing(FakeFabric):
+        def launch(self):
+            raise error("Timed out after 9 seconds waiting for clients. 1/2 clients joined.")
+
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
+    fabric, children = Failing(2, 0), [child]
+    fabric.strategy = SimpleNamespace(launcher=SimpleNamespace(procs=children))
+    with pytest.raises(raised, match=r"Timed out after 9 seconds waiting for clients"):
+        processes._launch(fabric, 5.0)
+    assert child.returncode and not children
+
+
+def test_of_what_a_library_says_the_first_clause_is_told():
+    said = (
+        "[/w/gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:24804. This is ...\nMore."
+    )
+    assert processes.reason(RuntimeError(said)) == "Connection closed by peer [127.0.0.1]:24804"
 
 
 def test_one_process_does_not_look_at_weights():

@@ -62,7 +62,8 @@ def fit(
         devices, num_nodes: processes on each machine, one per device, and machines; see below.
         batch_norm: of several processes: "local" normalises with the statistics of a process's own images, "sync" with
             those of the whole batch.
-        timeout: seconds that a process waits for the others before it stops.
+        timeout: seconds that a process waits for the others before it stops; half an hour at the least until all have
+            joined.
 
     Several processes take a share each of every batch, whose size is the protocol's in all, and average their
     gradients: the same images and, but for rounding and local batch norm, the same steps as one process without

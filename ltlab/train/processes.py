@@ -4,7 +4,10 @@ Lightning Fabric starts them, or finds those that torchrun, `fabric run` or a cl
 gradients while they are computed. With one process nothing of it is imported.
 """
 
+import logging
 import os
+import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -18,6 +21,8 @@ from ..names import look_up
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+START = 1800.0  # seconds until every process has imported what it needs, loaded its data and joined, as torch gives
 
 
 class OneProcess:
@@ -94,7 +99,8 @@ class ManyProcesses(OneProcess):
         return indices[self.rank :: self.size] if len(indices) >= self.size else indices
 
     def connected(self, model: nn.Module) -> nn.Module:
-        return self.fabric.setup_module(model, move_to_device=False)
+        with _without_deprecations():
+            return self.fabric.setup_module(model, move_to_device=False)
 
     def part_of_mean(self, loss: Tensor, criterion: nn.Module, targets: Tensor) -> Tensor:
         weight = torch.as_tensor(weight_of(criterion, targets), dtype=torch.float32, device=loss.device)
@@ -108,10 +114,15 @@ class ManyProcesses(OneProcess):
             return rows
         longest = -(-count // self.size)
         padded = torch.cat([rows, rows.new_zeros(longest - len(rows), *rows.shape[1:])])
-        return self.fabric.all_gather(padded).transpose(0, 1).flatten(0, 1)[:count]  # (longest * size, ...), cut
+        return self.of_all(padded).transpose(0, 1).flatten(0, 1)[:count]  # (longest * size, ...), cut
 
     def kept(self, state: Tensor) -> Tensor:
-        return self.fabric.all_gather(state.to(self.device)).cpu()
+        return self.of_all(state.to(self.device)).cpu()
+
+    def of_all(self, value: Tensor) -> Tensor:
+        """A tensor of one shape in every process, of all of them: (...) -> (size, ...)."""
+        with _without_deprecations():
+            return self.fabric.all_gather(value)
 
     def own(self, kept: Tensor) -> Tensor:
         return kept[self.rank].cpu().clone()  # set_state crashes on a row of a larger tensor
@@ -133,8 +144,21 @@ class ManyProcesses(OneProcess):
                 raise
             raise ConnectionError(
                 f"process {self.rank} of {self.size} stops because another one has stopped or does not answer: start "
-                f"the run again with resume, which goes on from its last checkpoint ({str(error).splitlines()[0]})"
+                f"the run again with resume=True, which goes on from its last checkpoint ({reason(error)})"
             ) from error
+
+
+def reason(error: RuntimeError) -> str:
+    """The first clause of what a library says, without the place in its source."""
+    return re.sub(r"^\[\S+\] ", "", str(error).strip()).splitlines()[0].partition(". ")[0]
+
+
+@contextmanager
+def _without_deprecations() -> Iterator[None]:
+    """Keep back what Fabric is told, in every process, about its own calls of torch."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r".*(broadcast_buffers|nn\.functional\.all_gather).* is deprecated")
+        yield
 
 
 def weight_of(loss: nn.Module, targets: Tensor) -> float | Tensor:
@@ -153,6 +177,7 @@ def join(device: torch.device, devices: int, num_nodes: int, timeout: float) -> 
 
     Raises:
         ValueError: a number below 1, more devices than this machine has, or another number than was started.
+        ConnectionError: not all processes have joined.
         ImportError: more than one process, and Lightning Fabric is not installed.
     """
     if devices < 1 or num_nodes < 1 or not timeout > 0:
@@ -169,10 +194,39 @@ def join(device: torch.device, devices: int, num_nodes: int, timeout: float) -> 
     there = {"cpu": devices, "cuda": torch.cuda.device_count()}.get(device.type, 1)
     if devices > there:
         raise ValueError(f"devices={devices}, but this machine has {there} of the kind {device.type!r}")
-    fabric = _fabric(device, devices, num_nodes, timeout)
+    fabric = _fabric(device, devices, num_nodes, max(timeout, START))
     if "LT_CLI_USED" not in os.environ:  # `fabric run`, whose processes are connected already
-        fabric.launch()
+        _launch(fabric, timeout)
     return ManyProcesses(fabric)
+
+
+def _launch(fabric: "Fabric", timeout: float) -> None:
+    """Start or join the processes, which have `START` seconds for it, and from then on `timeout` to answer.
+
+    Raises:
+        ConnectionError: not all have joined; those that were started here are ended.
+    """
+    lightning = logging.getLogger("lightning_fabric.utilities")
+    level, joined = lightning.level, False
+    lightning.setLevel(logging.WARNING)
+    try:
+        fabric.launch()
+        joined = True
+    except RuntimeError as error:
+        raise ConnectionError(
+            f"not all {fabric.world_size} processes have joined within {max(timeout, START):g} s, in which they import "
+            f"and load their data too ({reason(error)}): see what the others say, and start the run again"
+        ) from error
+    finally:
+        lightning.setLevel(level)
+        children = [] if joined else getattr(fabric.strategy.launcher, "procs", [])
+        while children:  # a list that Fabric watches, to end this process when one of them has failed
+            child = children.pop()
+            child.kill()
+            child.wait()
+    c10d = torch.distributed.distributed_c10d
+    set_timeout = getattr(c10d, "set_timeout", None) or c10d._set_pg_timeout  # its name in earlier versions
+    set_timeout(timedelta(seconds=timeout))
 
 
 def _fabric(device: torch.device, devices: int, num_nodes: int, timeout: float) -> "Fabric":
