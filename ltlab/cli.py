@@ -319,8 +319,18 @@ def book(
     typer.echo(f"written to {site / 'index.html'}")
 
 
+# what -o says of how images are read and where they are
+UNNAMED_OPTIONS = ("workers", "on_error", "stream", "lists", "download")
+
+
 def _run_name(data: str, imbalance: str, kind: str, option: list[str]) -> str:
-    return "-".join([Path(data).stem, imbalance, *([] if kind == "exp" else [kind]), *option])
+    """The folder of runs on these data, named by what tells them apart."""
+    from .results.comparison import file_name
+
+    path = Path(data)
+    name = path.stem if path.suffix.lower() == ".npz" else path.name or path.resolve().name
+    named = [text for text in option if text.partition("=")[0] not in UNNAMED_OPTIONS]
+    return file_name("-".join([name, imbalance, *([] if kind == "exp" else [kind]), *named]))
 
 
 def _protocol(data, name: str | None, batch_size: int | None, lr: float | None):
@@ -432,6 +442,7 @@ ON_THE_COMMAND_LINE = {
     "root=... or": "--root or",
     "download=True": "-o download=True",
     "on_error='skip'": "-o on_error=skip",
+    "as then, devices=": "as then, --devices ",
     "pass lists=": "pass -o lists=",
     "pass size=": "pass -o size=",
     "with size=": "with -o size=",

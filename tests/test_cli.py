@@ -129,6 +129,32 @@ def test_images_that_were_skipped_are_counted_in_the_figures_and_the_row(damaged
     assert refused.returncode == 2 and "-o on_error=skip takes another image" in refused.stderr
 
 
+def test_a_run_is_found_again_whatever_reads_its_images(damaged):
+    skip = ["-o", "on_error=skip"]
+    done = ltlab("train", *OWN, *skip, cwd=damaged)
+    again = ltlab("train", *OWN, "-o", "workers=1", *skip, "--resume", cwd=damaged)
+    assert done.returncode == again.returncode == 0, again.stderr
+    assert (damaged / "runs" / "birds-none-size=16" / "ce-1-shapes-batch4" / "seed0" / "checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("data", "option", "name"),
+    [
+        ("shapes-lt", [], "shapes-lt-100"),
+        ("cifar10-lt", ["download=True"], "cifar10-lt-100"),
+        ("shapes-lt", ["context=0.9", "max_count=20"], "shapes-lt-100-context=0.9-max_count=20"),
+        ("sets/mine.npz", [], "mine-100"),
+        ("sets/data.v1/", ["stream=True", "workers=2", "on_error=skip", "size=64"], "data.v1-100-size=64"),
+        ("imagenet-lt", ["lists=/tmp/x"], "imagenet-lt-100"),
+        ("shapes-lt", ["context=1/2"], "shapes-lt-100-context=1_2"),
+        (".", [], f"{Path().resolve().name}-100"),
+    ],
+)
+def test_a_run_s_folder_is_named_by_what_tells_its_data_apart(data, option, name):
+    assert cli._run_name(data, "100", "exp", option) == name
+    assert cli._run_name(data, "100", "step", option).startswith(name[: name.index("-100")] + "-100-step")
+
+
 def test_train_by_another_protocol_batch_and_learning_rate(tmp_path):
     options = ["--epochs", "1", "--protocol", "shapes", "--batch-size", "16", "--lr", "0.025"]
     done = ltlab("train", *options, *TINY, cwd=tmp_path)

@@ -202,9 +202,7 @@ def test_one_that_does_not_come_or_answer_is_waited_for_so_long(tmp_path):
     first, second = started(code, "absent")
     second.kill()
     (absent,) = finished([first], timeout=50)
-    message = (
-        "ConnectionError: not all 2 processes have joined within 2 s, in which they import and load"
-    )
+    message = "ConnectionError: not all 2 processes have joined within 2 s, in which they import and load"
     assert absent.status and message in absent.err
     assert time.monotonic() - before < 90
 
@@ -351,9 +349,7 @@ def test_who_cannot_join_ends_the_processes_that_were_started(error, raised):
 
 
 def test_of_what_a_library_says_the_first_clause_is_told():
-    said = (
-        "[/w/gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:24804. This is ...\nMore."
-    )
+    said = "[/w/gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:24804. This is ...\nMore."
     assert processes.reason(RuntimeError(said)) == "Connection closed by peer [127.0.0.1]:24804"
 
 
