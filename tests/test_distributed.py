@@ -19,10 +19,11 @@ import torch
 from torch import nn
 from torchvision.io import write_png
 
+from ltlab import cli
 from ltlab.data import load
 from ltlab.losses import ClassBalancedFocalLoss, ClassBalancedLoss
 from ltlab.recipes import SHAPES, Recipe, Stage
-from ltlab.train import fit, processes
+from ltlab.train import checkpoint, fit, processes
 from ltlab.train.processes import ALONE, ManyProcesses, across_processes, join, weight_of
 
 # what every process runs: shapes-lt without augmentation on a network without batch norm, so that shares change nothing
@@ -369,6 +370,15 @@ def test_one_process_does_not_look_at_weights():
 def test_bad_numbers_of_devices(data, options, message):
     with pytest.raises(ValueError, match=message):
         fit(Recipe(Stage(epochs=1), protocol=SHAPES), data, device="cpu", **options)
+
+
+def test_another_number_than_the_checkpoint_s_is_refused_with_the_way_out():
+    """Of the one that is refused for another reason the number is no news."""
+    one, two = {"seed": "0"}, {"seed": "0", "processes": "2"}
+    assert checkpoint.difference(two, one).endswith("absent here; start as many processes as then, devices=2")
+    assert checkpoint.difference(one, two).endswith("2 here; start as many processes as then, devices=1")
+    assert checkpoint.difference(two, two | {"seed": "1"}) == "seed is 0 there and 1 here"
+    assert cli._line(ValueError("as many processes as then, devices=2")).endswith("as then, --devices 2")
 
 
 def test_another_number_than_was_started(monkeypatch):

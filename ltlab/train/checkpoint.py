@@ -188,10 +188,12 @@ def load(path: Path, device: torch.device, refusal: Callable[[dict], str | None]
 
 
 def difference(theirs: dict[str, str], ours: dict[str, str]) -> str | None:
-    """What two identities disagree about, in words; None if nothing."""
+    """What two identities disagree about, in words, and how to start as many processes as then; None if nothing."""
     differing = [
         f"{key} is {theirs.get(key, 'absent')} there and {ours.get(key, 'absent')} here"
         for key in sorted(theirs.keys() | ours.keys())
         if theirs.get(key) != ours.get(key)
     ]
+    if theirs.get("processes") != ours.get("processes"):
+        differing.append(f"start as many processes as then, devices={theirs.get('processes', 1)}")
     return "; ".join(differing) or None
