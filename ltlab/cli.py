@@ -106,11 +106,14 @@ def train(
     from . import recipes
     from .results import append_row, result_row
     from .results.comparison import file_name
-    from .results.rows import RUN, runs_in, skipping
+    from .results.rows import RUN, check_appendable, runs_in, skipping
     from .train import fit, is_first
 
     chosen = recipes.load(recipe)
-    there = set() if results is None else runs_in(results)  # now, as a damaged file is no news for the end of training
+    there = set()
+    if results is not None:  # now, as a file that is damaged or read-only is no news for the end of training
+        there = runs_in(results)
+        check_appendable(results)
     loaded = _load(data, imbalance, kind, root, option, seed)
     chosen = _resolve(chosen, loaded, protocol, batch_size, lr)
     if epochs is not None:
@@ -134,11 +137,6 @@ def train(
         raise
     if not is_first():
         return
-    row = result_row(result, loaded, seed)
-    (folder / "result.csv").unlink(missing_ok=True)
-    append_row(folder / "result.csv", row)
-    if results is not None and tuple(row[column] for column in RUN) not in there:
-        append_row(results, row)
     for figure, value in result.metrics.items():
         shown = f"{value:6.1%}" if value == value else "     – (no class in this group)"
         typer.echo(f"{figure.replace('_', ' '):28} {shown}")
@@ -147,7 +145,13 @@ def train(
             f"{loaded.train.skipped} training and {loaded.test.skipped} test images could not be read; others of their "
             "classes took their places"
         )
-    typer.echo(f"{'seconds':28} {result.seconds:6.1f}\nwritten to {folder}")
+    typer.echo(f"{'seconds':28} {result.seconds:6.1f}")
+    row = result_row(result, loaded, seed)
+    (folder / "result.csv").unlink(missing_ok=True)
+    append_row(folder / "result.csv", row)
+    if results is not None and tuple(row[column] for column in RUN) not in there:
+        append_row(results, row)
+    typer.echo(f"written to {folder}")
 
 
 @app.command()

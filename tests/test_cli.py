@@ -1,6 +1,7 @@
 """The command line as a user meets it: what it prints, what it writes, how it ends."""
 
 import contextlib
+import errno
 import importlib
 import io
 import os
@@ -97,6 +98,24 @@ def test_a_row_that_is_there_is_not_written_again(trained, tmp_path):
     cut = ltlab("train", "--epochs", "2", "--results", "cut.csv", *TINY, cwd=tmp_path)
     assert cut.returncode == 2 and "cut.csv is damaged, line 2 is cut off" in cut.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["cut.csv"]  # nothing was trained
+
+
+def test_rows_that_could_not_be_written_are_refused_before_anything_is_trained(tmp_path):
+    (tmp_path / "file").write_text("precious", encoding="utf-8")
+    for place in ("file/all.csv", "file/deep/all.csv"):
+        refused = ltlab("train", "--epochs", "2", "--results", place, *TINY, cwd=tmp_path)
+        assert refused.returncode == 2 and f"{Path(place)} cannot be written (" in refused.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_figures_are_printed_before_the_row_is_written(tmp_path, monkeypatch):
+    def full(path, row):
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr("ltlab.results.append_row", full)
+    done = ltlab("train", "--epochs", "1", *TINY, cwd=tmp_path)
+    assert done.returncode == 2 and "top1 error" in done.stdout and "written to" not in done.stdout
+    assert done.stderr.endswith("no space left\n")
 
 
 @pytest.fixture

@@ -373,7 +373,6 @@ def test_bad_numbers_of_devices(data, options, message):
 
 
 def test_another_number_than_the_checkpoint_s_is_refused_with_the_way_out():
-    """Of the one that is refused for another reason the number is no news."""
     one, two = {"seed": "0"}, {"seed": "0", "processes": "2"}
     assert checkpoint.difference(two, one).endswith("absent here; start as many processes as then, devices=2")
     assert checkpoint.difference(one, two).endswith("2 here; start as many processes as then, devices=1")

@@ -8,6 +8,7 @@ import platform
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import pandas as pd
 import torch
@@ -117,6 +118,21 @@ def append_row(path: str | os.PathLike, row: dict[str, object]) -> None:
         _check_file(path, list(row))
     path.parent.mkdir(parents=True, exist_ok=True)
     pd.DataFrame([row]).to_csv(path, mode="a", header=new, index=False)
+
+
+def check_appendable(path: str | os.PathLike) -> None:
+    """Make the folder of a CSV, and refuse one that `append_row` could not write, before there is a row to lose.
+
+    Raises:
+        OSError: the file or its folder cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") if path.exists() else TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, f"{path} cannot be written ({error.strerror}): name another file") from error
 
 
 def read_rows(path: str | os.PathLike) -> pd.DataFrame:
