@@ -43,6 +43,7 @@ from ltlab.train import (
 from ltlab.train import checkpoint as checkpoints
 from ltlab.train.curves import curves
 from ltlab.train.fitting import find_device
+from ltlab.train.run import Run
 
 TINY = replace(SHAPES, epochs=4, batch_size=32)
 RECIPE = Recipe(Stage(epochs=2), Stage(epochs=2, sampler=partial(PowerSampler, q=0.0)), name="tiny", protocol=TINY)
@@ -285,6 +286,17 @@ def test_looking_at_the_test_set_less_often_changes_no_training(data):
     often, seldom = fit(RECIPE, data, progress=False), fit(RECIPE, data, progress=False, evaluate_every=3)
     assert seldom.history["test_error"].isna().tolist() == [True, True, False, False]
     assert torch.equal(often.logits, seldom.logits)
+
+
+@pytest.mark.parametrize(("name", "looks"), [("ce", 3), ("crt", 3), ("tau_norm", 4)])
+def test_the_test_set_is_looked_at_once_an_epoch_and_after_a_last_stage_of_none(data, monkeypatch, name, looks):
+    """The figures are those of the model as it is at the end, whatever a look of your own does to its logits."""
+    predicted, predict_all = [], Run.predict
+    monkeypatch.setattr(Run, "predict", lambda run: predicted.append(1) or predict_all(run))
+    recipe = recipes.get(name).resolve(TINY).with_epochs(3)
+    result = fit(recipe, data, device="cpu", progress=False, look=lambda logits, labels: {"zero": logits.zero_().sum()})
+    assert len(predicted) == looks
+    assert torch.equal(result.logits, predict(result.model, data.test.images))
 
 
 def test_figures_of_your_own_stand_in_the_history(data, tmp_path):

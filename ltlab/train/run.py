@@ -90,6 +90,7 @@ class Run:
         self.masks = Masks(self.data, path, processes)
         self.optimizer = self.new_optimizer(recipe.stages[0])
         self.step = self.take = None  # of the current stage, made in its first epoch here
+        self.logits: Tensor | None = None  # of the last look, where the model is as it was then
         self.history: list[dict[str, float]] = []
         self.seconds = 0.0
         self.identity = self.identity_of(len(recipe.stages))  # now, as a loss may hold parameters of the model
@@ -158,6 +159,7 @@ class Run:
         """What happens once, before a stage's first epoch; stages of 0 epochs are over with that."""
         while self.stage < len(self.recipe.stages):
             stage, slots = self.recipe.stages[self.stage], self.slots[self.stage]
+            self.logits = None
             self.change_classifier(stage)
             if not self.recipe.continues(self.stage):
                 self.optimizer = self.new_optimizer(stage)
@@ -178,6 +180,7 @@ class Run:
         """Train one epoch, look at the test error if asked, add a row to the history and move on."""
         if self.epoch == 0:
             self.begin_stage()
+        self.logits = None
         stage, slots = self.recipe.stages[self.stage], self.slots[self.stage]
         offset, span = self.recipe.spans()[self.stage]
 
@@ -212,11 +215,12 @@ class Run:
             TypeError: it gives something else than names and numbers.
             ValueError: a name that the history has.
         """
-        logits, labels = self.predict(), self.data.test.labels
+        self.logits = logits = self.predict()
+        labels = self.data.test.labels
         error = metrics.top1_error(logits, labels)
         if self.look is None:
             return error, {}
-        figures = self.look(logits.cpu(), labels.cpu())
+        figures = self.look(logits.to("cpu", copy=True), labels.cpu())
         try:
             figures = {str(name): float(value) for name, value in figures.items()}
         except (AttributeError, TypeError, ValueError) as problem:
@@ -245,7 +249,8 @@ class Run:
         return self.processes.gathered(logits, len(self.data.test))
 
     def result(self) -> Result:
-        logits, test = self.predict().cpu(), self.data.test
+        logits = (self.predict() if self.logits is None else self.logits).cpu()
+        test = self.data.test
         self.unreadable(test)
         figures = evaluate(logits, test.labels, self.data.class_counts)
         return Result(self.model, pd.DataFrame(self.history), figures, logits, self.recipe, self.seconds, self.network)
