@@ -90,6 +90,9 @@ def train(
     output: Annotated[
         Path | None, typer.Option(help="folder of the run; runs/DATA/RECIPE/seedN is the default")
     ] = None,
+    evaluate_every: Annotated[
+        int, typer.Option(help="epochs between looks at the test error; the last always gets one")
+    ] = 1,
     capture: Capture = False,
     resume: Annotated[bool, typer.Option("--resume", help="go on from the run's checkpoint")] = False,
     start_from: Annotated[
@@ -128,7 +131,7 @@ def train(
     try:
         result = fit(
             chosen, loaded, seed=seed, device=device, precision=precision, capture=capture,
-            checkpoint=checkpoint, resume=resume, start_from=start_from,
+            evaluate_every=evaluate_every, checkpoint=checkpoint, resume=resume, start_from=start_from,
             devices=devices, num_nodes=num_nodes, batch_norm=batch_norm, timeout=timeout, tensorboard=tensorboard,
         )  # fmt: skip
     except KeyboardInterrupt:

@@ -67,12 +67,31 @@ def test_train_writes_checkpoint_history_and_a_row_that_says_where_it_comes_from
     pd.testing.assert_series_equal(pd.read_csv(folder / "all.csv").iloc[0], row)
 
 
+def test_the_test_set_is_looked_at_as_often_as_asked(tmp_path):
+    done = ltlab("train", "--epochs", "5", "--evaluate-every", "2", "--output", "run", *TINY, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    errors = pd.read_csv(tmp_path / "run" / "checkpoint.csv")["test_error"]
+    assert errors.notna().tolist() == [False, True, False, True, True]
+    refused = ltlab("train", "--evaluate-every", "0", *TINY, cwd=tmp_path)
+    assert refused.returncode == 2 and "evaluate_every=0" in refused.stderr
+
+
 def test_train_again_refuses_and_resume_goes_on(trained):
     folder, _ = trained
     again = ltlab("train", "--epochs", "2", *TINY, cwd=folder)
     assert again.returncode == 2 and "pass --resume to go on" in again.stderr and "resume=True" not in again.stderr
     resumed = ltlab("train", "--epochs", "2", "--resume", *TINY, cwd=folder)
     assert resumed.returncode == 0 and "top1 error" in resumed.stdout
+
+
+@pytest.mark.parametrize("error", [ChildProcessError, ConnectionError, OSError])
+def test_a_process_or_a_disk_that_fails_is_one_line_too(tmp_path, monkeypatch, error):
+    def failing(*_, **__):
+        raise error("it is gone:\n  start again")
+
+    monkeypatch.setattr("ltlab.train.fit", failing)
+    done = ltlab("train", "--epochs", "1", *TINY, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (2, "ltlab: it is gone: start again\n")
 
 
 def test_a_run_that_is_stopped_says_how_it_goes_on(tmp_path, monkeypatch):
