@@ -22,7 +22,14 @@ from torch import nn
 
 from ltlab import models, recipes
 from ltlab.cam import ForegroundTransform, WholeImageTransform
-from ltlab.classifiers import CosineClassifier, class_means, classifier_inputs, nearest_class_mean, weight_scaling
+from ltlab.classifiers import (
+    CosineClassifier,
+    class_means,
+    classifier_inputs,
+    fresh,
+    nearest_class_mean,
+    weight_scaling,
+)
 from ltlab.data import load
 from ltlab.losses import BalancedSoftmaxLoss, CrossEntropyLoss, EqualizationLoss
 from ltlab.mixup import ManifoldMixup
@@ -1224,6 +1231,29 @@ def test_recipes_resume_from_every_epoch(data, tmp_path, name):
     recipe = recipes.get(name).resolve(SHAPES).with_epochs(3)
     whole = fit(recipe, data, progress=False)
     for after in (1, 2, 3):
+        interrupted(data, tmp_path / f"{after}.pt", after, recipe)
+        same_run(whole, fit(recipe, data, checkpoint=tmp_path / f"{after}.pt", resume=True, progress=False))
+
+
+def test_resuming_asks_no_training_image_for_the_kind_of_the_classifier(data, tmp_path, monkeypatch):
+    recipe = recipes.get("nearest_class_mean").resolve(SHAPES).with_epochs(2)
+    whole = fit(recipe, data, checkpoint=tmp_path / "run.pt", progress=False)
+    monkeypatch.setattr("ltlab.classifiers.classifier_inputs", lambda *_, **__: pytest.fail("images were read"))
+    same_run(whole, fit(recipe, data, checkpoint=tmp_path / "run.pt", resume=True, progress=False))
+
+
+def halved(model, images, labels, class_counts):
+    """A change that is none of ltlab's, to a classifier that its name alone does not make."""
+    narrow = nn.Linear(model.classifier.in_features, 4)
+    return nn.Sequential(narrow, nn.Linear(4, len(class_counts)))
+
+
+@pytest.mark.parametrize("changes", [(halved,), (fresh, partial(weight_scaling)), (weight_scaling,)])
+def test_resuming_makes_any_classifier_again(data, tmp_path, changes):
+    stages = [Stage(epochs=1, schedule="finetune", trains="classifier", classifier=change) for change in changes]
+    recipe = Recipe(Stage(epochs=1), *stages, Stage(epochs=1, schedule="finetune")).resolve(TINY)
+    whole = fit(recipe, data, progress=False)
+    for after in range(1, recipe.epochs + 1):
         interrupted(data, tmp_path / f"{after}.pt", after, recipe)
         same_run(whole, fit(recipe, data, checkpoint=tmp_path / f"{after}.pt", resume=True, progress=False))
 

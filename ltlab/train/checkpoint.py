@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
+from torch import Tensor
 
 FORMAT = "ltlab checkpoint 3"
 
@@ -185,6 +186,15 @@ def load(path: Path, device: torch.device, refusal: Callable[[dict], str | None]
     if reason := refusal(state):
         raise ValueError(f"checkpoint {path} belongs to another run: {reason}")
     return state
+
+
+def classifier_in(state: dict) -> dict[str, Tensor]:
+    """The state of the network's classifier, by the names that it has for it."""
+    return {
+        name.removeprefix("classifier."): value
+        for name, value in state["model"].items()
+        if name.startswith("classifier.")
+    }
 
 
 def difference(theirs: dict[str, str], ours: dict[str, str]) -> str | None:

@@ -86,13 +86,17 @@ def check_parts(recipe: Recipe, model: nn.Module) -> None:
     for number, stage in enumerate(recipe.stages, start=1):
         if classifier is None and (stage.classifier or stage.trains != "all"):
             raise ValueError(f"stage {number} needs a model with a part called classifier, {name} has none")
-        change = getattr(stage.classifier, "func", stage.classifier)  # of a partial, what it calls
-        of_ours = getattr(change, "__module__", "") == "ltlab.classifiers"
-        if of_ours and not isinstance(classifier, CLASSIFIERS[recipe.classifier]):
+        if of_ltlab(stage.classifier) and not isinstance(classifier, CLASSIFIERS[recipe.classifier]):
             raise ValueError(
                 f"stage {number} changes a {recipe.classifier} classifier, {name}.classifier is {kind}: make it a "
                 f"{CLASSIFIERS[recipe.classifier].__name__}, and what stands before it a part of its own"
             )
+
+
+def of_ltlab(change: object) -> bool:
+    """Whether a change of the classifier is one of `ltlab.classifiers`."""
+    change = getattr(change, "func", change)  # of a partial, what it calls
+    return getattr(change, "__module__", "") == "ltlab.classifiers"
 
 
 def check_outputs(recipe: Recipe, data: LongTailedData, model: nn.Module, autocast: torch.autocast) -> None:

@@ -173,8 +173,7 @@ def load_model(
 def _network_for(state: dict, model: nn.Module | Callable[..., nn.Module] | None) -> nn.Module:
     """A network to load a checkpoint's weights into, its classifier as the stages have left it."""
     made_by, given = state["identity"]["protocol.model"], state["identity"].get("network", "Net")
-    head = {name.removeprefix("classifier."): value for name, value in state["model"].items()
-            if name.startswith("classifier.")}  # fmt: skip
+    head = checkpoints.classifier_in(state)
     if model is None and (given != "Net" or made_by not in models.MODELS):
         known = made_by if given == "Net" else given
         raise ValueError(f"{known} is of your own, give it to load into, load_model(..., model=...)")

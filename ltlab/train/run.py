@@ -21,7 +21,7 @@ from ..recipes import Recipe, Stage, describe
 from ..samplers import generator_seed
 from . import checkpoint as checkpoints
 from .captured import CapturedStep
-from .checks import check_run
+from .checks import check_run, of_ltlab
 from .curves import Write
 from .masks import Masks, to_keep
 from .processes import OneProcess, across_processes
@@ -176,6 +176,18 @@ class Run:
             classifier = stage.classifier(self.model, train.images, train.labels, self.data.class_counts, **crop)
             self.model.classifier = classifier.to(self.device)
 
+    def remake_classifier(self, changing: list[Stage], state: dict) -> None:
+        """Give the model the kind of classifier that stages have left; its values come from the checkpoint.
+
+        What ltlab's changes leave of ltlab's networks, the checkpoint tells without a look at the training images.
+        """
+        if changing and not self.own_model and all(of_ltlab(stage.classifier) for stage in changing):
+            models.put_classifier(self.model, state["classifier"], checkpoints.classifier_in(state))
+            self.model.classifier.to(self.device)
+            return
+        for stage in changing:
+            self.change_classifier(stage)
+
     def next_epoch(self, looks: bool) -> dict[str, float]:
         """Train one epoch, look at the test error if asked, add a row to the history and move on."""
         if self.epoch == 0:
@@ -314,8 +326,7 @@ class Run:
         own = self.processes.own
         self.stage, self.epoch = state["stage"], state["epoch"]
         begun = self.recipe.stages[: self.stage + (self.epoch > 0)]
-        for stage in begun:
-            self.change_classifier(stage)  # its kind; its values come from the checkpoint
+        self.remake_classifier([stage for stage in begun if stage.classifier is not None], state)
         try:
             self.model.load_state_dict(state["model"])
             for slots, kept in zip(self.slots, state.get("losses", [{}] * len(self.slots)), strict=False):
