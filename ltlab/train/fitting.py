@@ -74,7 +74,7 @@ def fit(
     Raises:
         TypeError: something else than a recipe, loaded data or a network that is made; a loss that is no module; what
             `prepare` of a foreground slot gives has no row per image; what `look` gives has no names and numbers.
-        ConnectionError: another process of the run has stopped or does not answer.
+        ConnectionError: another process of the run has not joined, has stopped or does not answer.
         ImportError: several processes without Lightning Fabric, or `tensorboard` without TensorBoard.
         ValueError: a seed that is no whole number from 0 to 2**32 - 1; an unknown recipe, device, precision or
             batch_norm; more devices than there are, than a batch has images, or more than one with `capture`, which
