@@ -453,6 +453,8 @@ ON_THE_COMMAND_LINE = {
     "pass lists=": "pass -o lists=",
     "pass size=": "pass -o size=",
     "with size=": "with -o size=",
+    "workers=1 or workers=0": "-o workers=1 or 0",
+    "or workers=0, or": "or -o workers=0, or",
 }
 
 

@@ -603,6 +603,14 @@ def test_measured_rows_come_with_ltlab_in_the_order_asked_for():
         results.measured(["ce"], "cifar99-lt")
 
 
+def test_what_a_finished_run_leaves_is_removed_with_its_masks(tmp_path):
+    for name in ("run.pt", "run.csv", "other.pt", "run-masks-2/masks.bits", "other-masks-2/masks.bits"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    comparison.clear(tmp_path / "run.pt")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other-masks-2", "other.pt"]
+
+
 @pytest.mark.slow
 def test_measured_rows_are_of_the_recipes_and_images_as_they_are_now(same_bits):
     """A change of a recipe or of shapes-lt makes its rows out of date: measure them again, or remove them."""

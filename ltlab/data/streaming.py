@@ -35,6 +35,10 @@ MOST_WORKERS = 8
 PREFETCH = 2  # batches that every worker reads ahead, torch's default
 SHARED_MEMORY = "/dev/shm"  # where workers put their batches, on Linux
 LONGEST = 64  # times the shorter side (even: the centre stays); longer images are cropped before they are resized
+KILLED = (
+    "a process that reads images was killed, usually for lack of memory: take fewer, workers=1 or workers=0; with a "
+    "checkpoint resume=True goes on from the last epoch"
+)
 ON_ERROR = {"raise": False, "skip": True}  # whether another image of the class takes the place of an unreadable one
 
 
@@ -147,6 +151,11 @@ def _as_it_is(batch: tuple) -> tuple:
     return batch
 
 
+def tells_of_a_killed_worker(error: RuntimeError) -> bool:
+    """Whether an error is the one that torch raises, wherever the process is, when a worker has been killed."""
+    return str(error).startswith("DataLoader worker")
+
+
 class _Batches(list[Tensor]):
     """Batches of indices, (n,) int64, that become Python's numbers one by one: those of a long epoch take 300 MB."""
 
@@ -242,12 +251,9 @@ class ImageFiles:
             loader.batch_sampler.clear()
             self._idle.append(loader)
         except (RuntimeError, ConnectionError, EOFError) as error:
-            if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker"):
+            if isinstance(error, RuntimeError) and not tells_of_a_killed_worker(error):
                 raise
-            raise ChildProcessError(
-                "a reading process was killed, usually for lack of memory: take fewer workers, now "
-                f"workers={self.workers}; with a checkpoint resume=True goes on from the last epoch"
-            ) from error
+            raise ChildProcessError(KILLED) from error
         finally:
             del loader  # a traceback that holds this frame would keep the workers of a failed pass alive
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from ..data.streaming import KILLED, tells_of_a_killed_worker
 from ..losses import Loss
 from ..names import look_up
 
@@ -77,8 +78,17 @@ class OneProcess:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Turn the loss of another process into a ConnectionError that says what to do."""
-        yield
+        """Turn the loss of another process into a ConnectionError, or a ChildProcessError, that says what to do."""
+        try:
+            yield
+        except RuntimeError as error:
+            if (lost := self.lost(error)) is None:
+                raise
+            raise lost from error
+
+    def lost(self, error: RuntimeError) -> OSError | None:
+        """What to raise instead if an error means that another process is gone: here, one that reads images."""
+        return ChildProcessError(KILLED) if tells_of_a_killed_worker(error) else None
 
 
 ALONE = OneProcess(torch.device("cpu"))
@@ -135,17 +145,13 @@ class ManyProcesses(OneProcess):
     def wait(self) -> None:
         self.fabric.barrier()
 
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        try:
-            yield
-        except RuntimeError as error:
-            if not isinstance(error, torch.distributed.DistError) and "gloo" not in str(error):
-                raise
-            raise ConnectionError(
-                f"process {self.rank} of {self.size} stops because another one has stopped or does not answer: start "
-                f"the run again with resume=True, which goes on from its last checkpoint ({reason(error)})"
-            ) from error
+    def lost(self, error: RuntimeError) -> OSError | None:
+        if not isinstance(error, torch.distributed.DistError) and "gloo" not in str(error):
+            return super().lost(error)
+        return ConnectionError(
+            f"process {self.rank} of {self.size} stops because another one has stopped or does not answer: start the "
+            f"run again with resume=True, which goes on from its last checkpoint ({reason(error)})"
+        )
 
 
 def reason(error: RuntimeError) -> str:
