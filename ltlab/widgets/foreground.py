@@ -195,10 +195,11 @@ def _one_line(segments: np.ndarray) -> np.ndarray:
 
 def _words(angle: float, scale: float, right: int, down: int, flip: bool, shift: Sequence[int]) -> str:
     """What is done to the foreground, in the order in which it is done; `shift`: what the frame makes of the shift."""
-    shifts = [
-        f"{possible} {way}" + ("" if possible == asked else f" ({asked} asked)")
-        for possible, asked, way in zip(shift, (right, down), ("right", "down"), strict=True)
-    ]
+    shifts = []
+    for possible, asked, ways in zip(shift, (right, down), (("left", "right"), ("up", "down")), strict=True):
+        moved, wanted = (f"{abs(pixels)} {ways[pixels >= 0]}" for pixels in (possible, asked))
+        if possible or asked:
+            shifts.append(moved if possible == asked else f"{moved} ({wanted} asked)")
     if [*shift] != [right, down]:
         shifts.append("as the frame allows")
     done = {
