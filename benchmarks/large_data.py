@@ -6,17 +6,12 @@ torchvision's ImageFolder with torch's WeightedRandomSampler and transforms.
     python benchmarks/large_data.py               # a few minutes on two free CPU cores
     python benchmarks/large_data.py --quick       # half of that, scatters more
 
-Measured on two free cores of a server, torch 2.15, 2 workers, no GPU: 437,513 lines read and checked in 0.4 to 0.5 s,
-all files found in 0.8 s, train2018.json (102 MiB) read and indexed in 1.3 s, both lists loaded in 1.4 to 1.9 s
-(ImageFolder 0.9 to 1.4 s for the training images); an epoch's sampling 0.1 s beside 0.25 s; 30 MiB for paths and labels
-beside 79 MiB. StreamedSplit had 2.2 to 2.8 times ImageFolder's images per second (1,160 to 1,465 beside 520); augmented
-by the one main process of a machine without a GPU 0.95, 0.97 and 1.04 times in three runs: as fast, within the scatter.
-With a GPU, which takes that work over, it has not been measured. Processor time of an image, in milliseconds:
-
-                                   workers    main process    sum
-    ImageFolder                        4.2             0.1    4.3
-    StreamedSplit                      1.6             0.1    1.7
-    StreamedSplit, augmented           1.8             2.1    3.9
+Measured in four runs on two cores of a server (Intel Xeon), torch 2.15, 2 workers, no GPU: 437,513 lines read and
+checked in 0.8 to 1.0 s, all files found in 0.9 to 1.2 s, train2018.json (102 MiB) read and indexed in 1.6 to 1.8 s,
+both lists loaded in 2.2 to 2.6 s (ImageFolder 1.2 to 1.7 s for the training images); an epoch's sampling 0.12 to 0.16 s
+beside 0.27 to 0.31 s; 30 MiB for paths and labels beside 81 MiB. StreamedSplit had 2.05 to 2.38 times ImageFolder's
+images per second (706 to 803 beside 327 to 391); augmented by the one main process of a machine without a GPU, 1.12 to
+1.22 times. With a GPU, which takes that work over, it has not been measured.
 
 The tree has the real class counts of iNaturalist 2018: 437,513 paths of the real length in 8,142 class folders. Every
 path is a hard link to one of a few thousand synthetic JPEGs of 400 x 300 pixels, so the tree needs 100 MB and yet all

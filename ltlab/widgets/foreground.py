@@ -199,7 +199,7 @@ def _words(angle: float, scale: float, right: int, down: int, flip: bool, shift:
     for possible, asked, ways in zip(shift, (right, down), (("left", "right"), ("up", "down")), strict=True):
         moved, wanted = (f"{abs(pixels)} {ways[pixels >= 0]}" for pixels in (possible, asked))
         if possible or asked:
-            shifts.append(moved if possible == asked else f"{moved} ({wanted} asked)")
+            shifts.append(moved if possible == asked else f"{moved} ({wanted if asked else 'none'} asked)")
     if [*shift] != [right, down]:
         shifts.append("as the frame allows")
     done = {
