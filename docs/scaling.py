@@ -128,7 +128,7 @@ def of_steps(rows: pd.DataFrame) -> str:
     head = ["device", "network", "precision", "step", "images/s", "times the bare step's", "measured"]
     return f"""Steps measured, of random images of 256 pixels that lie on the device; medians of steps taken by turns.
 *Bare* is what published rates time: the network forward and backward and the update, on a batch that lies ready.
-*As written* is ltlab's plain step with random crop, flip and colour jitter; *captured* the same as a CUDA graph;
+*As written* is ltlab's plain step with random crop, flip and, on ImageNet-LT, colour jitter; *captured* the same as a CUDA graph;
 *bag of tricks* is the second stage of that recipe, the foregrounds of all images moved, with mixup.
 
 {table(head, lines)}"""
@@ -155,8 +155,8 @@ def section(rows: pd.DataFrame) -> str:
         status = "has not been measured on a GPU yet; all rates"
     else:
         status = "has been measured on a CPU, see the last table, and not on a GPU yet; all rates"
-    return f"""The times are images over images per second. **{OURS} {status} are those that others measured** and published,
-without the course's tricks, with 224 x 224 pixels in mixed precision (`data/published/training_rates.csv`):
+    return f"""The times are images over images per second. **{OURS} {status}
+are those that others measured** and published, without the course's tricks, with 224 x 224 pixels in mixed precision (`data/published/training_rates.csv`):
 
 - **A100:** NVIDIA's own example of ResNet-50, reading of images included: {one:,.0f} images/s on one, {eight:,.0f} on eight, which is {eight_for_one(published):.1f} times
   as fast. One A100 reaches {100 * reached:.0f} % of the {PEAK / 1e12:.0f} TFLOP/s of its datasheet, as large maps wait for memory.
