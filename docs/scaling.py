@@ -128,8 +128,8 @@ def of_steps(rows: pd.DataFrame) -> str:
     head = ["device", "network", "precision", "step", "images/s", "times the bare step's", "measured"]
     return f"""Steps measured, of random images of 256 pixels that lie on the device; medians of steps taken by turns.
 *Bare* is what published rates time: the network forward and backward and the update, on a batch that lies ready.
-*As written* is ltlab's plain step with random crop, flip and, on ImageNet-LT, colour jitter; *captured* the same as a CUDA graph;
-*bag of tricks* is the second stage of that recipe, the foregrounds of all images moved, with mixup.
+*As written* is ltlab's plain step with random crop, flip and, on ImageNet-LT, colour jitter; *captured* the same as
+a CUDA graph; *bag of tricks* is the second stage of that recipe, the foregrounds of all images moved, with mixup.
 
 {table(head, lines)}"""
 

@@ -272,12 +272,8 @@ LOSSES = {  # name -> function of the class counts that returns a loss
     "LDAM": _ldam,
     "CDT": partial(CDTLoss, gamma=0.2),
 }
-REACHES = (
-    1.1,
-    1.5,
-    3.0,
-    4.5,
-)  # of the axes of pulls; few, for another one takes a full draw. Cross-entropy needs the first
+# up to where the axes of pulls may reach: few, as another reach takes a full draw; cross-entropy needs the first
+REACHES = (1.1, 1.5, 3.0, 4.5)
 
 
 def pulls(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, targets: Tensor) -> Tensor:
