@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import pickle
 import re
+import shutil
 import signal
 import time
 import tracemalloc
@@ -199,8 +200,8 @@ def test_an_error_within_a_worker_stays_what_it_is(root):
 
 def test_workers_do_not_start_where_shared_memory_is_small(root, monkeypatch):
     """Else they print that they cannot allocate it, and the main process sleeps for ever."""
-    state = SimpleNamespace(f_bavail=512, f_frsize=4096)
-    monkeypatch.setattr(os, "statvfs", lambda path: state)
+    state = SimpleNamespace(free=512 * 4096)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: state)
     before = multiprocessing.active_children()
     large = [torch.zeros(5000, dtype=torch.int64)] * 9  # 2.2 MB of pixels each
     message = r"has 2 MB free; workers=2 need 11 MB for batches of 5000: .* workers=0, or docker run --shm-size=1g"
@@ -210,9 +211,9 @@ def test_workers_do_not_start_where_shared_memory_is_small(root, monkeypatch):
         next(streamed(root, workers=2).batches(large[:2]))
     assert multiprocessing.active_children() == before
     assert len(list(streamed(root, workers=2).batches([torch.arange(9)]))) == 1
-    state.f_bavail = 0
+    state.free = 0
     assert len(list(streamed(root, workers=0).batches([torch.arange(9)]))) == 1
-    monkeypatch.setattr(streaming, "SHARED_MEMORY", str(root / "nowhere"))
+    monkeypatch.setattr(streaming, "SHARED_MEMORY", root / "nowhere")
     assert len(list(streamed(root, workers=1).batches([torch.arange(9)]))) == 1
 
 

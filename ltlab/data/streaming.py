@@ -13,6 +13,7 @@ import hashlib
 import logging
 import math
 import os
+import shutil
 import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +34,7 @@ log = logging.getLogger(__name__)
 
 MOST_WORKERS = 8
 PREFETCH = 2  # batches that every worker reads ahead, torch's default
-SHARED_MEMORY = "/dev/shm"  # where workers put their batches, on Linux
+SHARED_MEMORY = Path("/", "dev", "shm")  # where workers put their batches; only Linux has it
 LONGEST = 64  # times the shorter side (even: the centre stays); longer images are cropped before they are resized
 KILLED = (
     "a process that reads images was killed, usually for lack of memory: take fewer, workers=1 or workers=0; with a "
@@ -270,10 +271,9 @@ class ImageFiles:
 
     def _check_shared_memory(self, indices: Sequence[Tensor]) -> None:
         """ValueError where the batches read ahead and the one at hand do not fit; workers would wait for ever."""
-        if not self.workers or not indices or not Path(SHARED_MEMORY).is_dir():
+        if not self.workers or not indices or not SHARED_MEMORY.is_dir():
             return
-        state, largest = os.statvfs(SHARED_MEMORY), max(map(len, indices))
-        free = state.f_bavail * state.f_frsize
+        free, largest = shutil.disk_usage(SHARED_MEMORY).free, max(map(len, indices))
         needed = min(self.workers * PREFETCH + 1, len(indices)) * largest * math.prod(self.shape[1:])
         if needed > free:
             raise ValueError(

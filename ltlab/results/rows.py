@@ -129,7 +129,7 @@ def check_appendable(path: str | os.PathLike) -> None:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a") if path.exists() else TemporaryFile(dir=path.parent):
+        with path.open("ab") if path.exists() else TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
         raise OSError(error.errno, f"{path} cannot be written ({error.strerror}): name another file") from error
