@@ -28,13 +28,20 @@ from ltlab.classifiers import (
     classifier_inputs,
     fresh,
     nearest_class_mean,
+    tau_normalised,
     weight_scaling,
 )
 from ltlab.data import load
-from ltlab.losses import BalancedSoftmaxLoss, CrossEntropyLoss, EqualizationLoss
+from ltlab.losses import BalancedSoftmaxLoss, CostSensitiveLoss, CrossEntropyLoss, EqualizationLoss
 from ltlab.mixup import ManifoldMixup
-from ltlab.recipes import CIFAR, SHAPES, OneCycle, Recipe, Stage
-from ltlab.samplers import PowerSampler, ProgressivelyBalancedSampler, RandomUnderSampler, ShuffledSampler
+from ltlab.recipes import CIFAR, SHAPES, OneCycle, Recipe, Stage, Steps
+from ltlab.samplers import (
+    PowerSampler,
+    ProgressivelyBalancedSampler,
+    RandomOverSampler,
+    RandomUnderSampler,
+    ShuffledSampler,
+)
 from ltlab.train import (
     Slots,
     TrainingStep,
@@ -1044,25 +1051,72 @@ def test_starting_from_a_finished_stage_is_bit_for_bit_the_whole_run(data, tmp_p
     same_run(whole, fit(SECOND, data, checkpoint=tmp_path / "parts.pt", resume=True, progress=False))
 
 
+STEPS = replace(
+    TINY,
+    epochs=5,
+    schedules={**TINY.schedules, "base": Steps(lr=0.02, milestones=(0.6,)), "first": Steps(lr=0.02)},
+)
+BEGUN = Recipe(Stage(epochs=3, schedule="first"), name="begun", protocol=STEPS)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe(Stage(epochs=5), protocol=STEPS),  # in the middle of a stage
+        Recipe(Stage(epochs=3), Stage(epochs=2, loss=CostSensitiveLoss), protocol=STEPS),  # the optimizer continues
+        Recipe(Stage(epochs=3, schedule="first"), Stage(epochs=1, schedule="retrain"), protocol=STEPS),  # a new one
+        Recipe(Stage(epochs=3), Stage(epochs=2, sampler=ProgressivelyBalancedSampler), protocol=STEPS),
+        Recipe(Stage(epochs=5), Stage(epochs=0, classifier=tau_normalised), protocol=STEPS),
+    ],
+)
+def test_what_has_trained_alike_so_far_can_be_started_from(data, tmp_path, recipe):
+    """By the learning rates that its schedule gave, though schedule and length of the stage are others."""
+    fit(BEGUN, data, checkpoint=tmp_path / "begun.pt", progress=False)
+    assert recipe.resolve(STEPS).begins_with(BEGUN.resolve(STEPS))
+    same_run(fit(recipe, data, progress=False), fit(recipe, data, start_from=tmp_path / "begun.pt", progress=False))
+
+
+def test_an_unfinished_run_can_be_started_from(data, tmp_path):
+    interrupted(data, tmp_path / "plain.pt", 1, PLAIN)
+    same_run(fit(SECOND, data, progress=False), fit(SECOND, data, start_from=tmp_path / "plain.pt", progress=False))
+
+
 @pytest.mark.parametrize(
     ("recipe", "options", "message"),
     [
         (SECOND, {"seed": 1}, "seed is 0 there and 1 here"),
-        (Recipe(Stage(epochs=3), Stage(epochs=1, trains="classifier"), protocol=TINY), {}, "stage 1.epochs is 2 there"),
-        (Recipe(Stage(epochs=2), Stage(epochs=1), protocol=TINY), {}, "shares its schedule with stage 1"),
-        (PLAIN, {}, "needs to have more"),
+        (Recipe(Stage(epochs=3), Stage(epochs=1, trains="classifier"), protocol=TINY), {}, "stage 1.learning rate is"),
+        (Recipe(Stage(epochs=2), Stage(epochs=1), protocol=TINY), {}, "stage 1.learning rate is"),  # of three epochs
+        (Recipe(Stage(epochs=2, sampler=RandomOverSampler), Stage(epochs=1), protocol=TINY), {}, "stage 1.sampler is"),
+        (Recipe(Stage(epochs=1), Stage(epochs=2, trains="classifier"), protocol=TINY), {}, "has to train longer"),
+        (PLAIN, {}, "has to train longer"),
     ],
 )
 def test_a_foreign_start_is_refused(data, tmp_path, recipe, options, message):
     fit(PLAIN, data, checkpoint=tmp_path / "plain.pt", progress=False)
+    assert options or not recipe.resolve(TINY).begins_with(PLAIN.resolve(TINY))
     with pytest.raises(ValueError, match=message):
         fit(recipe, data, start_from=tmp_path / "plain.pt", **options)
 
 
-def test_an_unfinished_or_missing_start_is_refused(data, tmp_path):
-    interrupted(data, tmp_path / "plain.pt", 1, PLAIN)
-    with pytest.raises(ValueError, match="stands at epoch 1 of 2: finish that run first"):
-        fit(SECOND, data, start_from=tmp_path / "plain.pt")
+def test_the_middle_of_a_stage_with_a_schedule_of_its_own_is_no_start(data, tmp_path):
+    """A sampler that asks for its stage's epochs draws otherwise in a longer one."""
+    short, long = (Recipe(Stage(epochs=n, sampler=ProgressivelyBalancedSampler, schedule="first"), protocol=STEPS)
+                   for n in (2, 3))  # fmt: skip
+    fit(short, data, checkpoint=tmp_path / "short.pt", progress=False)
+    with pytest.raises(ValueError, match=r"stage 1\.epochs is 2 there and 3 here"):
+        fit(long, data, start_from=tmp_path / "short.pt")
+
+
+def test_masks_that_a_finished_run_has_not_kept_are_no_start(data, tmp_path):
+    moved = Stage(epochs=1, schedule="first", foreground=ForegroundTransform())
+    short, long = (Recipe(Stage(epochs=1, schedule="first"), replace(moved, epochs=n), protocol=STEPS) for n in (1, 2))
+    fit(short, data, checkpoint=tmp_path / "short.pt", progress=False)
+    with pytest.raises(ValueError, match="stage 2 needs the masks"):
+        fit(long, data, start_from=tmp_path / "short.pt")
+
+
+def test_a_missing_start_is_refused(data, tmp_path):
     with pytest.raises(FileNotFoundError, match="no checkpoint at"):
         fit(SECOND, data, start_from=tmp_path / "none.pt")
 

@@ -1,5 +1,6 @@
 """A stage fixes the four slots of the training step for some epochs; a recipe is a list of stages."""
 
+import hashlib
 import inspect
 import math
 from collections.abc import Callable, Sequence
@@ -220,6 +221,50 @@ class Recipe:
         }
         return protocol | {"classifier": self.classifier} | stages
 
+    def done(self, stages: int, epochs: int) -> dict[str, str]:
+        """What a resolved recipe has trained when `stages` stages have begun and `epochs` epochs are over, as text.
+
+        Equal for two recipes exactly where they train alike up to there, whatever each does next: plain training for
+        160 of 200 epochs is what every deferred trick begins with. A stage counts as long as it has trained, its
+        schedule by the learning rates that it gave, at every quarter of an epoch.
+        """
+        begun = self.first(stages)
+        done, start = begun.identity(), 0
+        for i, (stage, (offset, span)) in enumerate(zip(begun.stages, self.spans(), strict=False)):
+            over = min(stage.epochs, epochs - start)
+            start += stage.epochs
+            rates = [f"{stage.schedule(offset + quarter / 4, span):.9g}" for quarter in range(4 * over)]
+            digest = hashlib.sha256(" ".join(rates).encode()).hexdigest()[:8]
+            done[f"stage {i + 1}.learning rate"] = f"{rates[0]} to {rates[-1]} ({digest})" if rates else "none"
+            done[f"stage {i + 1}.optimizer"] = "continued" if self.continues(i) else "new"
+            if not any(map(takes_epochs, (stage.sampler, stage.loss))):
+                done[f"stage {i + 1}.epochs"] = str(over)
+        return done
+
+    def place(self, stages: int, epochs: int) -> tuple[int, int]:
+        """The stage (from 0) and its epoch that come next when `stages` stages have begun and `epochs` are over.
+
+        Raises:
+            ValueError: the recipe has not as many, or nothing is left of it.
+        """
+        ends = list(accumulate((stage.epochs for stage in self.stages), initial=0))
+        last = stages == len(self.stages)
+        if stages > len(self.stages) or not ends[stages - 1] <= epochs <= ends[stages] - last:
+            raise ValueError(
+                f"{stages} stages and {epochs} epochs are trained there: recipe {self.name!r} has to train longer, and "
+                "to have begun as many stages by then"
+            )
+        return (stages, 0) if epochs == ends[stages] else (stages - 1, epochs - ends[stages - 1])
+
+    def begins_with(self, other: "Recipe") -> bool:
+        """Whether all that another resolved recipe trains is how this one begins, so that it can start from there."""
+        begun = len(other.stages), other.epochs
+        try:
+            self.place(*begun)
+        except ValueError:
+            return False
+        return self.done(*begun) == other.done(*begun)
+
     def _rows(self, shown: Callable[[object], str]) -> list[dict[str, object]]:
         """For every stage its epochs and, as `shown` tells them, its slots and what else any stage sets."""
         rows = []
@@ -275,7 +320,7 @@ def _check_makes_loss(make: Callable) -> None:
     if isinstance(made_by, type) and (first is None or first.default is not first.empty):
         raise TypeError(f"loss={describe(make)}: it takes no class counts, so make it: {made_by.__name__}(...)")
     try:
-        signature.bind(None, **{"epochs": 1} if "epochs" in signature.parameters else {})
+        signature.bind(None, **{"epochs": 1} if takes_epochs(make) else {})
     except TypeError as error:
         raise TypeError(
             f"loss={describe(make)}: a stage calls it as loss(class_counts), it takes {signature}. Give the rest by "
@@ -308,6 +353,11 @@ def _check_classifier(stages: Sequence[Stage], kind: str) -> None:
                 "classifier goes with LDAMLoss, which scales them"
             )
         adjusted = loss if issubclass(loss, LogitAdjustedLoss) else None
+
+
+def takes_epochs(make: object) -> bool:
+    """Whether a sampler or loss asks for the epochs of its stage when it is made."""
+    return callable(make) and not isinstance(make, nn.Module) and "epochs" in inspect.signature(make).parameters
 
 
 def _made_by(slot: object) -> object:

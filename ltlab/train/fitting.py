@@ -49,8 +49,9 @@ def fit(
         checkpoint: a file that is rewritten after every epoch; the history goes to a CSV of the same name beside it.
             Of what a loss remembers, it keeps its `state_dict()`: buffers, and no other attributes.
         resume: go on from `checkpoint`, which must exist and come from the same recipe, data, seed and kind of device.
-        start_from: the checkpoint of a finished run of the recipe's first stages, on the same data, with the same seed
-            and kind of device: they are not trained again, and the result is the same to the bit.
+        start_from: the checkpoint of another run that has trained so far as this one begins, on the same data, with
+            the same seed and kind of device: that part is not trained again, and the result is the same to the bit.
+            Plain training for 160 of 200 epochs is what many recipes begin with, see `Recipe.done`.
         capture: take the step by a `CapturedStep`: the same arithmetic, on a GPU without the time between kernels.
         progress: show a progress bar, in a terminal or a notebook.
         evaluate_every: epochs between looks at the test error; the last epoch always gets one.
@@ -87,7 +88,7 @@ def fit(
             a stage trains alone; with one that forward does not end in, or of another kind than what a stage of ltlab
             changes, or than the recipe needs; or without features and classifier where CAMs are made of them.
             `resume` without `checkpoint`; a checkpoint whose name ends in .csv, that is damaged or of another run; one
-            to start from that is not finished, or whose last stage this recipe goes on with at the same schedule.
+            to start from that has trained otherwise than this recipe begins, or as long as all of it.
         FileNotFoundError, FileExistsError: `resume` or `start_from` without a checkpoint file; a checkpoint, its
             history, masks of a later stage, or curves in the folder `tensorboard`, without `resume`.
         BlockingIOError: another run that has not ended holds `checkpoint`.

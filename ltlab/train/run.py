@@ -38,7 +38,8 @@ class Result:
     model: as it is after the last stage; history: one row per epoch, with the columns `HISTORY` and those of `look`;
     metrics: the model's figures, see `evaluate`; logits: of the test images, float32 (N, C), on the CPU; recipe: as it
     was run; seconds: of training and looking at the test set, over all resumptions; network: the name of the
-    protocol's model, or of the function that made it, or the class of one of your own.
+    protocol's model, or of the function that made it, or the class of one of your own; precision: "float32" or
+    "bfloat16".
     """
 
     model: nn.Module
@@ -48,6 +49,7 @@ class Result:
     recipe: Recipe
     seconds: float
     network: str
+    precision: str
 
 
 class Run:
@@ -93,7 +95,7 @@ class Run:
         self.logits: Tensor | None = None  # of the last look, where the model is as it was then
         self.history: list[dict[str, float]] = []
         self.seconds = 0.0
-        self.identity = self.identity_of(len(recipe.stages))  # now, as a loss may hold parameters of the model
+        self.identity = recipe.identity() | self.setting  # now, as a loss may hold parameters of the model
 
     def begin_with(self, model: nn.Module | None, data: LongTailedData) -> nn.Module:
         """The network as it is before training: one of your own, or else the protocol's, with new weights."""
@@ -265,11 +267,10 @@ class Run:
         test = self.data.test
         self.unreadable(test)
         figures = evaluate(logits, test.labels, self.data.class_counts)
-        return Result(self.model, pd.DataFrame(self.history), figures, logits, self.recipe, self.seconds, self.network)
-
-    def identity_of(self, stages: int) -> dict[str, str]:
-        """What tells a run of the first stages from every other."""
-        return self.recipe.first(stages).identity() | self.setting
+        return Result(
+            self.model, pd.DataFrame(self.history), figures, logits, self.recipe, self.seconds, self.network,
+            self.setting["precision"],
+        )  # fmt: skip
 
     def refusal(self, state: dict) -> str | None:
         """Why a checkpoint is not of this run; None if it is."""
@@ -277,17 +278,18 @@ class Run:
 
     def refusal_to_start_from(self, state: dict) -> str | None:
         """Why this run cannot start from another run's checkpoint; None if it can."""
-        stages = state["stages"]
-        if stages >= len(self.recipe.stages):
-            return f"its recipe has {stages} stages, recipe {self.recipe.name!r} needs to have more"
-        if differing := checkpoints.difference(state["identity"], self.identity_of(stages)):
-            return differing
-        epochs = self.recipe.first(stages).epochs
-        if len(state["history"]) < epochs:
-            return f"it stands at epoch {len(state['history'])} of {epochs}: finish that run first, with resume"
-        if self.recipe.continues(stages):
-            return f"stage {stages + 1} of recipe {self.recipe.name!r} shares its schedule with stage {stages}"
-        return None
+        begun = begun_in(state)
+        try:
+            stage, epoch = self.recipe.place(*begun)
+        except ValueError as error:
+            return str(error)
+        if epoch and self.slots[stage].foreground and state["masks"] is None:
+            return f"stage {stage + 1} needs the masks that it has trained with, which a finished run does not keep"
+        return checkpoints.difference(state["done"], self.done(*begun))
+
+    def done(self, stages: int, epochs: int) -> dict[str, str]:
+        """What the run has done by then, and on what; see `Recipe.done`."""
+        return self.recipe.done(stages, epochs) | self.setting
 
     def state(self) -> dict:
         """Everything that the next epoch depends on."""
@@ -296,7 +298,8 @@ class Run:
         cuda = {"cuda": kept(torch.cuda.get_rng_state(self.device))} if self.device.type == "cuda" else {}
         return {
             "identity": self.identity, "class names": list(self.data.class_names), "statistics": self.statistics,
-            "stages": len(self.slots), "stage": self.stage, "epoch": self.epoch,
+            "stage": self.stage, "epoch": self.epoch,
+            "done": self.done(self.stage + (self.epoch > 0), len(self.history)),
             "model": self.model.state_dict(), "classifier": type(getattr(self.model, "classifier", None)).__name__,
             "optimizer": self.optimizer.state_dict(), "masks": to_keep(masks),
             "losses": [tensors(kept, slots.loss.state_dict()) for slots in self.slots],
@@ -325,6 +328,8 @@ class Run:
         """
         own = self.processes.own
         self.stage, self.epoch = state["stage"], state["epoch"]
+        if state["identity"] != self.identity:  # of another run, which began like this one
+            self.stage, self.epoch = self.recipe.place(*begun_in(state))
         begun = self.recipe.stages[: self.stage + (self.epoch > 0)]
         self.remake_classifier([stage for stage in begun if stage.classifier is not None], state)
         try:
@@ -350,6 +355,11 @@ class Run:
         self.history, self.seconds = state["history"], state["seconds"]
         if unreadable := state.get("unreadable"):  # of checkpoints from before it was kept there is none
             self.data.train.images.damaged.update(unreadable)
+
+
+def begun_in(state: dict) -> tuple[int, int]:
+    """How many stages a checkpoint's run has begun, and how many epochs are over."""
+    return state["stage"] + (state["epoch"] > 0), len(state["history"])
 
 
 def with_own_losses(stages: Iterable[Stage], model: nn.Module) -> list[Stage]:

@@ -1,6 +1,5 @@
 """The training step, one epoch of it, and one look at the test set."""
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from ..cam import evaluating
 from ..data import Split
 from ..images import as_evaluated, to_float
 from ..recipes import Protocol, Stage, describe
+from ..recipes.recipe import takes_epochs
 from ..samplers import ShuffledSampler
 from .augmentation import colour_jitter, crop_and_jitter, random_resized_crop
 from .processes import ALONE, OneProcess, average_statistics
@@ -222,7 +222,7 @@ class Slots:
 
 def _schedule(factory: Callable, stage: Stage, first_epoch: int) -> tuple[dict[str, int], int]:
     """The epochs that a factory of a stage asks for, if it does, and the epoch that its product counts from."""
-    if "epochs" in inspect.signature(factory).parameters:
+    if takes_epochs(factory):
         return {"epochs": stage.epochs}, 0
     return {}, first_epoch
 
