@@ -18,16 +18,17 @@ from ..data import LongTailedData
 from ..data.places import tables_folder
 from ..recipes import Protocol, Recipe, describe
 from ..train import Result
+from ..train.checkpoint import write_atomically
 
 PACKAGE = Path(__file__).parent
 COLUMNS = (
     "data", "imbalance", "options", "recipe", "seed", "epochs", "model", "batch_size", "augmentation", "fingerprint",
     "top1_error", "balanced_error", "many_accuracy", "medium_accuracy", "few_accuracy", "expected_calibration_error",
-    "seconds", "device", "threads", "python", "torch", "ltlab", "commit", "date",
+    "seconds", "precision", "device", "threads", "python", "torch", "ltlab", "commit", "date",
 )  # fmt: skip
 TEXT = (
-    "data", "options", "recipe", "model", "augmentation", "fingerprint", "device", "python", "torch", "ltlab",
-    "commit", "date",
+    "data", "options", "recipe", "model", "augmentation", "fingerprint", "precision", "device", "python", "torch",
+    "ltlab", "commit", "date",
 )  # fmt: skip
 RUN = ["recipe", "seed", "fingerprint"]  # the columns that tell a run from every other
 
@@ -35,9 +36,9 @@ RUN = ["recipe", "seed", "fingerprint"]  # the columns that tell a run from ever
 def result_row(result: Result, data: LongTailedData, seed: int) -> dict[str, object]:
     """The row of a finished run, with the keys `COLUMNS`.
 
-    Data, recipe and seed, the `fingerprint` of recipe and data, the last epoch's figures (fractions), seconds of
-    training, machine and versions. The options are those of the data, and of data with on_error="skip" that they are
-    so, and how many test images others of their classes have stood in for.
+    Data, recipe and seed, the `fingerprint` of recipe and data, the last epoch's metrics (fractions), seconds of
+    training, precision, machine and versions. The options are those of the data; with on_error="skip" they also say
+    how many test images were replaced by others of their classes.
     """
     device, options = next(result.model.parameters()).device, data.options | skipping(data)
     protocol = result.recipe.protocol
@@ -54,6 +55,7 @@ def result_row(result: Result, data: LongTailedData, seed: int) -> dict[str, obj
         "fingerprint": fingerprint(result.recipe, data, result.network),
         **{name: round(figure, 6) for name, figure in result.metrics.items()},
         "seconds": round(result.seconds, 2),
+        "precision": result.precision,
         **provenance(device),
     }
 
@@ -107,17 +109,18 @@ def provenance(device: torch.device) -> dict[str, object]:
 
 
 def append_row(path: str | os.PathLike, row: dict[str, object]) -> None:
-    """Add a row to a CSV, at once; a new file gets the header first.
+    """Add a row to a CSV, which is replaced atomically; a new file gets the header first.
 
     Raises:
         ValueError: the file's columns are not the row's, or its last line is cut off.
     """
     path = Path(path)
-    new = not path.exists()
-    if not new:
+    there = b""
+    if path.exists():
         _check_file(path, list(row))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame([row]).to_csv(path, mode="a", header=new, index=False)
+        there = path.read_bytes()
+    line = pd.DataFrame([row]).to_csv(header=not there, index=False)
+    write_atomically(path, there + line.encode())
 
 
 def check_appendable(path: str | os.PathLike) -> None:
