@@ -8,7 +8,17 @@ from .base import Loss, Reduction
 from .weights import class_balanced_weights, cost_sensitive_weights
 
 
-class CrossEntropyLoss(Loss):
+class WeightedCrossEntropy(Loss):
+    """Base of the cross-entropies with one weight per class, loss = -w_y log p_y: a subclass gives the weights.
+
+    With "weighted_mean" the scale of the weights cancels, and in a batch of one the weight itself.
+    """
+
+    def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(logits, targets, reduction="none")
+
+
+class CrossEntropyLoss(WeightedCrossEntropy):
     """Cross-entropy, loss = -log p_y: the baseline, `F.cross_entropy`.
 
     Args:
@@ -18,17 +28,12 @@ class CrossEntropyLoss(Loss):
     def __init__(self, *, reduction: Reduction = "weighted_mean") -> None:
         super().__init__(reduction)
 
-    def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(logits, targets, reduction="none")
 
-
-class CostSensitiveLoss(Loss):
+class CostSensitiveLoss(WeightedCrossEntropy):
     """Cross-entropy weighted by inverse frequency (CS_CE), loss = -(n_min / n_y)^gamma log p_y.
 
-    With "weighted_mean" the scale of the weights cancels, and in a batch of one the weight itself.
-
     Args:
-        class_counts: C counts above zero.
+        class_counts: (C,) counts above zero.
         gamma: at least 0; 0 is cross-entropy, 1/2 the smooth version.
         reduction: see `Loss`.
 
@@ -43,21 +48,15 @@ class CostSensitiveLoss(Loss):
     def __init__(
         self, class_counts: ClassCounts, gamma: float = 1.0, *, reduction: Reduction = "weighted_mean"
     ) -> None:
-        weight = cost_sensitive_weights(class_counts, gamma)
-        super().__init__(reduction, weight=weight)
+        super().__init__(reduction, weight=cost_sensitive_weights(class_counts, gamma))
         self.gamma = float(gamma)
 
-    def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(logits, targets, reduction="none")
 
-
-class ClassBalancedLoss(Loss):
+class ClassBalancedLoss(WeightedCrossEntropy):
     """Cross-entropy weighted by effective numbers (CB_CE), loss = -w_y log p_y, w from `class_balanced_weights`.
 
-    With "weighted_mean" the scale of the weights cancels, and in a batch of one the weight itself.
-
     Args:
-        class_counts: C counts above zero.
+        class_counts: (C,) counts above zero.
         beta: in [0, 1); 0 is cross-entropy, beta -> 1 is `CostSensitiveLoss` with gamma = 1 ("weighted_mean").
         reduction: see `Loss`.
 
@@ -72,9 +71,5 @@ class ClassBalancedLoss(Loss):
     def __init__(
         self, class_counts: ClassCounts, beta: float = 0.9999, *, reduction: Reduction = "weighted_mean"
     ) -> None:
-        weight = class_balanced_weights(class_counts, beta)
-        super().__init__(reduction, weight=weight)
+        super().__init__(reduction, weight=class_balanced_weights(class_counts, beta))
         self.beta = float(beta)
-
-    def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(logits, targets, reduction="none")
