@@ -1,77 +1,163 @@
-"""Counts, labels and numbers in the forms that people have them: Python's, NumPy's, pandas' and torch's."""
+"""What people bring, read in one place: counts, labels, logits and numbers of Python, NumPy, pandas and torch."""
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from numbers import Real
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
 
-ClassCounts = Sequence[float] | Tensor  # or a NumPy array or a pandas Series: C numbers
+
+class Array(Protocol):
+    """A NumPy array, a pandas Series, or anything else that becomes an array."""
+
+    def __array__(self) -> Any: ...
 
 
-def as_tensor(values: Sequence[float] | Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """Numbers of any sequence, array, Series or tensor as a tensor; tensors are not copied."""
-    if hasattr(values, "__array__") and not isinstance(values, Tensor):
-        array = values.__array__()
+Labels = Sequence[int] | Array | Tensor  # N class indices
+ClassCounts = Sequence[float] | Mapping[int, float] | Array | Tensor  # C counts
+
+
+def as_tensor(values: float | Sequence[float] | Array | Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Numbers of any form as a tensor. Tensors are not copied and stay on their device.
+
+    Everything else goes to the CPU, and Python's floats become float64, whatever torch's defaults are.
+    """
+    if isinstance(values, Tensor):
+        return values if dtype is None else values.to(dtype)
+    numbers = cast(Any, values)
+    if hasattr(values, "__array__"):
+        array = numbers.__array__()
         if array.dtype.kind == "O":  # a nullable Series
-            values = array.tolist()
-        else:  # copied, because torch warns of what is read-only, and with the one width that it fully supports
-            values = array.astype("int64" if array.dtype.kind in "iu" else array.dtype)
-    return torch.as_tensor(values, dtype=dtype)
+            numbers = array.tolist()
+        else:  # copied, because torch warns about read-only arrays, in the byte order and the widths that it supports
+            numbers = array.astype("int64" if array.dtype.kind in "iu" else array.dtype.newbyteorder("="))
+    tensor = torch.as_tensor(numbers, dtype=dtype, device="cpu")
+    if dtype is None and tensor.is_floating_point() and not hasattr(numbers, "dtype"):
+        return torch.as_tensor(numbers, dtype=torch.float64, device="cpu")
+    return tensor
 
 
-def as_counts(class_counts: ClassCounts) -> Tensor:
-    """Class counts as a (C,) float64 tensor; ValueError unless every one is a finite number above zero."""
-    if isinstance(class_counts, Tensor) and class_counts.device.type == "mps":  # which has no float64
-        class_counts = class_counts.cpu()
+def in_class_order(class_counts: ClassCounts) -> Tensor:
+    """Counts of any form as a (C,) tensor of their own dtype, with the count of class c in place c.
+
+    The index of a Series, or the keys of a mapping, are the classes if they are 0 .. C-1 in any order, as those of
+    `value_counts()` and `Counter` are. A Series whose index holds names, or ascending numbers as the rows of a table
+    have them, is read in its own order.
+
+    Raises:
+        ValueError: not C >= 1 numbers in a row, or keys that are neither.
+    """
+    values = cast(Any, class_counts)
     try:
-        counts = as_tensor(class_counts, dtype=torch.float64).detach()
+        counts = as_tensor(_by_class(values) if _keys(values) else values)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
-            f"class_counts must hold one number per class, in order of class, got {class_counts!r:.80}; of a Counter "
-            "take [counts[c] for c in range(C)]"
+            f"class_counts must hold one number per class, in order of class, got {values!r:.80}; {error}"
         ) from error
-    if counts.ndim != 1 or len(counts) == 0:
-        raise ValueError(f"class_counts must hold one number per class, got shape {tuple(counts.shape)}")
-    bad = ~(counts.isfinite() & (counts > 0))
-    if bad.any():
-        worst = int(bad.nonzero()[0])
-        raise ValueError(
-            f"class_counts must be finite and above zero, got {counts[worst].item():g} for class {worst}; "
-            "leave out classes without training images"
-        )
+    if counts.ndim != 1 or len(counts) == 0 or counts.is_complex():
+        raise ValueError(f"class_counts must hold one number per class, got {counts.dtype} {tuple(counts.shape)}")
+    return counts.detach()
+
+
+def _keys(values: Any) -> list:
+    """The index of a Series or the keys of a mapping; none for all else."""
+    if isinstance(values, Mapping):
+        return list(values)
+    index: Any = getattr(values, "index", None)  # a method of lists and tuples
+    names = index.tolist() if hasattr(index, "tolist") else []
+    return [name[0] if isinstance(name, tuple) and len(name) == 1 else name for name in names]
+
+
+def _by_class(values: Any) -> list:
+    """The values of a Series or mapping in order of class; a ValueError if its keys leave the order open."""
+    keys = _keys(values)
+    counts = list(values.values()) if isinstance(values, Mapping) else values.__array__().tolist()
+    by_key = dict(zip(keys, counts, strict=True))
+    if len(by_key) == len(keys) and by_key.keys() == set(range(len(keys))):  # also True for 1, 2.0 for 2
+        return [by_key[c] for c in range(len(keys))]
+    numbers: list[Any] = [key for key in keys if isinstance(key, Real)]
+    ascending = len(numbers) == len(keys) and numbers[0] >= 0 and all(a < b for a, b in pairwise(numbers))
+    if isinstance(values, Mapping) or (numbers and not ascending):
+        raise ValueError(f"its keys must be 0 .. {len(keys) - 1}; pass a list to keep its order")
     return counts
 
 
-def as_labels(labels: Sequence[int] | Tensor) -> Tensor:
-    """Labels as an (N,) int64 tensor; ValueError unless there are some, and all are integers."""
-    labels = as_tensor(labels)
-    if labels.ndim != 1 or len(labels) == 0:
-        raise ValueError(f"labels must be N >= 1 class indices in a row, got shape {tuple(labels.shape)}")
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise ValueError(f"labels must be integer class indices, got {labels.dtype}; convert them to int64")
-    return labels.long()
+def as_counts(class_counts: ClassCounts, *, empty: bool = False) -> Tensor:
+    """Class counts as a (C,) float64 tensor, see `in_class_order`.
+
+    Raises:
+        ValueError: a count that is not a finite number above zero; with `empty`, zero is allowed.
+    """
+    counts = in_class_order(class_counts)
+    counts = (counts.cpu() if counts.device.type == "mps" else counts).double()  # mps has no float64
+    bad = ~(counts.isfinite() & ((counts >= 0) if empty else (counts > 0)))
+    if bad.any():
+        worst = int(bad.nonzero()[0])
+        bound = "at least zero" if empty else "above zero (leave out classes without training images)"
+        raise ValueError(f"class_counts must be finite and {bound}, got {counts[worst].item():g} for class {worst}")
+    return counts
+
+
+def as_labels(labels: Labels) -> Tensor:
+    """Labels, in their own order, as an (N,) int64 tensor.
+
+    Raises:
+        ValueError: no labels, not one per image, or labels that are not integers.
+    """
+    try:
+        indices = as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"labels must be integer class indices 0 .. C-1, got {labels!r:.80}") from error
+    if indices.ndim != 1 or len(indices) == 0:
+        raise ValueError(f"labels must be N >= 1 class indices in a row, got shape {tuple(indices.shape)}")
+    if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
+        raise ValueError(f"labels must be integer class indices, got {indices.dtype}; convert them to int64")
+    return indices.long()
+
+
+def check_not_probabilities(logits: Tensor) -> None:
+    """Refuse probabilities in place of logits.
+
+    At least two rows of at least two classes are probabilities if every row is non-negative and sums to one, within
+    1e-3 or the precision of the dtype. One row may do so by chance; rows that are all one-hot are hard decisions.
+
+    Args:
+        logits: (..., C) of any dtype.
+
+    Raises:
+        ValueError: the logits are probabilities.
+    """
+    rows = logits.detach().reshape(-1, logits.shape[-1])  # (N, C)
+    if len(rows) < 2 or rows.shape[1] < 2 or not rows.is_floating_point() or not (rows >= 0).all():
+        return
+    tolerance = max(1e-3, torch.finfo(rows.dtype).eps)
+    sums = rows.sum(1, dtype=torch.promote_types(rows.dtype, torch.float32))  # (N,)
+    if ((sums - 1).abs() <= tolerance).all() and not ((rows == 0) | (rows == 1)).all():
+        raise ValueError("logits hold probabilities, rows that sum to one; pass the network's logits, or take the log")
 
 
 def comparable(value: object) -> float:
-    """`value` as it is if it can be compared with numbers; NaN, which is in no range, if it is none."""
-    return value if isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1) else math.nan
+    """`value` unchanged if it can be compared with numbers; otherwise NaN, which is in no range."""
+    real = isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
+    return cast(float, value) if real else math.nan
 
 
 def check_whole_number(name: str, value: object, least: int, most: float = math.inf) -> int:
-    """`value`, also where NumPy or torch hold it, as a plain int from `least` to `most`; ValueError if it is none."""
+    """`value`, from NumPy and torch too, as a plain int from `least` to `most`; ValueError if it is not one."""
     try:
-        number = math.nan if isinstance(value, bool) else operator.index(value)
+        number = None if isinstance(value, bool) else operator.index(cast(Any, value))
     except TypeError:
-        number = math.nan
-    if not least <= number <= most:  # also true for NaN
+        number = None
+    if number is None or not least <= number <= most:
         bounds = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
-        raise ValueError(f"{name}={value!r} must be a whole number {bounds}")
+        raise ValueError(f"{name}={value!r} must be an integer {bounds}")
     return number
 
 
 def check_seed(seed: object) -> int:
-    """`seed` as a plain int of those that the generators of NumPy and torch tell apart; ValueError if it is none."""
+    """`seed` as a plain int; ValueError unless the generators of NumPy and torch distinguish it from all others."""
     return check_whole_number("seed", seed, 0, 2**32 - 1)

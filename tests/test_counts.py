@@ -90,7 +90,7 @@ def test_numbers_of_numpy_and_torch_are_numbers():
 
 @pytest.mark.parametrize("value", [1.0, np.float64(1), "1", True, None, 0, np.int64(0), torch.tensor([1, 2]), math.nan])
 def test_what_is_no_whole_number_is_named(value):
-    with pytest.raises(ValueError, match=r"size=.* must be a whole number of at least 1"):
+    with pytest.raises(ValueError, match=r"size=.* must be an integer of at least 1"):
         check_whole_number("size", value, least=1)
 
 
@@ -98,9 +98,9 @@ def test_whole_numbers_of_any_kind_are_plain_ints_within_bounds():
     for value in (3, np.uint8(3), torch.tensor(3)):
         number = check_whole_number("epoch", value, least=3, most=3)
         assert number == 3 and type(number) is int
-    with pytest.raises(ValueError, match="epoch=4 must be a whole number from 0 to 3"):
+    with pytest.raises(ValueError, match="epoch=4 must be an integer from 0 to 3"):
         check_whole_number("epoch", 4, least=0, most=3)
     assert check_seed(2**32 - 1) == 2**32 - 1
     for seed in (-1, 2**32, True, 0.5):
-        with pytest.raises(ValueError, match=f"seed={seed} must be a whole number from 0 to 4294967295"):
+        with pytest.raises(ValueError, match=f"seed={seed} must be an integer from 0 to 4294967295"):
             check_seed(seed)

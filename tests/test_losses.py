@@ -600,7 +600,7 @@ def test_weights_that_float16_does_not_hold():
 
 @pytest.mark.parametrize(
     "bad",
-    [[5, 0], [5, -1], [5, math.nan], [5, math.inf], [], [[1, 2]], 3, None, ["many", "few"], Counter("aab"), {0: 5}],
+    [[5, 0], [5, -1], [5, math.nan], [5, math.inf], [], [[1, 2]], 3, None, ["many", "few"], Counter("aab"), {1: 5}],
     ids=repr,
 )
 @pytest.mark.parametrize(

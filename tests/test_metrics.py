@@ -359,13 +359,13 @@ def test_logits_must_be_a_tensor(metric):
 @pytest.mark.parametrize("metric", [per_class_accuracy, confusion_matrix])
 @pytest.mark.parametrize("num_classes", [2, 0, -1, 3.5])
 def test_bad_num_classes(metric, num_classes):
-    with pytest.raises(ValueError, match=r"num_classes=.* must be a whole number of at least 3"):
+    with pytest.raises(ValueError, match=r"num_classes=.* must be an integer of at least 3"):
         metric(torch.eye(3), [0, 1, 2], num_classes=num_classes)
 
 
 @pytest.mark.parametrize("bins", [0, -1, 1.5, True])
 def test_bad_bins(bins):
-    with pytest.raises(ValueError, match=r"bins=.* must be a whole number of at least 1"):
+    with pytest.raises(ValueError, match=r"bins=.* must be an integer of at least 1"):
         expected_calibration_error(torch.eye(3), [0, 1, 2], bins=bins)
 
 

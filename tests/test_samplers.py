@@ -6,7 +6,6 @@ from collections import Counter
 from functools import partial
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -29,7 +28,6 @@ from ltlab.samplers import (
     generator_seed,
     progressive_probabilities,
     reversed_probabilities,
-    switched_probabilities,
 )
 
 CIFAR10_LT_100 = [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
@@ -43,7 +41,6 @@ SAMPLERS = {
     "reversed": ReversedSampler,
     "bilateral": BilateralSampler,
     "progressive": partial(ProgressivelyBalancedSampler, epochs=10),
-    "switched": partial(ProgressivelyBalancedSampler, epochs=10, switch=5),
     "over": RandomOverSampler,
     "under": RandomUnderSampler,
 }
@@ -99,18 +96,6 @@ def test_class_probabilities_do_not_overflow(q, expected):
     assert class_probabilities([5000, 500, 50], q).tolist() == expected
 
 
-@pytest.mark.parametrize("convert", [list, tuple, np.array, torch.tensor, lambda c: np.array(c, dtype=np.float32)])
-def test_class_counts_may_be_any_sequence_array_or_tensor(convert):
-    assert torch.equal(class_probabilities(convert(COUNTS), 0.5), class_probabilities(COUNTS, 0.5))
-    assert class_probabilities(convert(COUNTS), 0.5).dtype == torch.float64
-
-
-def test_class_counts_and_labels_may_be_columns_of_a_table():
-    table = pd.DataFrame({"count": [9, *COUNTS], "label": [9, 0, 0, 1, 1, 2]}).iloc[1:]  # its index begins at 1
-    assert torch.equal(class_probabilities(table["count"], 0.5), class_probabilities(COUNTS, 0.5))
-    assert list(PowerSampler(table["label"], 0.5)) == list(PowerSampler([0, 0, 1, 1, 2], 0.5))
-
-
 @settings(deadline=None)
 @given(counts=st.lists(st.integers(1, 10**6), min_size=1, max_size=20), progress=st.floats(0, 1))
 def test_progressive_probabilities_lie_on_the_line(counts, progress):
@@ -122,13 +107,6 @@ def test_progressive_probabilities_lie_on_the_line(counts, progress):
 def test_progressive_probabilities_begin_and_end_exactly():
     assert torch.equal(progressive_probabilities(COUNTS, 0), class_probabilities(COUNTS, 1))
     assert torch.equal(progressive_probabilities(COUNTS, 1), class_probabilities(COUNTS, 0))
-
-
-def test_switched_probabilities_jump_at_the_switch():
-    instance, balanced = class_probabilities(COUNTS, 1), class_probabilities(COUNTS, 0)
-    assert torch.equal(switched_probabilities(COUNTS, 159, 160), instance)
-    assert torch.equal(switched_probabilities(COUNTS, 160, 160), balanced)
-    assert torch.equal(switched_probabilities(COUNTS, 0, 0), balanced)
 
 
 # --- how often each class and each image is drawn --------------------------------------------------------------------
@@ -195,17 +173,6 @@ def test_progressive_sampler_moves_from_instance_to_class_balanced():
 def test_progressive_sampler_of_one_epoch_is_instance_balanced():
     probabilities = ProgressivelyBalancedSampler(labels_of(COUNTS), epochs=1).probabilities()
     assert torch.equal(probabilities, class_probabilities(COUNTS, 1))
-
-
-@pytest.mark.parametrize("switch", [0, 3, 8])
-def test_hard_switch_is_a_power_sampler_on_either_side(switch):
-    labels = labels_of(COUNTS)
-    sampler = ProgressivelyBalancedSampler(labels, epochs=8, switch=switch, seed=5)
-    for epoch in range(8):
-        power = PowerSampler(labels, q=1 if epoch < switch else 0, seed=5)
-        sampler.set_epoch(epoch)
-        power.set_epoch(epoch)
-        assert torch.equal(sampler.epoch_indices(), power.epoch_indices())
 
 
 def test_shuffled_sampler_visits_every_image_once_in_any_order():
@@ -386,11 +353,9 @@ def test_repr_shows_the_knobs():
     assert repr(ReversedSampler(labels)) == "ReversedSampler()"
     assert repr(RandomOverSampler(labels)) == "RandomOverSampler()"
     assert repr(ProgressivelyBalancedSampler(labels, 200)) == "ProgressivelyBalancedSampler(epochs=200)"
-    switched = ProgressivelyBalancedSampler(labels, 200, switch=160)
-    assert repr(switched) == "ProgressivelyBalancedSampler(epochs=200, switch=160)"
 
 
-def test_a_sampler_of_ones_own_defines_one_method():
+def test_a_custom_sampler_defines_one_method():
     class Backwards(EpochSampler):
         def draw(self, generator):
             return torch.arange(self.num_samples).flip(0)
@@ -407,12 +372,6 @@ def test_a_sampler_of_ones_own_defines_one_method():
 # --- bad input -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("class_counts", [[], [[1, 2]], 3, [3, 0], [3, -1], [3, math.nan], [3, math.inf]])
-def test_bad_class_counts(class_counts):
-    with pytest.raises(ValueError, match="class_counts"):
-        class_probabilities(class_counts, 1)
-
-
 @pytest.mark.parametrize("q", [-0.1, -1, math.nan, math.inf, -math.inf])
 def test_bad_exponent(q):
     with pytest.raises(ValueError, match="q must be"):
@@ -421,7 +380,7 @@ def test_bad_exponent(q):
 
 @pytest.mark.parametrize("q", [-0.5, -1, math.nan, math.inf])
 def test_power_sampler_demands_a_finite_exponent_of_at_least_zero(q):
-    with pytest.raises(ValueError, match=r"q must be finite and at least 0.*ReversedSampler"):
+    with pytest.raises(ValueError, match=r"q must be.*ReversedSampler"):
         PowerSampler([0, 1], q)
 
 
@@ -466,7 +425,7 @@ def test_bad_labels(make, labels, message):
     ],
 )
 def test_bad_seed_and_processes(make, name, knobs):
-    with pytest.raises(ValueError, match=f"{name}=.* must be a whole number"):
+    with pytest.raises(ValueError, match=f"{name}=.* must be"):
         make(labels_of(COUNTS), **knobs)
 
 
@@ -474,7 +433,7 @@ def test_bad_seed_and_processes(make, name, knobs):
 @pytest.mark.parametrize("epoch", [-1, 1.5, "3", None])
 def test_bad_epoch(make, epoch):
     sampler = make(labels_of(COUNTS))
-    with pytest.raises(ValueError, match=r"epoch=.* must be a whole number"):
+    with pytest.raises(ValueError, match=r"epoch=.* must be"):
         sampler.set_epoch(epoch)
     assert sampler.epoch == 0
 
@@ -486,27 +445,17 @@ def test_bad_num_samples(num_samples):
             make([0, 1], num_samples=num_samples)
 
 
-@pytest.mark.parametrize(
-    "name, epochs, switch", [("epochs", 0, None), ("epochs", 2.5, None), ("switch", 5, -1), ("switch", 5, 6)]
-)
-def test_bad_schedule(name, epochs, switch):
-    with pytest.raises(ValueError, match=f"{name}=.* must be a whole number"):
-        ProgressivelyBalancedSampler([0, 1], epochs, switch=switch)
+@pytest.mark.parametrize("epochs", [0, 2.5])
+def test_bad_epochs(epochs):
+    with pytest.raises(ValueError, match=f"epochs={epochs}"):
+        ProgressivelyBalancedSampler([0, 1], epochs)
 
 
-@pytest.mark.parametrize("switch", [None, 3])
-def test_progressive_sampler_ends_with_its_last_epoch(switch):
-    sampler = ProgressivelyBalancedSampler([0, 1], epochs=5, switch=switch)
+def test_progressive_sampler_ends_with_its_last_epoch():
+    sampler = ProgressivelyBalancedSampler([0, 1], epochs=5)
     sampler.set_epoch(4)
-    with pytest.raises(ValueError, match="epoch=5 must be a whole number from 0 to 4"):
+    with pytest.raises(ValueError, match=r"epoch=5 .* 0 to 4"):
         sampler.set_epoch(5)
-
-
-def test_bad_epoch_or_switch_of_the_probabilities():
-    with pytest.raises(ValueError, match="epoch=-1 must be"):
-        switched_probabilities(COUNTS, -1, 5)
-    with pytest.raises(ValueError, match="switch=-5 must be"):
-        switched_probabilities(COUNTS, 0, -5)
 
 
 def test_lightning_shards_a_sampler_by_itself_and_hands_set_epoch_on():

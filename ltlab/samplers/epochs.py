@@ -1,29 +1,38 @@
 """One epoch's sequence for one process or many, and the sampler of plain training."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from typing import TypedDict, Unpack
 
 import torch
 from torch import Generator, Tensor
 from torch.utils.data import Sampler
 
-from ..counts import check_seed, check_whole_number
+from ..counts import Labels, check_seed, check_whole_number
 from .groups import check_labels
+
+
+class EpochOptions(TypedDict, total=False):
+    """The keyword arguments that every sampler takes, see `EpochSampler`."""
+
+    seed: int
+    num_replicas: int
+    rank: int
 
 
 class EpochSampler(Sampler[int]):
     """A sampler whose sequence is a pure function of (seed, epoch).
 
     Call `set_epoch(epoch)` before each epoch, as with torch's DistributedSampler; without it every epoch
-    repeats the same sequence. Resuming needs the epoch alone. No global generator is read or written.
+    repeats the same sequence. To resume, only the epoch is needed. Global generators are neither read nor written.
 
     With `num_replicas` processes each draws the one common sequence and keeps the draws at rank,
-    rank + num_replicas, rank + 2 * num_replicas, ... The shares are disjoint and, because a longer one would
-    leave the other processes waiting, equally long: the epoch's last num_samples % num_replicas draws are left
-    out, and none counts twice. Side by side, `torch.stack(shares, dim=1).flatten()`, they are the sequence.
-    Lightning and Fabric shard the sampler of a DataLoader by themselves and hand `set_epoch` on: leave `num_replicas`
-    and `rank` out there, or turn that off with use_distributed_sampler=False, else the draws are shared out twice.
+    rank + num_replicas, rank + 2 * num_replicas, ... These parts are disjoint and, because a longer one would make
+    the other processes wait, equally long: the epoch's last num_samples % num_replicas draws are left out, and none
+    counts twice. `torch.stack(parts, dim=1).flatten()` is the sequence.
+    Lightning and Fabric shard the sampler of a DataLoader themselves and pass `set_epoch` on: leave out `num_replicas`
+    and `rank` there, or set use_distributed_sampler=False; otherwise the draws are divided twice.
 
-    A sampler of your own is a subclass with one method, `draw(generator)`.
+    A custom sampler is a subclass with one method, `draw(generator)`.
 
     Args:
         num_samples: draws per epoch, all processes together.
@@ -47,8 +56,8 @@ class EpochSampler(Sampler[int]):
         raise NotImplementedError(f"{type(self).__name__} must define draw(generator)")
 
     def epoch_indices(self) -> Tensor:
-        """This process's share of the current epoch, (len(self),) int64 image indices on the CPU."""
-        sequence = self.draw(Generator().manual_seed(generator_seed(self.seed, self.epoch)))
+        """This process's part of the current epoch, (len(self),) int64 image indices on the CPU."""
+        sequence = self.draw(Generator("cpu").manual_seed(generator_seed(self.seed, self.epoch)))
         return sequence[self.rank :: self.num_replicas][: len(self)]
 
     def set_epoch(self, epoch: int) -> None:
@@ -62,7 +71,7 @@ class EpochSampler(Sampler[int]):
         return self.num_samples // self.num_replicas
 
     def knobs(self) -> str:
-        """The arguments that make this sampler what it is, as `__repr__` shows them."""
+        """The arguments that define this sampler, as `__repr__` shows them."""
         return ""
 
     def __repr__(self) -> str:
@@ -86,18 +95,18 @@ def generator_seed(seed: int, epoch: int) -> int:
 class ShuffledSampler(EpochSampler):
     """Every image once per epoch, in a new random order: what plain training uses.
 
-    Class j's share of the epoch is n_j / N, as with `PowerSampler(q=1)`, but without replacement.
+    The fraction of class j in the epoch is n_j / N, as with `PowerSampler(q=1)`, but without replacement.
 
     Args:
-        labels: N class indices 0 .. C-1, each class at least once.
-        seed, num_replicas, rank: see `EpochSampler`.
+        labels: (N,) class indices 0 .. C-1, each class at least once.
+        options: seed, num_replicas, rank, see `EpochSampler`.
 
     Raises:
         ValueError: `labels` is empty, not integer, negative or lacks a class; otherwise as `EpochSampler`.
     """
 
-    def __init__(self, labels: Sequence[int] | Tensor, *, seed: int = 0, num_replicas: int = 1, rank: int = 0) -> None:
-        super().__init__(len(check_labels(labels)), seed=seed, num_replicas=num_replicas, rank=rank)
+    def __init__(self, labels: Labels, **options: Unpack[EpochOptions]) -> None:
+        super().__init__(len(check_labels(labels)), **options)
 
     def draw(self, generator: Generator) -> Tensor:
-        return torch.randperm(self.num_samples, generator=generator)
+        return torch.randperm(self.num_samples, generator=generator, device="cpu")

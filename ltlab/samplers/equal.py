@@ -1,31 +1,31 @@
 """Classes made exactly equal: minority images repeated, or majority images left out."""
 
-from collections.abc import Sequence
+from typing import Unpack
 
 from torch import Generator, Tensor
 
-from .epochs import EpochSampler
+from ..counts import Labels
+from .epochs import EpochOptions, EpochSampler
 from .groups import ImagesByClass
 
 
 class EqualSampler(EpochSampler):
-    """The same number of draws from every class, as evenly spread over its images as they can be.
+    """The same number of draws from every class, spread over its images as evenly as possible.
 
     A subclass defines `images_per_class(counts)`.
 
     Args:
-        labels: N class indices 0 .. C-1, each class at least once.
-        seed, num_replicas, rank: see `EpochSampler`.
+        labels: (N,) class indices 0 .. C-1, each class at least once.
+        options: seed, num_replicas, rank, see `EpochSampler`.
 
     Raises:
         ValueError: `labels` is empty, not integer, negative or lacks a class; otherwise as `EpochSampler`.
     """
 
-    def __init__(self, labels: Sequence[int] | Tensor, *, seed: int = 0, num_replicas: int = 1, rank: int = 0) -> None:
+    def __init__(self, labels: Labels, **options: Unpack[EpochOptions]) -> None:
         self.groups = ImagesByClass(labels)
         self.per_class = self.images_per_class(self.groups.counts)
-        num_samples = len(self.groups.counts) * self.per_class
-        super().__init__(num_samples, seed=seed, num_replicas=num_replicas, rank=rank)
+        super().__init__(len(self.groups.counts) * self.per_class, **options)
 
     def images_per_class(self, counts: Tensor) -> int:
         """The draws from each class, given its (C,) images."""
