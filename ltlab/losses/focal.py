@@ -35,10 +35,10 @@ def sigmoid_focal(logits: Tensor, targets: Tensor, gamma: float = 2.0, alpha: fl
             q_k = sigmoid(-z_k),  alpha_k = 1 - alpha    for k != c
 
     Args:
-        logits: z, (N, C).
-        targets: (N,) int64, or t (N, C) floating point for sum_c t_c loss(c).
+        logits: (N, C) floating point, z.
+        targets: (N,) int64, or (N, C) floating point, t, for sum_c t_c loss(c).
         gamma: at least 0; 0 is binary cross-entropy.
-        alpha: in [0, 1], or (C,) of them; None leaves the factor out.
+        alpha: () or (C,), in [0, 1]; None leaves the factor out.
 
     Returns:
         (N,) losses. For hard targets `torchvision.ops.sigmoid_focal_loss`, summed over the classes.
@@ -61,10 +61,10 @@ def softmax_focal(logits: Tensor, targets: Tensor, gamma: float = 2.0, alpha: fl
     """Focal loss of the softmax, loss(c) = -alpha_c (1 - p_c)^gamma log p_c, one loss per sample.
 
     Args:
-        logits: z, (N, C).
-        targets: (N,) int64, or t (N, C) floating point for sum_c t_c loss(c).
+        logits: (N, C) floating point, z.
+        targets: (N,) int64, or (N, C) floating point, t, for sum_c t_c loss(c).
         gamma: at least 0; 0 is cross-entropy.
-        alpha: one factor, or (C,); None leaves it out.
+        alpha: () or (C,); None leaves it out.
 
     Returns:
         (N,) losses.
@@ -96,11 +96,11 @@ class FocalLoss(Loss):
     and of the class-balanced literature. form="softmax" is the cross-entropy of the one label times
     (1 - p_y)^gamma, see `softmax_focal`: the loss of LDAM-DRW. Their values cannot be compared.
 
-    alpha belongs to the loss and is no weight of the sample: both means divide by N.
+    alpha is part of the loss, not a weight of the sample: both means divide by N.
 
     Args:
         gamma: at least 0; 0 is cross-entropy (softmax) or binary cross-entropy summed over classes (sigmoid).
-        alpha: a number or one per class; in [0, 1] for sigmoid, at least 0 for softmax. None leaves it out.
+        alpha: () or (C,); in [0, 1] for sigmoid, at least 0 for softmax. None leaves it out.
         form: "sigmoid" or "softmax".
         reduction: see `Loss`.
 
@@ -112,25 +112,26 @@ class FocalLoss(Loss):
 
     default_reduction = "mean"
     knobs = ("gamma", "alpha", "form")
+    alpha: float | Tensor | None
 
     def __init__(
-        self, gamma: float = 2.0, alpha: float | Sequence[float] | Tensor | None = None, form: Form = "sigmoid",
-        *, reduction: Reduction = "mean",
-    ) -> None:  # fmt: skip
+        self,
+        gamma: float = 2.0,
+        alpha: float | Sequence[float] | Tensor | None = None,
+        form: Form = "sigmoid",
+        *,
+        reduction: Reduction = "mean",
+    ) -> None:
         check_form(form)
-        factors = None if alpha is None else as_tensor(alpha, torch.float64)
-        if factors is not None:
-            highest = 1.0 if form == "sigmoid" else math.inf
-            if factors.ndim > 1 or not ((factors >= 0) & (factors <= highest) & factors.isfinite()).all():
-                raise ValueError(
-                    f"alpha must be a number or one per class, in [0, {highest:g}] for {form}, got {alpha!r}"
-                )
-        per_class = factors is not None and factors.ndim == 1
-        super().__init__(reduction, num_classes=len(factors) if per_class else None)
-        if per_class:
+        factors = as_tensor(0.0 if alpha is None else alpha, torch.float64)  # () or (C,)
+        highest = 1.0 if form == "sigmoid" else math.inf
+        if factors.ndim > 1 or not ((factors >= 0) & (factors <= highest) & factors.isfinite()).all():
+            raise ValueError(f"alpha must be a number or one per class, in [0, {highest:g}] for {form}, got {alpha!r}")
+        super().__init__(reduction, num_classes=len(factors) if factors.ndim else None)
+        if factors.ndim:
             self.set_buffer("alpha", factors)
         else:
-            self.alpha = None if factors is None else factors.item()
+            self.alpha = None if alpha is None else factors.item()
         self.gamma, self.form = as_knob("gamma", gamma, 0), form
 
     def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -144,7 +145,7 @@ class ClassBalancedFocalLoss(Loss):
     The mean divides by N, so that the scale of the weights (they sum to C) acts as a learning rate.
 
     Args:
-        class_counts: C counts above zero.
+        class_counts: (C,) counts above zero.
         beta: in [0, 1); 0 is `FocalLoss`.
         gamma: at least 0; 0 is (binary) cross-entropy, weighted.
         form: "sigmoid" or "softmax", see `FocalLoss`.
@@ -160,12 +161,16 @@ class ClassBalancedFocalLoss(Loss):
     knobs = ("beta", "gamma", "form")
 
     def __init__(
-        self, class_counts: ClassCounts, beta: float = 0.9999, gamma: float = 1.0, form: Form = "sigmoid", *,
+        self,
+        class_counts: ClassCounts,
+        beta: float = 0.9999,
+        gamma: float = 1.0,
+        form: Form = "sigmoid",
+        *,
         reduction: Reduction = "mean",
-    ) -> None:  # fmt: skip
+    ) -> None:
         check_form(form)
-        weight = class_balanced_weights(class_counts, beta)
-        super().__init__(reduction, weight=weight)
+        super().__init__(reduction, weight=class_balanced_weights(class_counts, beta))
         self.beta, self.gamma, self.form = float(beta), as_knob("gamma", gamma, 0), form
 
     def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:

@@ -2,14 +2,14 @@
 
 from torch import Tensor
 
-from ..counts import ClassCounts, as_counts
+from ..counts import ClassCounts, as_counts, check_not_probabilities
 from .base import Loss, Reduction, at_least_float32
 from .softmax import softmax_cross_entropy
 from .weights import as_knob
 
 
 def log_prior(class_counts: ClassCounts) -> Tensor:
-    """log pi_c with pi_c = n_c / sum_k n_k, the share of each class in the training set; (C,) float64."""
+    """log pi_c with pi_c = n_c / sum_k n_k, the fraction of class c in the training set; (C,) float64."""
     counts = as_counts(class_counts)
     return (counts / counts.sum()).log()
 
@@ -21,26 +21,26 @@ def adjust_logits(logits: Tensor, class_counts: ClassCounts, tau: float = 1.0) -
     correction in training: never apply both.
 
     Args:
-        logits: z, (..., C) floating point.
-        class_counts: C counts above zero, of the training set.
-        tau: at least 0; 0 leaves the logits as they are, 1 divides the prior of the training set out.
+        logits: (..., C) floating point, z.
+        class_counts: (C,) counts above zero, of the training set.
+        tau: at least 0; 0 leaves the logits unchanged, 1 divides the prior of the training set out.
 
     Returns:
         (..., C); float32 for half-precision logits.
 
     Raises:
-        ValueError: bad counts, or not C of them; tau negative or not finite.
+        ValueError: bad counts, or not C of them; tau negative or not finite; probabilities in place of logits.
 
-    Source: Menon et al., "Long-tail learning via logit adjustment", ICLR 2021,
-    post-hoc form.
+    Source: Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, post-hoc form.
     """
     shift = as_knob("tau", tau, 0) * log_prior(class_counts)  # (C,)
-    logits = at_least_float32(logits)
+    precise = at_least_float32(logits)  # (..., C)
     if logits.shape[-1:] != shift.shape:
         raise ValueError(
             f"class_counts must hold one count per logit, got {len(shift)} for logits {tuple(logits.shape)}"
         )
-    return logits - shift.to(logits)
+    check_not_probabilities(logits)
+    return precise - shift.to(precise)
 
 
 class LogitAdjustedLoss(Loss):
@@ -49,7 +49,7 @@ class LogitAdjustedLoss(Loss):
     Predict with the plain logits; `adjust_logits` makes the same correction after training instead.
 
     Args:
-        class_counts: C counts above zero.
+        class_counts: (C,) counts above zero.
         tau: at least 0; 0 is cross-entropy, 1 is `BalancedSoftmaxLoss`.
         reduction: see `Loss`.
 
@@ -60,6 +60,7 @@ class LogitAdjustedLoss(Loss):
     """
 
     knobs = ("tau",)
+    shift: Tensor  # (C,)
 
     def __init__(self, class_counts: ClassCounts, tau: float = 1.0, *, reduction: Reduction = "weighted_mean") -> None:
         shift = as_knob("tau", tau, 0) * log_prior(class_counts)
@@ -77,14 +78,13 @@ class BalancedSoftmaxLoss(LogitAdjustedLoss):
     Predict with the plain logits. It is `LogitAdjustedLoss` with tau = 1.
 
     Args:
-        class_counts: C counts above zero; equal counts give cross-entropy.
+        class_counts: (C,) counts above zero; equal counts give cross-entropy.
         reduction: see `Loss`.
 
     Raises:
         ValueError: bad counts.
 
-    Source: Ren et al., "Balanced Meta-Softmax for Long-Tailed Visual Recognition", NeurIPS 2020,
-    Theorem 1.
+    Source: Ren et al., "Balanced Meta-Softmax for Long-Tailed Visual Recognition", NeurIPS 2020, Theorem 1.
     """
 
     knobs = ()
@@ -97,14 +97,14 @@ def class_dependent_temperatures(class_counts: ClassCounts, gamma: float) -> Ten
     """Temperature of each class, a_c = (n_max / n_c)^gamma, at least 1; (C,) float64.
 
     Args:
-        class_counts: C counts above zero.
+        class_counts: (C,) counts above zero.
         gamma: at least 0; at 0 all temperatures are 1.
 
     Raises:
         ValueError: bad counts; gamma negative or not finite.
 
-    Source: Ye et al., "Identifying and Compensating for Feature Deviation in Imbalanced Deep Learning",
-    arXiv 2001.01385, 2020.
+    Source: Ye et al., "Identifying and Compensating for Feature Deviation in Imbalanced Deep Learning", arXiv
+    2001.01385, 2020.
     """
     counts, gamma = as_counts(class_counts), as_knob("gamma", gamma, 0)
     return (counts.max() / counts) ** gamma
@@ -116,7 +116,7 @@ class CDTLoss(Loss):
     A rare class is trained with a small logit, so that its raw logit grows. Predict with the plain logits.
 
     Args:
-        class_counts: C counts above zero.
+        class_counts: (C,) counts above zero.
         gamma: at least 0; 0 is cross-entropy.
         reduction: see `Loss`.
 
@@ -127,6 +127,7 @@ class CDTLoss(Loss):
     """
 
     knobs = ("gamma",)
+    temperatures: Tensor  # (C,)
 
     def __init__(
         self, class_counts: ClassCounts, gamma: float = 0.2, *, reduction: Reduction = "weighted_mean"

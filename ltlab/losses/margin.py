@@ -12,8 +12,8 @@ def ldam_margins(class_counts: ClassCounts, max_margin: float = 0.5) -> Tensor:
     """Margins per class, m_c = max_margin (n_min / n_c)^(1/4).
 
     Args:
-        class_counts: C counts above zero.
-        max_margin: at least 0, the margin of the rarest class, in units of cosine.
+        class_counts: (C,) counts above zero.
+        max_margin: at least 0, the margin of the least frequent class, in units of cosine.
 
     Returns:
         (C,) float64.
@@ -21,8 +21,8 @@ def ldam_margins(class_counts: ClassCounts, max_margin: float = 0.5) -> Tensor:
     Raises:
         ValueError: bad counts; max_margin negative or not finite.
 
-    Source: Cao et al., "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss", NeurIPS
-    2019, eqs. 12 and 13, with the constant that makes max_margin the largest margin.
+    Source: Cao et al., "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss", NeurIPS 2019, eqs. 12
+    and 13, with the constant that makes max_margin the largest margin.
     """
     counts = as_counts(class_counts)
     return as_knob("max_margin", max_margin, 0) * (counts.min() / counts) ** 0.25
@@ -32,11 +32,11 @@ class LDAMLoss(Loss):
     """Cross-entropy with label-distribution-aware margins, loss = -w_y log softmax(s (z - m_y e_y))_y.
 
     The logits must be cosines in [-1, 1], from a classifier that normalises features and weights: margins are
-    a share of that range. s = scale, m from `ldam_margins`, w from `class_balanced_weights`.
+    a fraction of that range. s = scale, m from `ldam_margins`, w from `class_balanced_weights`.
 
     Args:
-        class_counts: C counts above zero.
-        max_margin: at least 0, the margin of the rarest class; 0 leaves cross-entropy of s z.
+        class_counts: (C,) counts above zero.
+        max_margin: at least 0, the margin of the least frequent class; 0 leaves cross-entropy of s z.
         scale: above 0, the inverse temperature of the cosines.
         beta: in [0, 1), the re-weighting; 0 is none, 0.9999 the second stage of LDAM-DRW.
         reduction: see `Loss`.
@@ -48,15 +48,19 @@ class LDAMLoss(Loss):
     """
 
     knobs = ("max_margin", "scale", "beta")
+    margins: Tensor  # (C,)
 
     def __init__(
-        self, class_counts: ClassCounts, max_margin: float = 0.5, scale: float = 30.0, *, beta: float = 0.0,
+        self,
+        class_counts: ClassCounts,
+        max_margin: float = 0.5,
+        scale: float = 30.0,
+        *,
+        beta: float = 0.0,
         reduction: Reduction = "weighted_mean",
-    ) -> None:  # fmt: skip
-        margins = ldam_margins(class_counts, max_margin)
-        weight = class_balanced_weights(class_counts, beta)
-        super().__init__(reduction, weight=weight)
-        self.set_buffer("margins", margins)
+    ) -> None:
+        super().__init__(reduction, weight=class_balanced_weights(class_counts, beta))
+        self.set_buffer("margins", ldam_margins(class_counts, max_margin))
         self.max_margin, self.beta = float(max_margin), float(beta)
         self.scale = as_knob("scale", scale, 0)
         if self.scale == 0:

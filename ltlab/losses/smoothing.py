@@ -21,8 +21,8 @@ class LabelSmoothingLoss(Loss):
     Raises:
         ValueError: smoothing outside [0, 1).
 
-    Source: Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016,
-    section 7; equal to `F.cross_entropy(label_smoothing=smoothing)`.
+    Source: Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016, section 7; equal to
+    `F.cross_entropy(label_smoothing=smoothing)`.
     """
 
     knobs = ("smoothing",)
@@ -39,7 +39,7 @@ def label_aware_smoothing(class_counts: ClassCounts, head: float, tail: float) -
     """Smoothing per class, s_c = tail + (head - tail) sin(pi/2 (n_c - n_min) / (n_max - n_min)).
 
     Args:
-        class_counts: C counts above zero.
+        class_counts: (C,) counts above zero.
         head: in [0, 1), the smoothing at n_max, and everywhere if all counts are equal.
         tail: in [0, 1), the smoothing at n_min.
 
@@ -62,13 +62,13 @@ def label_aware_smoothing(class_counts: ClassCounts, head: float, tail: float) -
 class LabelAwareSmoothingLoss(Loss):
     """Label smoothing that grows with the count of the label, loss = -(1 - s_y) log p_y - s_y mean_k log p_k.
 
-    s comes from `label_aware_smoothing`: the network is surest of head classes, so these are smoothed most.
+    s comes from `label_aware_smoothing`: the network is most confident of head classes, so these are smoothed most.
 
     The mean is over all C classes, as in the authors' code and in `LabelSmoothingLoss`. The formula in the
     paper spreads s_y over the C - 1 other classes: head and tail times C / (C - 1) give exactly that.
 
     Args:
-        class_counts: C counts above zero.
+        class_counts: (C,) counts above zero.
         head, tail: in [0, 1); head = tail is `LabelSmoothingLoss`, both 0 is cross-entropy.
         reduction: see `Loss`.
 
@@ -79,11 +79,16 @@ class LabelAwareSmoothingLoss(Loss):
     """
 
     knobs = ("head", "tail")
+    smoothing: Tensor  # (C,)
 
     def __init__(
-        self, class_counts: ClassCounts, head: float = 0.4, tail: float = 0.1, *,
+        self,
+        class_counts: ClassCounts,
+        head: float = 0.4,
+        tail: float = 0.1,
+        *,
         reduction: Reduction = "weighted_mean",
-    ) -> None:  # fmt: skip
+    ) -> None:
         smoothing = label_aware_smoothing(class_counts, head, tail)
         super().__init__(reduction, num_classes=len(smoothing))
         self.set_buffer("smoothing", smoothing)

@@ -21,7 +21,7 @@ def effective_numbers(class_counts: ClassCounts, beta: float) -> Tensor:
     Computed as expm1(n log beta) / (beta - 1), so that nothing cancels as beta nears 1.
 
     Args:
-        class_counts: C counts above zero.
+        class_counts: (C,) counts above zero.
         beta: in [0, 1). At 0 every class counts as 1; as beta -> 1, E_c -> n_c.
 
     Returns:
@@ -30,8 +30,7 @@ def effective_numbers(class_counts: ClassCounts, beta: float) -> Tensor:
     Raises:
         ValueError: a count that is not a finite number above zero, or beta outside [0, 1).
 
-    Source: Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019,
-    Proposition 1.
+    Source: Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019, Proposition 1.
     """
     counts, beta = as_counts(class_counts), as_knob("beta", beta, 0, 1)
     log_beta = math.log(beta) if beta > 0 else -math.inf
@@ -42,7 +41,7 @@ def class_balanced_weights(class_counts: ClassCounts, beta: float) -> Tensor:
     """Weights inverse to the effective number, w_c = (1 - beta) / (1 - beta^n_c), scaled to sum to C.
 
     Args:
-        class_counts: C counts above zero.
+        class_counts: (C,) counts above zero.
         beta: in [0, 1). At 0 all weights are 1; as beta -> 1 they become proportional to 1 / n_c.
 
     Returns:
@@ -58,10 +57,10 @@ def class_balanced_weights(class_counts: ClassCounts, beta: float) -> Tensor:
 
 
 def cost_sensitive_weights(class_counts: ClassCounts, gamma: float = 1.0) -> Tensor:
-    """Weights inverse to the class frequency, w_c = (n_min / n_c)^gamma; the rarest class has weight 1.
+    """Weights inverse to the class frequency, w_c = (n_min / n_c)^gamma; the least frequent class has weight 1.
 
     Args:
-        class_counts: C counts above zero.
+        class_counts: (C,) counts above zero.
         gamma: at least 0. At 0 all weights are 1; 1/2 is the smooth (square-root) version.
 
     Returns:

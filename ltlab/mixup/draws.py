@@ -1,4 +1,4 @@
-"""What a batch's mixing is drawn from: how much of each image, and whom with."""
+"""What is drawn for each batch: how much of each image, and which partner."""
 
 import math
 
@@ -21,11 +21,11 @@ def draw_lambda(alpha: float, generator: Generator | None = None, size: tuple[in
 
     Args:
         alpha: above zero, finite.
-        generator: of the draw; the result is on its device. None takes torch's default for the CPU.
+        generator: source of the draw; the result is on its device. None is torch's default for the CPU.
         size: shape of the result, () for one number.
 
     Returns:
-        float32 in [0, 1].
+        `size` float32 in [0, 1].
 
     Raises:
         ValueError: alpha is not a finite number above zero.
@@ -40,10 +40,10 @@ def draw_lambda(alpha: float, generator: Generator | None = None, size: tuple[in
 
 
 def draw_partner(n: int, generator: Generator | None = None) -> Tensor:
-    """Whom each of n samples is mixed with: a random permutation, in which a sample may be its own partner.
+    """The partner of each of n samples: a random permutation, in which a sample may be its own partner.
 
     Args:
-        n: samples in the batch.
+        n: number of samples in the batch.
         generator: as in `draw_lambda`.
 
     Returns:
@@ -59,7 +59,7 @@ def draw(alpha: float, images: Tensor, targets: Tensor, generator: Generator | N
     if not images.is_floating_point():
         raise ValueError(f"images must be floating point, got {images.dtype}; for uint8 use .float() / 255")
     if len(images) != len(targets):
-        raise ValueError(f"{len(images)} images and {len(targets)} targets: give one target per image")
+        raise ValueError(f"targets must be one per image, got {len(images)} images and {len(targets)} targets")
     lam, partner = draw_lambda(alpha, generator), draw_partner(len(images), generator)
     return lam.to(images.device), partner.to(images.device)
 
@@ -71,4 +71,4 @@ def _device(generator: Generator | None) -> torch.device:
 def check_alpha(alpha: float) -> None:
     """A ValueError unless alpha is a finite number above zero."""
     if not 0 < comparable(alpha) < math.inf:  # also true for NaN
-        raise ValueError(f"alpha={alpha!r}: it must be a finite number above zero; without mixup leave the slot empty")
+        raise ValueError(f"alpha={alpha!r} must be a finite number above zero; for no mixup leave the slot empty")

@@ -1,10 +1,10 @@
 """Mixup of images."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Generator, Tensor, nn
 
+from ..counts import ClassCounts
 from .draws import check_alpha, draw
 from .mixing import mix, mix_targets
 
@@ -22,7 +22,7 @@ class InputMixup:
         images        (N, 3, H, W) floating point
         targets       (N,) int64, or (N, C) probabilities
         class_counts  not used
-        generator     of lam and of the partners; None takes torch's default for the CPU
+        generator     source of lam and of the partners; None is torch's default for the CPU
         ->            logits (N, C) of the mixed images, in the model's dtype, and soft targets (N, C) float32
 
     Args:
@@ -42,7 +42,7 @@ class InputMixup:
 
     def __call__(
         self, model: nn.Module, images: Tensor, targets: Tensor, *,
-        class_counts: Sequence[int] | Tensor | None = None, generator: Generator | None = None,
+        class_counts: ClassCounts | None = None, generator: Generator | None = None,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         lam, partner = draw(self.alpha, images, targets, generator)
         logits = model(mix(images, partner, lam))  # (N, C)

@@ -1,28 +1,28 @@
-"""Mixup of what a layer inside the model gives out."""
+"""Mixup of the output of a layer inside the model."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Generator, Tensor, nn
 
+from ..counts import ClassCounts
 from .draws import check_alpha, draw
 from .mixing import mix, mix_targets
 
 
 @dataclass(frozen=True)
 class ManifoldMixup:
-    """Mixup of what a layer inside the model gives out; labels as in `InputMixup`.
+    """Mixup of the output of a layer inside the model; labels as in `InputMixup`.
 
         h~ = lam h(x_i) + (1 - lam) h(x_j),   h = everything up to and including `layer`
 
     layer="input" is `InputMixup`, bit for bit from the same generator. alpha -> 0 is training without mixup.
 
-    Called as `InputMixup` is, with any model. Up to `layer`, batch norm included, the network sees unmixed images.
+    Called like `InputMixup`, with any model. Up to `layer`, including batch norm, the network sees unmixed images.
 
     Args:
         alpha: of the Beta distribution, above zero; 1 in the paper.
-        layer: "input", the name of a part of the model as in `model.get_submodule` ("layer3", "pool", "layer1.0"),
-            whose output is mixed, or "classifier", whose input is mixed.
+        layer: "input"; the name of a layer as in `model.get_submodule` ("layer3", "pool", "layer1.0"), whose output is
+            mixed; or "classifier", whose input is mixed.
 
     Raises:
         ValueError: alpha is not a finite number above zero; in a call, as `InputMixup` and `forward_mixed`.
@@ -37,18 +37,18 @@ class ManifoldMixup:
     def __post_init__(self) -> None:
         check_alpha(self.alpha)
         if not isinstance(self.layer, str) or not self.layer:
-            raise ValueError(f"layer={self.layer!r}: give the name of a part of the model, such as 'pool', or 'input'")
+            raise ValueError(f"layer={self.layer!r} must be the name of a layer, such as 'pool', or 'input'")
 
     def __call__(
         self, model: nn.Module, images: Tensor, targets: Tensor, *,
-        class_counts: Sequence[int] | Tensor | None = None, generator: Generator | None = None,
+        class_counts: ClassCounts | None = None, generator: Generator | None = None,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         lam, partner = draw(self.alpha, images, targets, generator)
         logits = forward_mixed(model, images, partner, lam, self.layer)  # (N, C)
         return logits, mix_targets(targets, partner, lam, logits.shape[1])
 
     def check(self, model: nn.Module) -> None:
-        """Refuse a model without that layer, before anything is trained."""
+        """Refuse a model without that layer, before training starts."""
         if self.layer != "input":
             _part(model, self.layer)
 
@@ -58,20 +58,20 @@ def forward_mixed(
 ) -> Tensor:
     """Logits of a batch that is mixed at a layer.
 
-    lam = 1 gives `model(images)` back, and layer="input" is `model(mix(images, partner, lam))`.
+    lam = 1 returns `model(images)`, and layer="input" is `model(mix(images, partner, lam))`.
 
     Args:
         model: from images to logits (N, C).
         images: (N, 3, H, W) floating point.
         partner: (N,) int64.
-        lam: in [0, 1], one for all or (N,).
+        lam: () or (N,), in [0, 1].
         layer: as in `ManifoldMixup`.
 
     Returns:
-        (N, C) logits. The model is left as it was, whatever happens.
+        (N, C) logits. The model is left unchanged, also after an error.
 
     Raises:
-        ValueError: a layer that the model does not have, that did not run exactly once, or that does not give out one
+        ValueError: a layer that the model does not have, that did not run exactly once, or whose output is not one
             floating-point tensor with the batch first; otherwise as `mix`.
 
     Source: Verma et al., ICML 2019, section 2.
@@ -87,8 +87,8 @@ def forward_mixed(
         if not isinstance(values, Tensor) or values.shape[:1] != images.shape[:1] or not values.is_floating_point():
             what = f"{values.dtype} {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
             raise ValueError(
-                f"layer={layer!r}: mixing takes one floating-point tensor with the batch of {len(images)} first, got "
-                f"{what}; {_names(model)}"
+                f"layer={layer!r}: the output must be one floating-point tensor with the batch of {len(images)} first, "
+                f"got {what}; {_names(model)}"
             )
         return mix(values, partner, lam)
 
@@ -100,8 +100,7 @@ def forward_mixed(
         logits = model(images)
     if runs != 1:
         raise ValueError(
-            f"layer={layer!r} ran {runs} times in one forward pass of the model, mixing takes exactly one; "
-            f"{_names(model)}"
+            f"layer={layer!r} must run exactly once in a forward pass of the model, ran {runs} times; {_names(model)}"
         )
     return logits
 
@@ -110,9 +109,9 @@ def _part(model: nn.Module, layer: str) -> nn.Module:
     try:
         return model.get_submodule(layer)
     except AttributeError as error:
-        raise ValueError(f"layer={layer!r} is no part of the model; {_names(model)}") from error
+        raise ValueError(f"layer={layer!r} is not a layer of the model; {_names(model)}") from error
 
 
 def _names(model: nn.Module) -> str:
     children = ", ".join(name for name, _ in model.named_children())
-    return f"its layers are input, {children}, and with dotted names the layers inside these"
+    return f"the layers are input, {children}, and with dotted names the layers inside them"

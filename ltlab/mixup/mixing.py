@@ -4,19 +4,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..counts import as_tensor
+
 
 def mix(values: Tensor, partner: Tensor, lam: float | Tensor) -> Tensor:
     """Convex combination of each sample with its partner.
 
         mixed_i = lam x_i + (1 - lam) x_partner(i)
 
-    lam = 1 gives x back, lam = 0 x[partner], both bit for bit. Half precision is computed in float32 and given back
-    as it came, since the labels are mixed by a lam that is not rounded to it.
+    lam = 1 returns x, lam = 0 x[partner], both bit for bit. Half precision is computed in float32 and rounded once, so
+    that images are mixed by the same lam as the labels.
 
     Args:
         values: (N, ...) floating point: images, features or probabilities.
         partner: (N,) int64.
-        lam: in [0, 1], one for all or (N,).
+        lam: () or (N,), in [0, 1].
 
     Returns:
         (N, ...) in the dtype and memory format of `values`.
@@ -40,7 +42,7 @@ def mix(values: Tensor, partner: Tensor, lam: float | Tensor) -> Tensor:
 
 
 def soft_targets(targets: Tensor, num_classes: int) -> Tensor:
-    """Labels as one-hot rows; probabilities as they are.
+    """Labels as one-hot rows; probabilities unchanged.
 
     Args:
         targets: (N,) int64 labels, or (N, C) probabilities.
@@ -72,12 +74,12 @@ def mix_targets(targets: Tensor, partner: Tensor, lam: float | Tensor, num_class
 
         t_i = lam onehot(y_i) + (1 - lam) onehot(y_partner(i))
 
-    lam = 1 gives back `soft_targets(targets, num_classes)`.
+    lam = 1 returns `soft_targets(targets, num_classes)`.
 
     Args:
         targets: (N,) int64 labels, or (N, C) probabilities.
         partner: (N,) int64.
-        lam: in [0, 1], one for all or (N,).
+        lam: () or (N,), in [0, 1].
         num_classes: C.
 
     Returns:
@@ -93,7 +95,7 @@ def mix_targets(targets: Tensor, partner: Tensor, lam: float | Tensor, num_class
 
 def check_lambda(lam: float | Tensor) -> Tensor:
     """lam as a tensor; on the CPU a ValueError unless it is in [0, 1]."""
-    lam = lam if isinstance(lam, Tensor) else torch.as_tensor(lam, dtype=torch.float64)
+    lam = lam if isinstance(lam, Tensor) else as_tensor(lam, torch.float64)
     if lam.is_cpu and not ((lam >= 0) & (lam <= 1)).all():
         raise ValueError(f"lam must be in [0, 1], got {lam.tolist()}")
     return lam

@@ -1,30 +1,27 @@
-"""Mixup whose labels know how rare a class is."""
+"""Mixup in which the label depends on how rare a class is."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Generator, Tensor, nn
 
-from ..counts import as_tensor, comparable
+from ..counts import ClassCounts, as_counts, as_tensor, comparable, in_class_order
 from .draws import check_alpha, draw
 from .mixing import check_lambda, mix, soft_targets
 
 
 @dataclass(frozen=True)
 class Remix:
-    """Mixup of images in which a much rarer class can have the whole label, see `remix_lambda`.
+    """Mixup of images in which a much rarer class can receive the whole label, see `remix_lambda`.
 
     One lam per batch, one lam_y per pair. tau = 0 or kappa = infinity is `InputMixup`, bit for bit from the same
     generator.
 
-    Called as `InputMixup` is, with targets (N,) int64 and with `class_counts`, the training images of each of the C
-    classes of the logits.
+    Called like `InputMixup`, with targets (N,) int64 and with class_counts (C,), the training images of each class.
 
     Args:
         alpha: of the Beta distribution, above zero.
-        kappa: how many times larger the other class has to be, at least 1; 3 in the paper.
-        tau: the share of the picture below which the commoner class loses its label, in [0, 1]; 0.5 in the paper.
+        kappa: at least 1, how many times larger the other class has to be; 3 in the paper.
+        tau: in [0, 1], the fraction of the image below which the more frequent class loses its label; 0.5 in the paper.
 
     Raises:
         ValueError: alpha is not a finite number above zero, kappa is below 1, tau outside [0, 1]; in a call, as
@@ -44,14 +41,14 @@ class Remix:
 
     def __call__(
         self, model: nn.Module, images: Tensor, targets: Tensor, *,
-        class_counts: Sequence[int] | Tensor | None = None, generator: Generator | None = None,
+        class_counts: ClassCounts | None = None, generator: Generator | None = None,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         if targets.is_floating_point():
-            raise ValueError("Remix compares the class counts of two labels: give int64 targets (N,), no probabilities")
+            raise ValueError("targets must be (N,) int64 labels for Remix, which compares the counts of two classes")
         lam, partner = draw(self.alpha, images, targets, generator)
         logits = model(mix(images, partner, lam))  # (N, C)
         soft = soft_targets(targets, logits.shape[1])  # (N, C)
-        counts = _check_counts(class_counts, logits)[targets]  # (N,)
+        counts = _counts_of(class_counts, logits)[targets]  # (N,)
         lam_y = remix_lambda(lam, counts, counts[partner], self.kappa, self.tau)  # (N,)
         return logits, mix(soft, partner, lam_y)
 
@@ -59,7 +56,7 @@ class Remix:
 def remix_lambda(
     lam: float | Tensor, counts_i: Tensor, counts_j: Tensor, kappa: float = 3.0, tau: float = 0.5
 ) -> Tensor:
-    """The label's share in Remix: as in mixup, unless a much rarer partner can have all of it.
+    """Weight of the label in Remix: as in mixup, unless one class is much rarer, which can receive all of it.
 
                 | 0     if n_i / n_j >= kappa     and lam < tau        all to j, the rarer
         lam_y = | 1     if n_i / n_j <= 1 / kappa and 1 - lam < tau    all to i, the rarer
@@ -68,14 +65,14 @@ def remix_lambda(
     tau = 0 or kappa = infinity: mixup. Where both conditions hold, which takes kappa = 1 and n_i = n_j, the first wins.
 
     Args:
-        lam: share of the image i, in [0, 1].
-        counts_i: training images of the class of i.
-        counts_j: training images of its partner's class. The three broadcast.
-        kappa: how many times larger the other class has to be, at least 1.
-        tau: the share of the picture below which the commoner class loses its label, in [0, 1].
+        lam: () or (N,), in [0, 1], weight of the image i.
+        counts_i: () or (N,), training images of the class of i.
+        counts_j: () or (N,), training images of its partner's class.
+        kappa: at least 1, how many times larger the other class has to be.
+        tau: in [0, 1], the fraction of the image below which the more frequent class loses its label.
 
     Returns:
-        Label shares in [0, 1], of the broadcast shape, in the dtype of lam (float64 for a number).
+        () or (N,), lam_y in [0, 1], in the dtype of lam (float64 for a number).
 
     Raises:
         ValueError: kappa below 1, tau outside [0, 1], or, on the CPU, lam outside [0, 1].
@@ -83,7 +80,7 @@ def remix_lambda(
     Source: Chou et al., "Remix: Rebalanced Mixup", ECCV Workshops 2020, the rule for lambda_y.
     """
     _check_remix(kappa, tau)
-    counts_i, counts_j = torch.as_tensor(counts_i), torch.as_tensor(counts_j)
+    counts_i, counts_j = (n if n.is_floating_point() else n.float() for n in map(as_tensor, (counts_i, counts_j)))
     lam = check_lambda(lam).to(counts_i.device)
     all_to_j = (counts_i >= kappa * counts_j) & (lam < tau)
     all_to_i = (counts_j >= kappa * counts_i) & (1 - lam < tau)
@@ -92,17 +89,17 @@ def remix_lambda(
 
 def _check_remix(kappa: float, tau: float) -> None:
     if not comparable(kappa) >= 1:
-        raise ValueError(f"kappa={kappa!r}: a class is at least 1 times as large as another; infinity is mixup")
+        raise ValueError(f"kappa={kappa!r} must be at least 1; infinity is mixup")
     if not 0 <= comparable(tau) <= 1:
-        raise ValueError(f"tau={tau!r}: it is a share of the picture, in [0, 1]; 0 is mixup")
+        raise ValueError(f"tau={tau!r} must be in [0, 1]; 0 is mixup")
 
 
-def _check_counts(class_counts: Sequence[int] | Tensor | None, logits: Tensor) -> Tensor:
+def _counts_of(class_counts: ClassCounts | None, logits: Tensor) -> Tensor:
+    """Counts (C,) on the logits' device; their values are checked on the CPU only."""
     if class_counts is None:
         raise ValueError("Remix needs class_counts=, the training images of each class")
-    counts = as_tensor(class_counts).to(logits.device)
+    counts = in_class_order(class_counts)
+    counts = as_counts(counts).float() if counts.is_cpu else counts
     if counts.shape != logits.shape[1:]:
-        raise ValueError(f"class_counts must be ({logits.shape[1]},) as the logits, got shape {tuple(counts.shape)}")
-    if counts.is_cpu and not (counts > 0).all():
-        raise ValueError(f"class_counts must be above zero, got {counts.min().item():g} for class {counts.argmin()}")
-    return counts
+        raise ValueError(f"class_counts must be ({logits.shape[1]},) like the logits, got shape {tuple(counts.shape)}")
+    return counts.to(logits.device)
