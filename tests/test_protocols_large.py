@@ -118,7 +118,7 @@ def test_another_learning_rate_keeps_the_proportions():
         with pytest.raises(ValueError, match=f"lr={lr}: it must be above 0"):
             CIFAR.with_learning_rate(lr)
     for size in (0, 1.5, True):
-        with pytest.raises(ValueError, match=f"batch_size={size} must be a whole number"):
+        with pytest.raises(ValueError, match=f"batch_size={size} must be"):
             replace(CIFAR, batch_size=size)
 
 
