@@ -267,7 +267,7 @@ def test_a_layer_that_the_model_does_not_have_is_refused_before_the_first_epoch(
     recipe = Recipe(Stage(epochs=1), Stage(epochs=1, mix=ManifoldMixup(alpha=1.0, layer="layr3")), protocol=TINY)
     model = models.build("small_net", 10, data.train.images)
     before = model.classifier.weight.clone()
-    with pytest.raises(ValueError, match=r"layer='layr3' is no part of the model; its layers are input.*layer3"):
+    with pytest.raises(ValueError, match=r"layer='layr3'.*layer3"):
         fit(recipe, data, model, progress=False)
     assert torch.equal(model.classifier.weight, before)
 
