@@ -47,7 +47,7 @@ def per_class_accuracy(logits: Tensor, labels: Labels, num_classes: int | None =
     Args:
         logits: (N, C) scores.
         labels: (N,) class indices 0 .. C-1.
-        num_classes: length of the result; None for C. Classes from C on have no logit and no images.
+        num_classes: size of the result, at least C; None for C. Classes from C on have no logit and no images.
 
     Returns:
         (num_classes,) float64 in [0, 1], NaN for a class without images.
@@ -67,18 +67,13 @@ def confusion_matrix(logits: Tensor, labels: Labels, num_classes: int | None = N
 
         matrix[t, p] = sum_i [y_i = t] * [argmax_c z_ic = p]
 
-    Rows sum to the images of each class, the diagonal over the row sums is `per_class_accuracy`.
+    Rows sum to the images of each class, the diagonal over the row sums is `per_class_accuracy`. Rows and columns from
+    C on are zero.
 
-    Args:
-        logits: (N, C) scores.
-        labels: (N,) class indices 0 .. C-1.
-        num_classes: side of the result; None for C. Rows and columns from C on are zero.
+    Args and errors: as `per_class_accuracy`.
 
     Returns:
         (num_classes, num_classes) int64, sums to N.
-
-    Raises:
-        ValueError: `num_classes` is less than C; otherwise as `top1_error`.
     """
     logits, labels = _check(logits, labels)
     num_classes = _num_classes(num_classes, logits)
@@ -93,15 +88,10 @@ def balanced_error(logits: Tensor, labels: Labels) -> float:
 
     On a balanced test set it is `top1_error`; a constant prediction has 1 - 1/C. Classes without images are left out.
 
-    Args:
-        logits: (N, C) scores.
-        labels: (N,) class indices 0 .. C-1.
+    Args and errors: as `top1_error`.
 
     Returns:
         A fraction in [0, 1], rounded to 12 digits, so that on a balanced test set it equals `top1_error`.
-
-    Raises:
-        ValueError: as `top1_error`.
 
     Source: the balanced error of Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, section 2.
     """

@@ -163,18 +163,13 @@ def check_targets(targets: Tensor, logits: Tensor) -> None:
 
 def check_probabilities(targets: Tensor) -> None:
     """ValueError unless every row is at least 0 and sums to one, within rounding."""
-    if not targets.amin() >= 0:  # also true for NaN
+    least, sums = targets.amin(1), targets.sum(1)  # (N,), (N,)
+    good = (least >= 0) & ((sums - 1).abs() <= max(1e-4, 4 * torch.finfo(targets.dtype).eps))  # also False for NaN
+    if not good.all():
+        row = int((~good).nonzero()[0])
         raise ValueError(
-            f"probability targets must not be negative or NaN, got {targets.amin().item():g}; "
-            "divide non-negative scores by their sum in each row"
-        )
-    tolerance = max(1e-4, 4 * torch.finfo(targets.dtype).eps)
-    sums = targets.sum(1)
-    worst = (sums - 1).abs().argmax()
-    if not (sums[worst] - 1).abs() <= tolerance:
-        raise ValueError(
-            f"probability targets must sum to one in every row, got {sums[worst].item():g} in row "
-            f"{worst.item()}; divide each row by its sum"
+            f"probability targets must be non-negative and sum to one in every row, got a minimum of {least[row]:g} "
+            f"and a sum of {sums[row]:g} in row {row}; divide non-negative scores by their sum"
         )
 
 

@@ -82,12 +82,7 @@ class LabelAwareSmoothingLoss(Loss):
     smoothing: Tensor  # (C,)
 
     def __init__(
-        self,
-        class_counts: ClassCounts,
-        head: float = 0.4,
-        tail: float = 0.1,
-        *,
-        reduction: Reduction = "weighted_mean",
+        self, class_counts: ClassCounts, head: float = 0.4, tail: float = 0.1, *, reduction: Reduction = "weighted_mean"
     ) -> None:
         smoothing = label_aware_smoothing(class_counts, head, tail)
         super().__init__(reduction, num_classes=len(smoothing))

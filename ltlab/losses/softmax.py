@@ -6,11 +6,7 @@ from torch import Tensor
 
 
 def softmax_cross_entropy(
-    logits: Tensor,
-    targets: Tensor,
-    *,
-    scale: Tensor | float | None = None,
-    smoothing: Tensor | float | None = None,
+    logits: Tensor, targets: Tensor, *, scale: Tensor | float | None = None, smoothing: Tensor | float | None = None
 ) -> Tensor:
     """Cross-entropy of scaled logits with smoothed labels, one loss per sample.
 
