@@ -52,13 +52,11 @@ def test_classifier_inputs_are_the_pooled_features(model, images):
 def test_classifier_inputs_and_logits_are_those_of_the_pixels_whatever_their_dtype(model, images):
     for look in (classifier_inputs, predict):
         torch.testing.assert_close(look(model, images.float() / 255), look(model, images), rtol=0, atol=0)
-        with pytest.raises(
-            ValueError, match=r"images: floats lie in \[0, 1\], these reach 255; divide them by 255, or"
-        ):
+        with pytest.raises(ValueError, match=r"images must be floats in \[0, 1\], got 255"):
             look(model, images.float())
         with pytest.raises(ValueError, match=r"images must be .*images\[None\] makes a batch of one image"):
             look(model, images[0])
-        with pytest.raises(ValueError, match=r"permute\(0, 3, 1, 2\) puts the colours first"):
+        with pytest.raises(ValueError, match=r"permute\(0, 3, 1, 2\)"):
             look(model, images.permute(0, 2, 3, 1))
 
 
@@ -152,6 +150,6 @@ def test_looking_leaves_every_part_in_its_mode(model, images, look):
     model.layer1.eval()  # as a stage with frozen batch norm leaves it
     look(model, images)
     assert model.training and not model.layer1.training and model.layer2.training
-    with pytest.raises(ValueError, match=r"images must be \(N, 3, H, W\), not \(20, 2, 32, 32\)"):
+    with pytest.raises(ValueError, match=r"images must be \(N, 3, H, W\), got \(20, 2, 32, 32\)"):
         look(model, images[:, :2])
     assert model.training and not model.layer1.training
