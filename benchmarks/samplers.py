@@ -1,17 +1,17 @@
 """
 benchmarks/samplers.py
-What re-sampling costs: building a sampler from labels and drawing one epoch, beside torch's WeightedRandomSampler.
+What re-sampling costs: building a sampler from labels and drawing one epoch, compared with WeightedRandomSampler.
 
     python benchmarks/samplers.py                                  # the class counts of iNaturalist 2018
     python benchmarks/samplers.py --class-counts data/class_counts/imagenet_lt_class_counts.csv
 
 Expected on one core of an AMD EPYC server, iNaturalist 2018 (437,513 images, 8,142 classes), as tensors, fastest of 9:
 WeightedRandomSampler 76 ms, samplers with replacement 0.8 of that, ShuffledSampler 0.05. On a busy machine medians
-scatter: read the fastest. RandomOverSampler has an epoch of C * n_max draws, 19 times as many; it stands beside a
+scatter: read the fastest. RandomOverSampler has an epoch of C * n_max draws, 19 times as many; compare it with the
 WeightedRandomSampler of the same length.
 
-Every repeat times all samplers once, in a new random order, so that load from elsewhere falls on all alike. "tensor"
-ends with the indices as a tensor, "list" with Python integers, which is what a DataLoader reads.
+Every repeat times all samplers once, in a new random order, so that other load affects all alike. "tensor" ends with
+the indices as a tensor, "list" with Python integers, which is what a DataLoader reads.
 """
 
 import argparse
@@ -87,7 +87,7 @@ def main() -> None:
     builders = contestants(labels)
     lengths = {name: len(build()) for name, build in builders.items()}
     as_tensor = {name: lambda build=build: build().epoch_indices() for name, build in builders.items()}
-    # Eight million Python integers take seconds and say nothing new.
+    # Eight million Python integers take seconds and add no information.
     as_list = {
         name: lambda build=build: list(build()) for name, build in builders.items() if lengths[name] <= len(labels)
     }

@@ -1,4 +1,4 @@
-"""Looking things up by a name that a person typed."""
+"""Look things up by a name that a person typed."""
 
 import difflib
 from collections.abc import Collection, Mapping
@@ -6,7 +6,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-MOST_NAMES = 12  # of more, a message shows the nearest
+MOST_NAMES = 12  # that a message lists; of more, it lists the nearest
 LISTED = {"recipe": "; `ltlab recipes` lists all"}
 
 
@@ -16,7 +16,7 @@ def look_up(kind: str, name: str, known: Mapping[str, T]) -> T:
 
 
 def one_of(kind: str, name: str, known: Collection[str]) -> str:
-    """`name`, or a ValueError that says what kind of name is unknown, the nearest one and all there are, if few."""
+    """`name` if it is known; otherwise a ValueError with the kind, the nearest known name, and all of them if few."""
     if isinstance(name, str) and name in known:
         return name
     near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.4)
