@@ -55,11 +55,9 @@ def remixed(counts):
 
 LOSSES = {name: loss for name, loss in vars(losses).items()
           if isinstance(loss, type) and "class_counts" in inspect.signature(loss).parameters}  # fmt: skip
-SEEDED = {"EqualizationLoss": {"generator": draws, "threshold": 0.3}}
 READERS = {
-    **{name: lambda n, name=name, loss=loss: loss(n, **{k: v() if callable(v) else v for k, v in
-                                                        SEEDED.get(name, {}).items()})(Z, Y)
-       for name, loss in LOSSES.items()},
+    **{name: lambda n, loss=loss: loss(n)(Z, Y) for name, loss in LOSSES.items()},
+    "EqualizationLoss": lambda n: losses.EqualizationLoss(n, threshold=0.3, generator=draws())(Z, Y),
     **{name: getattr(losses, name) for name in ("cost_sensitive_weights", "ldam_margins", "log_prior")},
     "effective_numbers": lambda n: losses.effective_numbers(n, 0.9),
     "class_balanced_weights": lambda n: losses.class_balanced_weights(n, 0.9),
@@ -88,18 +86,21 @@ def value_counts(counts, index):
     return pd.Series([counts[c] for c in index], index=index)
 
 
+def labels_of(counts):
+    return pd.Series(np.repeat(range(C), counts))
+
+
 KEYED = {
-    "value_counts": value_counts,
-    "labels": lambda counts, order: pd.Series(np.repeat(order, [counts[c] for c in order])).value_counts(),
-    "categories": lambda counts, order: pd.Series(np.repeat(order, [counts[c] for c in order])).astype(
-        "category").value_counts(),
-    "frame": lambda counts, order: pd.DataFrame({"y": np.repeat(order, [counts[c] for c in order])}).value_counts(),
+    "any order": value_counts,
     "nullable": lambda counts, order: value_counts(counts, order).astype("Int64"),
     "float index": lambda counts, order: value_counts(counts, order).rename(float),
     "object index": lambda counts, order: value_counts(counts, order).set_axis(pd.Index(order, dtype=object)),
+    "value_counts": lambda counts, order: labels_of(counts).value_counts(),
+    "categories": lambda counts, order: labels_of(counts).astype("category").value_counts(),
+    "frame": lambda counts, order: labels_of(counts).to_frame().value_counts(),
     "dict": lambda counts, order: {c: counts[c] for c in order},
-    "Counter": lambda counts, order: Counter({np.int64(c): counts[c] for c in order}),
-}  # fmt: skip
+    "Counter": lambda counts, order: Counter(labels_of(counts)),
+}
 
 
 @every_reader
