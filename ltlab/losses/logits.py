@@ -9,7 +9,17 @@ from .weights import as_knob
 
 
 def log_prior(class_counts: ClassCounts) -> Tensor:
-    """log pi_c with pi_c = n_c / sum_k n_k, the fraction of class c in the training set; (C,) float64."""
+    """Log of the prior, log pi_c with pi_c = n_c / sum_k n_k, the fraction of class c in the training set.
+
+    Args:
+        class_counts: (C,) counts above zero; equal counts give -log C.
+
+    Returns:
+        (C,) float64.
+
+    Raises:
+        ValueError: bad counts.
+    """
     counts = as_counts(class_counts)
     return (counts / counts.sum()).log()
 
@@ -94,11 +104,14 @@ class BalancedSoftmaxLoss(LogitAdjustedLoss):
 
 
 def class_dependent_temperatures(class_counts: ClassCounts, gamma: float) -> Tensor:
-    """Temperature of each class, a_c = (n_max / n_c)^gamma, at least 1; (C,) float64.
+    """Temperature of each class, a_c = (n_max / n_c)^gamma.
 
     Args:
         class_counts: (C,) counts above zero.
         gamma: at least 0; at 0 all temperatures are 1.
+
+    Returns:
+        (C,) float64, at least 1.
 
     Raises:
         ValueError: bad counts; gamma negative or not finite.

@@ -34,7 +34,8 @@ def draw_lambda(alpha: float, generator: Generator | None = None, size: tuple[in
     Generation of Random Variates with the t-Distribution", Mathematics of Computation 62, 1994 (t).
     """
     check_alpha(alpha)
-    u, v = torch.rand(2, *size, generator=generator, device=_device(generator), dtype=torch.float32)
+    device = generator.device if generator else "cpu"
+    u, v = torch.rand(2, *size, generator=generator, device=device, dtype=torch.float32)
     t = torch.expm1(-u.log() / alpha).sqrt() * torch.cos(2 * math.pi * v)
     return (1 + torch.sin(torch.atan(t))) / 2
 
@@ -51,7 +52,7 @@ def draw_partner(n: int, generator: Generator | None = None) -> Tensor:
 
     Source: Zhang et al., ICLR 2018, figure 1a.
     """
-    return torch.randperm(n, generator=generator, device=_device(generator))
+    return torch.randperm(n, generator=generator, device=generator.device if generator else "cpu")
 
 
 def draw(alpha: float, images: Tensor, targets: Tensor, generator: Generator | None) -> tuple[Tensor, Tensor]:
@@ -62,10 +63,6 @@ def draw(alpha: float, images: Tensor, targets: Tensor, generator: Generator | N
         raise ValueError(f"targets must be one per image, got {len(images)} images and {len(targets)} targets")
     lam, partner = draw_lambda(alpha, generator), draw_partner(len(images), generator)
     return lam.to(images.device), partner.to(images.device)
-
-
-def _device(generator: Generator | None) -> torch.device:
-    return torch.device("cpu") if generator is None else generator.device
 
 
 def check_alpha(alpha: float) -> None:
