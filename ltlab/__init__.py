@@ -10,10 +10,15 @@ The rooms are imported when they are first used, so `import ltlab` costs next to
 """
 
 from importlib import import_module, metadata
+from importlib.util import find_spec
 
 __version__ = "0.1.0"
 
 OLDEST_TORCH = (2, 9)
+EXTRAS = {  # what the rooms import beyond torch, torchvision and NumPy, by the extra that installs it
+    "train": ("pandas", "tqdm", "typer"),
+    "course": ("pandas", "tqdm", "ipywidgets", "matplotlib", "seaborn"),
+}
 
 _ROOMS = (
     "cam", "classifiers", "cli", "course", "data", "losses", "metrics", "mixup", "models", "plots", "recipes",
@@ -35,6 +40,15 @@ def _check_torch() -> None:
 
 
 _check_torch()
+
+
+def require_extra(extra: str) -> None:
+    """Raise a ModuleNotFoundError that names the extra to install where one of its packages is missing."""
+    if missing := [name for name in EXTRAS[extra] if find_spec(name) is None]:
+        raise ModuleNotFoundError(
+            f"not installed: {', '.join(missing)}; `pip install 'ltlab[{extra}]'` brings what this room needs",
+            name=missing[0],
+        )
 
 
 def __getattr__(name: str):

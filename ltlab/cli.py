@@ -13,6 +13,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
+from . import require_extra
+
+require_extra("train")
+
 import typer
 
 app = typer.Typer(

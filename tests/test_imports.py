@@ -1,76 +1,94 @@
-"""The house: who may import whom, and what `import ltlab` costs."""
+"""What importing ltlab costs and needs. Who may import whom is checked by `lint-imports`, see pyproject.toml."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
-import pytest
+import ltlab
 
-PACKAGE = Path(__file__).parents[1] / "ltlab"
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+FROM_TORCH = {"filelock", "pillow"}  # torch and torchvision need them, so they are always there
 
-# what a room may import of ltlab; a room that is not here may import everything that stands above it
-MAY_IMPORT = {
-    "names": set(),
-    "images": set(),  # how a network is shown them in evaluation, wherever one looks
-    "counts": set(),  # how counts, labels and numbers are read, by torch alone: one way for every room
-    "samplers": {"counts"},
-    "losses": {"counts"},
-    "mixup": {"counts"},
-    "cam": {"counts"},
-    "metrics": {"counts"},
-    "plots": set(),
-    "data": {"names", "counts"},
-    "classifiers": {"counts", "images", "losses", "cam"},
-    "models": {"names", "classifiers"},
-    "recipes": {"names", "counts", "samplers", "losses", "mixup", "cam", "classifiers"},
-    "train": {"names", "counts", "images", "cam", "samplers", "losses", "metrics", "data", "models", "recipes"},
-    "results": {"names", "counts", "data", "train", "recipes", "metrics"},
-    "widgets": {"plots", "counts", "data", "metrics", "samplers", "losses", "mixup", "cam", "classifiers", "recipes",
-                "results"},
-}  # fmt: skip
-ONLY_IN = {"ipywidgets": {"widgets"}, "matplotlib": {"plots", "widgets", "cli"}, "seaborn": {"plots"},
-           "jupyterlab": {"cli"}, "typer": {"cli"}}  # fmt: skip
-NOT_IN = {"plots": {"torch", "torchvision"}, "counts": {"numpy", "pandas", "torchvision"},
-          "samplers": {"torchvision"}, "losses": {"torchvision"}, "mixup": {"torchvision"}, "cam": {"torchvision"},
-          "metrics": {"torchvision"}, "recipes": {"torchvision"}, "classifiers": {"torchvision"}}  # fmt: skip
+USE_THE_CORE = """
+import torch
+from ltlab import cam, classifiers, data, losses, metrics, mixup, models, recipes, samplers
+
+shapes = data.load("shapes-lt", imbalance=10, max_count=12, test_count=2)
+images, labels, counts = shapes.train.images, shapes.train.labels, shapes.class_counts
+batch = torch.tensor([i for i, _ in zip(samplers.PowerSampler(labels, q=0.5), range(8))])
+model = models.build("small_net", 10, images)
+logits, targets = mixup.InputMixup(alpha=1.0)(
+    model, images[batch] / 255, labels[batch], class_counts=counts, generator=torch.Generator().manual_seed(0)
+)
+assert losses.BalancedSoftmaxLoss(counts)(logits, targets).isfinite()
+cam.foreground_masks(cam.maps_of(model, images[batch], labels[batch]))
+model.classifier = classifiers.tau_normalised(model, images, labels, counts)
+assert 0 <= metrics.top1_error(model(images), labels) <= 1 and "ce" in recipes.RECIPES
+"""
 
 
-def rooms() -> dict[str, list[Path]]:
-    files = {p.stem: [p] for p in PACKAGE.glob("*.py") if p.stem != "__init__"}
-    return files | {p.parent.name: sorted(p.parent.glob("*.py")) for p in PACKAGE.glob("*/__init__.py")}
+def private_imports(path: Path) -> list[str]:
+    """The private names that a file imports from other rooms."""
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    depth = len(path.relative_to(ROOT / "ltlab").parts)  # 1: a file of ltlab, 2: a file of a folder
+    names = []
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and (node.level == depth or str(node.module).startswith("ltlab")):
+            names += [*str(node.module).split("."), *(alias.name for alias in node.names)]
+    return [name for name in names if re.match("_(?!_)", name)]
 
 
-def imports(room: str) -> tuple[set[str], set[str]]:
-    """Rooms of ltlab and packages from outside that a room imports, anywhere in its files."""
-    inside, outside = set(), set()
-    for path in rooms()[room]:
-        depth = len(path.relative_to(PACKAGE).parts)  # 1: a file of ltlab, 2: a file of a folder
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                outside |= {alias.name.partition(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.level == depth:
-                inside |= {node.module.partition(".")[0]} if node.module else {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.level == 0:
-                outside.add(node.module.partition(".")[0])
-    return inside, outside
+def test_private_names_stay_in_their_room():
+    found = {path.name: private_imports(path) for path in (ROOT / "ltlab").rglob("*.py")}
+    assert not any(found.values()), found
 
 
-@pytest.mark.parametrize("room", rooms())
-def test_rooms_import_only_what_stands_below_them(room):
-    inside, outside = imports(room)
-    if room in MAY_IMPORT:
-        assert inside <= MAY_IMPORT[room] | {"__version__"}
-    assert "ltlab" not in outside, "rooms import each other relatively, so that this test sees it"
-    assert not outside & NOT_IN.get(room, set())
-    for package, allowed in ONLY_IN.items():
-        assert package not in outside or room in allowed
+def without(packages: set[str], code: str) -> subprocess.CompletedProcess:
+    """Run code in a fresh interpreter where these packages cannot be imported."""
+    block = f"import sys, torch; sys.modules.update(dict.fromkeys({packages}))\n"
+    return subprocess.run([sys.executable, "-c", block + code], capture_output=True, text=True)
 
 
-def test_the_scan_sees_imports():
-    """The test above could not fail if the scan were blind."""
-    inside, outside = imports("train")
-    assert {"recipes", "samplers", "data"} <= inside and {"torch", "tqdm"} <= outside
+def of_extras() -> set[str]:
+    """The packages of all extras, under the names by which they are imported."""
+    texts = [text for texts in PROJECT["optional-dependencies"].values() for text in texts]
+    names = {re.match(r"[\w-]+", text)[0] for text in texts} - {"ltlab"} - FROM_TORCH
+    return {name.replace("-", "_") for name in names}
+
+
+def test_the_core_needs_torch_torchvision_and_numpy_alone():
+    assert {re.match(r"\w+", text)[0] for text in PROJECT["dependencies"]} == {"torch", "torchvision", "numpy"}
+    assert {"pandas", "matplotlib", "lightning_fabric"} <= of_extras()
+    assert without(of_extras(), USE_THE_CORE).stderr == ""
+
+
+EXTRA_OF = {"train": "train", "results": "train", "cli": "train", "plots": "course", "widgets": "course",
+            "course": "course"}  # fmt: skip
+
+IMPORT_ROOMS = f"""
+from importlib import import_module
+for room in {list(EXTRA_OF)}:
+    try:
+        import_module("ltlab." + room)
+    except ModuleNotFoundError as error:
+        print(error)
+"""
+
+
+def test_a_room_without_its_packages_names_the_extra():
+    errors = without({"pandas", "typer", "matplotlib"}, IMPORT_ROOMS).stdout.splitlines()
+    for extra, error in zip(EXTRA_OF.values(), errors, strict=True):
+        assert "pandas" in error and f"'ltlab[{extra}]'" in error
+
+
+def test_extras_install_what_is_asked_for():
+    for extra, packages in ltlab.EXTRAS.items():
+        texts = [*PROJECT["optional-dependencies"]["train"], *PROJECT["optional-dependencies"][extra]]
+        assert set(packages) <= {re.match(r"[\w-]+", text)[0] for text in texts}
 
 
 def printed(code: str) -> list[str]:

@@ -8,6 +8,10 @@ The other files, start_here to bag_of_tricks, are the exercises of notebooks 00 
 are known.
 """
 
+from .. import require_extra
+
+require_extra("course")
+
 from .answers import Matches, NotYet, Verdict, difference
 from .exercises import CHECKS, check
 from .quizzes import QUIZZES, questions, quiz

@@ -5,6 +5,10 @@ none calls `plt.show`. Classes stand in the order of their training images, the 
 many, medium and few have the same colours in every figure.
 """
 
+from .. import require_extra
+
+require_extra("course")
+
 from .classes import class_counts, confusion_matrix, count_axis, per_class_error
 from .images import image_grid, mask_outline
 from .results import beside, comparison, gains, trade_off

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from torch import nn
 
 from ..classifiers import logit_adjusted, nearest_class_mean, tau_normalised, weight_scaling
@@ -17,6 +17,9 @@ from ..losses import CrossEntropyLoss, LDAMLoss, LogitAdjustedLoss, Loss
 from ..names import look_up, one_of
 from .contents import contents, describe
 from .schedules import Protocol, Schedule
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -201,8 +204,10 @@ class Recipe:
             spans += [(offset, offsets[-1]) for offset in offsets[:-1]]
         return spans
 
-    def table(self) -> pd.DataFrame:
+    def table(self) -> "pd.DataFrame":
         """One row per stage: its epochs, its four slots and its learning rate; and what else a stage sets, if any."""
+        import pandas as pd  # here, because recipes need torch alone
+
         stages = pd.RangeIndex(1, len(self.stages) + 1, name="stage")
         return pd.DataFrame(self._rows(describe), index=stages)
 

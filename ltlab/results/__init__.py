@@ -11,6 +11,10 @@ search.py        the greedy search for it
 code.py          a recipe as Python code to paste
 """
 
+from .. import require_extra
+
+require_extra("train")
+
 from .code import to_code
 from .comparison import compare, measure
 from .held_out import hold_out

@@ -7,6 +7,10 @@ give, bit for bit on a CPU, the run that was never interrupted. `processes.py` i
 shares of a batch, means over processes.
 """
 
+from .. import require_extra
+
+require_extra("train")
+
 from .captured import CapturedStep
 from .fitting import find_device, fit, load_model
 from .processes import is_first

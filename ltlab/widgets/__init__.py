@@ -15,6 +15,10 @@ bag          an option for every slot, and what was measured nearest to the reci
 quiz         questions with buttons, and why an answer is right or not
 """
 
+from .. import require_extra
+
+require_extra("course")
+
 from .bag import bag_explorer
 from .beta import beta_explorer
 from .explorer import Explorer, blank_figure, choice
