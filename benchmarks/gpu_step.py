@@ -138,7 +138,7 @@ def peak(device: torch.device) -> float:
 
 def speeds(device: torch.device, quick: bool) -> pd.DataFrame:
     """Images per second, seconds of a run, times the conventional pipeline and share of the peak, one row per way."""
-    data = random_images(20, 10) if quick else random_images(5000, 100)
+    data = random_images(6, 3) if quick else random_images(5000, 100)
     split, plain, second = data.train.to(device), Stage(epochs=1), get("bag_of_tricks").resolve(CIFAR).stages[1]
     ways = {
         "conventional, float32": conventional(data, CIFAR, device, workers=2 if quick else os.cpu_count()),

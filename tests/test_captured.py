@@ -1,11 +1,10 @@
 """The captured step: the same losses as the step that it records, and nothing in it that waits for an accelerator."""
 
 import copy
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -45,7 +44,7 @@ STAGES = {
 
 @pytest.fixture(scope="module")
 def data() -> LongTailedData:
-    return datasets.load("shapes-lt", imbalance=10, max_count=160, test_count=20)
+    return datasets.load("shapes-lt", imbalance=10, max_count=80, test_count=4)
 
 
 def step_on(data: LongTailedData, stage: Stage, captured: bool) -> tuple[TrainingStep, Callable]:
@@ -77,10 +76,14 @@ def losses_of(step: TrainingStep, take: Callable, split: Split, rate: float) -> 
 
 @pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
 def test_captured_and_eager_steps_have_the_same_losses(data, stage):
-    """The last batch is smaller than the others; the learning rate changes with every step, and is heeded."""
+    """The last batch is smaller than the others, and the learning rate changes with every step."""
     eager, captured = (losses_of(*step_on(data, stage, captured), data.train, 0.05) for captured in (False, True))
-    assert len(captured) >= 20 and captured == pytest.approx(eager, rel=1e-4)
-    assert captured != pytest.approx(losses_of(*step_on(data, stage, True), data.train, 0.04), rel=1e-4)
+    assert len(captured) >= 10 and captured == pytest.approx(eager, rel=1e-4)
+
+
+def test_a_captured_step_heeds_the_learning_rate(data):
+    first, second = (losses_of(*step_on(data, STAGES["plain"], True), data.train, rate) for rate in (0.05, 0.04))
+    assert first != pytest.approx(second, rel=1e-4)
 
 
 @pytest.mark.parametrize("name", ["bag_of_tricks", "drw_ldam"])
@@ -195,11 +198,9 @@ def test_a_recorded_step_learns_what_the_eager_one_learns(name):
 
 
 @pytest.mark.slow
-def test_the_benchmark_of_the_step_runs_without_a_gpu():
-    script = Path(__file__).parents[1] / "benchmarks" / "gpu_step.py"
-    said = subprocess.run(
-        [sys.executable, str(script), "--device", "cpu", "--quick"], capture_output=True, text=True, check=False,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert said.returncode == 0, said.stderr
-    assert all(way in said.stdout for way in ("conventional, float32", "captured, bfloat16", "bag of tricks, captured"))
+def test_the_benchmark_of_the_step_runs_without_a_gpu(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    monkeypatch.setattr(sys, "argv", ["gpu_step.py", "--device", "cpu", "--quick"])
+    import_module("gpu_step").main()
+    said = capsys.readouterr().out
+    assert all(way in said for way in ("conventional, float32", "captured, bfloat16", "bag of tricks, captured"))
