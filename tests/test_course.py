@@ -519,7 +519,6 @@ def fails(*arguments, **more):
     "answer",
     [None, ..., 3, "text", [], {}, torch.zeros(3), torch.nn.Linear, object(), fails, lambda *a: None, lambda *a: ...,
      lambda *a: "text", lambda *a: [], lambda *a: torch.zeros(7), lambda *a: {}, lambda: 0, int],
-    ids=repr,
 )  # fmt: skip
 def test_no_answer_whatsoever_ends_in_a_traceback(name, answer):
     assert is_a_hint(check(name, answer))
