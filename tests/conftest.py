@@ -19,6 +19,34 @@ if TYPE_CHECKING:
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+# Two files are tested side by side, on one thread each; so are the notebooks' kernels. torch reads this at its import.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+BROWSER, BOOK = "test_browser.py", "test_book.py"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two workers; none for a single file, whose tests all run in one process anyway."""
+    alone = len(config.args) == 1 and not Path(config.args[0].partition("::")[0]).is_dir()
+    return 0 if alone else 2
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take minutes, so that both workers end at about the same time.
+
+    The notebooks are between browser and book, so that one Chromium runs at a time.
+    """
+    order = {BROWSER: 0, ".ipynb": 1, BOOK: 2}
+    items.sort(key=lambda item: order.get(item.path.name, order.get(item.path.suffix, 3)))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what tests measured (`record_property`), also those that ran in another process."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            terminalreporter.write_line(f"{name}: {value}")
+
 
 @pytest.fixture(scope="session")
 def plain() -> tuple["LongTailedData", "Result"]:
@@ -40,12 +68,12 @@ def same_bits() -> None:
 
 @pytest.fixture(scope="session")
 def cifar_root() -> str:
-    """The folder of the official CIFAR files. Without them the tests are skipped, but on CI they fail."""
+    """The folder of the official CIFAR files. Without them tests are skipped; on CI they fail if LTLAB_DATA is set."""
     root = os.environ.get("LTLAB_DATA")
     if root and all((Path(root) / folder).is_dir() for folder in ("cifar-10-batches-py", "cifar-100-python")):
         return root
     missing = f"no CIFAR-10 and CIFAR-100 under LTLAB_DATA={root}"
-    if os.environ.get("CI") == "true":
+    if root and os.environ.get("CI") == "true":
         pytest.fail(f"{missing}; continuous integration has to provide them")
     pytest.skip(missing)
 

@@ -1,5 +1,6 @@
 """Explorers in a real JupyterLab: keys move controls, picture and summary follow, nothing reports an error."""
 
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
@@ -115,27 +116,25 @@ def assert_nothing_is_cut(lab: JupyterLab, explorer: ExplorerView) -> None:
     assert explorer.size()[1] / explorer.size()[0] == pytest.approx(height / width, rel=0.01)
 
 
-def test_every_key_gets_its_frame(lab: JupyterLab, capsys: pytest.CaptureFixture) -> None:
+def test_every_key_gets_its_frame(lab: JupyterLab, record_property: Callable[[str, object], None]) -> None:
     """30 keys, first each after the frame of the one before, then at fixed intervals. The times are only reported."""
     explorer = show(lab, "keys", LONG_TAIL)
     keys, before = ["ArrowLeft"] * 15 + ["ArrowRight"] * 15, explorer.summary()
     latencies = explorer.latencies("imbalance", keys)
     counts = {ms: explorer.frames("imbalance", keys, ms / 1000) for ms in (200, 100, 50)}
-    with capsys.disabled():
-        print(f"\nfrom key to pixels {median(latencies):.0f} ms (median); frames for 30 keys: "
-              + ", ".join(f"{frames} at one key in {ms} ms" for ms, frames in counts.items()))  # fmt: skip
+    record_property("from key to pixels", f"{median(latencies):.0f} ms (median)")
+    record_property("frames for 30 keys", ", ".join(f"{frames} at one in {ms} ms" for ms, frames in counts.items()))
     assert len(latencies) == 30
     assert explorer.summary() == before  # whatever frames are left out, the last is the right one
     lab.check()
 
 
-def test_foreground_keys(lab: JupyterLab, capsys: pytest.CaptureFixture) -> None:
+def test_foreground_keys(lab: JupyterLab, record_property: Callable[[str, object], None]) -> None:
     """30 keys on the angle, each after the frame of the one before; the times are only reported."""
     explorer = show(lab, "foreground_keys", FOREGROUND)
     before = explorer.summary()
     latencies = explorer.latencies("angle", ["ArrowLeft"] * 15 + ["ArrowRight"] * 15)
-    with capsys.disabled():
-        print(f"\nforeground: from key to pixels {median(latencies):.0f} ms (median of {len(latencies)})")
+    record_property("foreground, from key to pixels", f"{median(latencies):.0f} ms (median of {len(latencies)})")
     assert len(latencies) == 30
     expect(explorer.root.get_by_role("status")).to_have_text(before)  # it follows the picture
     for label in ("flip", "fill"):  # checkboxes take the space bar
