@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import textwrap
-import time
 from functools import partial
 from importlib.util import find_spec
 from types import SimpleNamespace
@@ -187,7 +186,7 @@ def test_one_that_does_not_come_or_answer_is_waited_for_so_long(tmp_path):
     take, taken, late = step.TrainingStep.__call__, [], os.environ["RANK"] == "1"
     def slow(self, *batch):
         taken.append(1)
-        time.sleep(60 * (late and len(taken) == 4))
+        time.sleep(300 * (late and len(taken) == 4))
         return take(self, *batch)
     if sys.argv[1] == "absent":
         processes.START = 2.0
@@ -195,17 +194,15 @@ def test_one_that_does_not_come_or_answer_is_waited_for_so_long(tmp_path):
     step.TrainingStep.__call__ = slow
     run("none", timeout=2)
     """
-    before = time.monotonic()
     slow = started(code, "slow")
-    out, err = slow[0].communicate(timeout=50)
+    out, err = slow[0].communicate(timeout=200)
     assert slow[0].returncode and "ConnectionError: process 0 of 2 stops because" in err, out
     slow[1].kill()
     first, second = started(code, "absent")
     second.kill()
-    (absent,) = finished([first], timeout=50)
+    (absent,) = finished([first], timeout=200)
     message = "ConnectionError: not all 2 processes have joined within 2 s, in which they import and load"
     assert absent.status and message in absent.err
-    assert time.monotonic() - before < 90
 
 
 @pytest.mark.slow
