@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 
 OLDEST_TORCH = (2, 9)
 EXTRAS = {  # what the rooms import beyond torch, torchvision and NumPy, by the extra that installs it
-    "train": ("pandas", "tqdm", "typer"),
+    "train": ("pandas", "tqdm"),
     "course": ("pandas", "tqdm", "ipywidgets", "matplotlib", "seaborn"),
 }
 
