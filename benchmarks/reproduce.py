@@ -48,7 +48,7 @@ from ltlab import models, recipes, results
 from ltlab.data import LongTailedData, load
 from ltlab.losses import LDAMLoss
 from ltlab.mixup import InputMixup
-from ltlab.recipes import Recipe, Stage
+from ltlab.recipes import Plan, Recipe, Stage
 from ltlab.results.comparison import clear
 from ltlab.results.rows import provenance, runs_in
 from ltlab.train import Result, evaluate, find_device, fit
@@ -84,7 +84,7 @@ WORTH_IT = 1.2  # how many times as fast bfloat16 has to be; it costs no accurac
 class Job:
     """One run: a recipe, or a beginning that recipes share and that has no row, with a seed on a subset."""
 
-    recipe: Recipe
+    recipe: Plan
     seed: int
     imbalance: float
     origins: tuple["Job", ...] = ()  # the runs that this one can start from, the longest first

@@ -130,7 +130,6 @@ def test_other_stages_keep_name_protocol_and_classifier():
     first = recipe.with_stages(*recipe.stages[:1])
     assert len(first.stages) == 1
     assert (first.name, first.protocol, first.classifier) == (recipe.name, SHAPES, "cosine")
-    assert first.with_stages(*recipe.stages, protocol=CIFAR).protocol == CIFAR
 
 
 def test_a_recipe_prints_as_a_table_of_its_slots():
@@ -466,11 +465,18 @@ def test_a_stage_refuses_what_a_run_could_not_call(slots, message):
         Stage(**slots)
 
 
-@pytest.mark.parametrize("use", [lambda r: r.epochs, lambda r: r.identity(), lambda r: r.with_epochs(5)])
+@pytest.mark.parametrize("name", ["epochs", "identity", "with_epochs", "spans", "begins_with"])
 @pytest.mark.parametrize("recipe", [recipes.get("ce"), Recipe(Stage(epochs=3))])
-def test_what_needs_a_resolved_recipe_says_so(use, recipe):
-    with pytest.raises(ValueError, match=rf"recipe {recipe.name!r} leaves epochs or schedules open: .*resolve\("):
-        use(recipe)
+def test_what_only_a_plan_has_says_so(recipe, name):
+    with pytest.raises(AttributeError, match=rf"{name} only once it is resolved.*resolve\("):
+        getattr(recipe, name)
+    assert hasattr(recipe.resolve(SHAPES), name) and not hasattr(recipe, "banana")
+
+
+def test_a_plan_is_resolved_already():
+    plan = recipes.get("drs_class_balanced").resolve(SHAPES)
+    assert plan.resolve(CIFAR) is plan and isinstance(plan.with_epochs(5), type(plan))
+    assert all(isinstance(stage.epochs, int) and callable(stage.schedule) for stage in plan.stages)
 
 
 def test_a_recipe_at_its_own_length_is_itself():

@@ -13,13 +13,14 @@ the batch-norm statistics do.
 
 What a recipe leaves open (how many epochs, which network, which learning rate) the data's `Protocol` fills in: the
 paper's 200 epochs of ResNet-32 on CIFAR, 30 epochs of a small net on shapes-lt. So one recipe serves every data set,
-and `recipe.resolve(CIFAR)` shows what exactly will run. `PROTOCOLS` has all by name, also the paper's on large images.
+and `recipe.resolve(CIFAR)` is the `Plan` of what exactly will run, in which nothing is left open. `PROTOCOLS` has all
+by name, also the paper's on large images.
 """
 
 from .contents import describe
 from .families import FAMILIES, RECIPES, family, get
 from .files import load
-from .recipe import OTHERS, Recipe, Stage
+from .recipe import OTHERS, Plan, PlannedStage, Recipe, Stage
 from .schedules import (
     CIFAR,
     IMAGENET,
@@ -38,6 +39,6 @@ from .schedules import (
 
 __all__ = [
     "CIFAR", "FAMILIES", "IMAGENET", "IMAGENET_90", "INAT", "INAT_90", "OTHERS", "PLACES", "PROTOCOLS", "RECIPES",
-    "SHAPES", "OneCycle", "Protocol", "Recipe", "Schedule", "Stage", "Steps", "describe", "family", "get",
-    "load", "protocol_for",
+    "SHAPES", "OneCycle", "Plan", "PlannedStage", "Protocol", "Recipe", "Schedule", "Stage", "Steps", "describe",
+    "family", "get", "load", "protocol_for",
 ]  # fmt: skip

@@ -4,10 +4,10 @@ import hashlib
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from torch import nn
 
@@ -116,6 +116,9 @@ class Recipe:
         ValueError: no stage, none that trains, or a combination that makes no sense, with the reason.
     """
 
+    stages: tuple[Stage, ...]
+    protocol: Protocol | None
+
     def __init__(
         self, *stages: Stage, name: str = "custom", protocol: Protocol | None = None, classifier: str = "linear"
     ) -> None:
@@ -129,11 +132,11 @@ class Recipe:
         _check_classifier(stages, classifier)
         self.stages, self.name, self.protocol, self.classifier = stages, name, protocol, classifier
 
-    def with_stages(self, *stages: Stage, protocol: Protocol | None = None) -> "Recipe":
-        """The recipe with other stages and, if given, another protocol; its name and classifier stay."""
-        return Recipe(*stages, name=self.name, protocol=protocol or self.protocol, classifier=self.classifier)
+    def with_stages(self, *stages: Stage) -> Self:
+        """The same with other stages."""
+        return type(self)(*stages, name=self.name, protocol=self.protocol, classifier=self.classifier)
 
-    def resolve(self, protocol: Protocol) -> "Recipe":
+    def resolve(self, protocol: Protocol) -> "Plan":
         """The recipe with everything that it left open filled in: epochs, schedules and, unless it has one, protocol.
 
         Raises:
@@ -146,28 +149,86 @@ class Recipe:
             schedule = stage.schedule
             if isinstance(schedule, str):
                 schedule = look_up(f"schedule of {protocol.name}", schedule, protocol.schedules)
-            stages.append(replace(stage, epochs=epochs, share=1.0, schedule=schedule))
-        return self.with_stages(*stages, protocol=protocol)
+            given = {field.name: getattr(stage, field.name) for field in fields(stage)}
+            stages.append(PlannedStage(**given | {"epochs": epochs, "share": 1.0, "schedule": schedule}))
+        return Plan(*stages, name=self.name, protocol=protocol, classifier=self.classifier)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            """What only a plan has: say how to get one."""
+            if hasattr(Plan, name) and not name.startswith("_"):
+                raise AttributeError(
+                    f'a recipe has {name} only once it is resolved, recipe.resolve(recipes.protocol_for("cifar10-lt"))'
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def first(self, stages: int) -> Self:
+        """The first stages alone."""
+        return self.with_stages(*self.stages[:stages])
+
+    def table(self) -> "pd.DataFrame":
+        """One row per stage: its epochs, its four slots and its learning rate; and what else a stage sets, if any."""
+        import pandas as pd  # here, because recipes need torch alone
+
+        stages = pd.RangeIndex(1, len(self.stages) + 1, name="stage")
+        return pd.DataFrame(self._rows(describe), index=stages)
+
+    def _rows(self, shown: Callable[[object], str]) -> list[dict[str, object]]:
+        """For every stage its epochs and, as `shown` tells them, its slots and what else any stage sets."""
+        rows = []
+        others = [name for name in OTHERS if any(getattr(s, name) != getattr(Stage, name) for s in self.stages)]
+        for stage in self.stages:
+            epochs = f"{stage.share:.0%} of the protocol's" if stage.epochs is None else stage.epochs
+            slots = {slot: getattr(stage, slot) for slot in SLOTS}
+            slots["learning rate"] = stage.schedule
+            if stage.epochs == 0:
+                slots = dict.fromkeys(slots)
+            other = {name.replace("_", " "): getattr(stage, name) for name in others}
+            values = {column: shown(value) for column, value in (slots | other).items()}
+            rows.append({"epochs": epochs, **values})
+        return rows
+
+    def __str__(self) -> str:
+        return f"recipe {self.name!r}\n{self.table().to_string()}"
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return f"<b>{self.name}</b>{self.table().to_html()}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedStage(Stage):
+    """A stage with its epochs and its schedule filled in."""
+
+    epochs: int
+    schedule: Schedule
+
+
+class Plan(Recipe):
+    """A recipe with everything filled in, which is what is trained; `Recipe.resolve` makes it.
+
+    Every stage has a number of epochs and a schedule, and there is a protocol.
+    """
+
+    stages: tuple[PlannedStage, ...]
+    protocol: Protocol
+
+    def resolve(self, protocol: Protocol) -> "Plan":
+        """Itself, since nothing is left open."""
+        return self
 
     @property
     def epochs(self) -> int:
-        """Epochs of all stages of a resolved recipe.
-
-        Raises:
-            ValueError: the recipe is not resolved.
-        """
-        self._check_resolved()
+        """Epochs of all stages."""
         return sum(stage.epochs for stage in self.stages)
 
-    def first(self, stages: int) -> "Recipe":
-        """The recipe's first stages alone."""
-        return self.with_stages(*self.stages[:stages])
-
-    def with_epochs(self, epochs: int) -> "Recipe":
-        """A resolved recipe, shortened or stretched to `epochs` in all: stages and warm-up keep their shares.
+    def with_epochs(self, epochs: int) -> "Plan":
+        """The plan shortened or stretched to `epochs` in all: stages and warm-up keep their fractions.
 
         Raises:
-            ValueError: fewer epochs than stages, or the recipe is not resolved.
+            ValueError: fewer epochs than stages that train.
         """
         if epochs == self.epochs:
             return self
@@ -187,7 +248,7 @@ class Recipe:
         return self.with_stages(*stages)
 
     def continues(self, i: int) -> bool:
-        """Whether stage i (from 0) of a resolved recipe goes on with the schedule and optimiser of the one before."""
+        """Whether stage i (from 0) continues the schedule and optimiser of the one before."""
         if i == 0 or self.stages[i].classifier is not None:
             return False
         return all(
@@ -196,7 +257,7 @@ class Recipe:
         )
 
     def spans(self) -> list[tuple[int, int]]:
-        """For every stage of a resolved recipe, its offset in its schedule and the schedule's whole span, in epochs."""
+        """For every stage its offset in its schedule and the schedule's whole span, in epochs."""
         starts = [i for i in range(len(self.stages)) if not self.continues(i)]
         spans = []
         for start, end in zip(starts, [*starts[1:], len(self.stages)], strict=True):
@@ -204,20 +265,8 @@ class Recipe:
             spans += [(offset, offsets[-1]) for offset in offsets[:-1]]
         return spans
 
-    def table(self) -> "pd.DataFrame":
-        """One row per stage: its epochs, its four slots and its learning rate; and what else a stage sets, if any."""
-        import pandas as pd  # here, because recipes need torch alone
-
-        stages = pd.RangeIndex(1, len(self.stages) + 1, name="stage")
-        return pd.DataFrame(self._rows(describe), index=stages)
-
     def identity(self) -> dict[str, str]:
-        """What makes two resolved recipes train alike, as text; checkpoints and rows of results are told by it.
-
-        Raises:
-            ValueError: the recipe is not resolved.
-        """
-        self._check_resolved()
+        """What makes two plans train alike, as text, by which checkpoints and rows are recognised."""
         protocol = {f"protocol.{k}": v for k, v in self.protocol.identity().items()}
         stages = {
             f"stage {number}.{column}": str(value)
@@ -227,9 +276,9 @@ class Recipe:
         return protocol | {"classifier": self.classifier} | stages
 
     def done(self, stages: int, epochs: int) -> dict[str, str]:
-        """What a resolved recipe has trained when `stages` stages have begun and `epochs` epochs are over, as text.
+        """What is trained when `stages` stages have begun and `epochs` epochs are over, as text.
 
-        Equal for two recipes exactly where they train alike up to there, whatever each does next: plain training for
+        Equal for two plans exactly where they train alike up to there, whatever each does next: plain training for
         160 of 200 epochs is what every deferred trick begins with. A stage counts as long as it has trained, its
         schedule by the learning rates that it gave, at every quarter of an epoch.
         """
@@ -261,44 +310,14 @@ class Recipe:
             )
         return (stages, 0) if epochs == ends[stages] else (stages - 1, epochs - ends[stages - 1])
 
-    def begins_with(self, other: "Recipe") -> bool:
-        """Whether all that another resolved recipe trains is how this one begins, so that it can start from there."""
+    def begins_with(self, other: "Plan") -> bool:
+        """Whether all that another plan trains is how this one begins, so that it can start from there."""
         begun = len(other.stages), other.epochs
         try:
             self.place(*begun)
         except ValueError:
             return False
         return self.done(*begun) == other.done(*begun)
-
-    def _rows(self, shown: Callable[[object], str]) -> list[dict[str, object]]:
-        """For every stage its epochs and, as `shown` tells them, its slots and what else any stage sets."""
-        rows = []
-        others = [name for name in OTHERS if any(getattr(s, name) != getattr(Stage, name) for s in self.stages)]
-        for stage in self.stages:
-            epochs = f"{stage.share:.0%} of the protocol's" if stage.epochs is None else stage.epochs
-            slots = {slot: getattr(stage, slot) for slot in SLOTS}
-            slots["learning rate"] = stage.schedule
-            if stage.epochs == 0:
-                slots = dict.fromkeys(slots)
-            other = {name.replace("_", " "): getattr(stage, name) for name in others}
-            values = {column: shown(value) for column, value in (slots | other).items()}
-            rows.append({"epochs": epochs, **values})
-        return rows
-
-    def _check_resolved(self) -> None:
-        if any(stage.epochs is None or isinstance(stage.schedule, str) for stage in self.stages):
-            raise ValueError(
-                f"recipe {self.name!r} leaves epochs or schedules open: fill them in first, "
-                'recipe.resolve(recipes.protocol_for("cifar10-lt"))'
-            )
-
-    def __str__(self) -> str:
-        return f"recipe {self.name!r}\n{self.table().to_string()}"
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return f"<b>{self.name}</b>{self.table().to_html()}"
 
 
 def _check_slots(stage: Stage) -> None:

@@ -16,7 +16,7 @@ import torch
 from .. import __version__
 from ..data import LongTailedData
 from ..data.places import tables_folder
-from ..recipes import Protocol, Recipe, describe
+from ..recipes import Plan, Protocol, Recipe, describe
 from ..train import Result
 from ..train.checkpoint import write_atomically
 
@@ -81,8 +81,8 @@ def augmentation_of(protocol: Protocol) -> str:
     return ", ".join(name for name, there in parts.items() if there)
 
 
-def fingerprint(recipe: Recipe, data: LongTailedData, network: str | None = None) -> str:
-    """12 hex digits of what is trained on what: equal exactly for resolved recipes that train alike on equal images.
+def fingerprint(recipe: Plan, data: LongTailedData, network: str | None = None) -> str:
+    """12 hex digits of what is trained on what: equal exactly for plans that train alike on equal images.
 
     The recipe's name, the training's seed, the device and the precision are no part of it; a network of your own that
     `fit` was given counts by its name, `Result.network`.

@@ -11,7 +11,7 @@ from ..cam import ForegroundTransform, evaluating, maps_of
 from ..data import LongTailedData, StreamedSplit
 from ..images import as_evaluated
 from ..models import CLASSIFIERS
-from ..recipes import Recipe, Stage
+from ..recipes import Plan, Recipe, Stage
 from .processes import OneProcess
 
 
@@ -35,7 +35,7 @@ def check_types(recipe: object, data: object, model: object) -> None:
 
 
 def check_run(
-    recipe: Recipe, data: LongTailedData, model: nn.Module | None, capture: bool, processes: OneProcess
+    recipe: Plan, data: LongTailedData, model: nn.Module | None, capture: bool, processes: OneProcess
 ) -> None:
     """Refuse what cannot be trained, before anything is; `model` is one of your own, None the protocol's."""
     crop, first = recipe.protocol.crop, recipe.stages[0].foreground
@@ -73,7 +73,7 @@ def check_run(
         )
 
 
-def check_parts(recipe: Recipe, model: nn.Module) -> None:
+def check_parts(recipe: Plan, model: nn.Module) -> None:
     """Refuse a model of your own whose classifier is not what the recipe trains or changes."""
     name, classifier = type(model).__name__, getattr(model, "classifier", None)
     kind = "missing" if classifier is None else f"a {type(classifier).__name__}"
@@ -99,7 +99,7 @@ def of_ltlab(change: object) -> bool:
     return getattr(change, "__module__", "") == "ltlab.classifiers"
 
 
-def check_outputs(recipe: Recipe, data: LongTailedData, model: nn.Module, autocast: torch.autocast) -> None:
+def check_outputs(recipe: Plan, data: LongTailedData, model: nn.Module, autocast: torch.autocast) -> None:
     """Refuse a model of your own without a logit for every class, whose `classifier` does not give them where a stage
     trains or changes it, or without CAMs where a stage needs them.
 
@@ -168,7 +168,7 @@ def same_logits(given: object, logits: Tensor) -> bool:
     return given is logits or (isinstance(given, Tensor) and torch.equal(given.float(), logits.float()))
 
 
-def needs_classifier(recipe: Recipe) -> bool:
+def needs_classifier(recipe: Plan) -> bool:
     """Whether a recipe does anything to the classifier, so that the logits have to be its."""
     return recipe.classifier == "cosine" or any(s.classifier or s.trains == "classifier" for s in recipe.stages)
 

@@ -51,7 +51,7 @@ def fit(
         resume: go on from `checkpoint`, which must exist and come from the same recipe, data, seed and kind of device.
         start_from: the checkpoint of another run that has trained so far as this one begins, on the same data, with
             the same seed and kind of device: that part is not trained again, and the result is the same to the bit.
-            Plain training for 160 of 200 epochs is what many recipes begin with, see `Recipe.done`.
+            Plain training for 160 of 200 epochs is what many recipes begin with, see `Plan.done`.
         capture: take the step by a `CapturedStep`: the same arithmetic, on a GPU without the time between kernels.
         progress: show a progress bar, in a terminal or a notebook.
         evaluate_every: epochs between looks at the test error; the last epoch always gets one.

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from .. import metrics, models
 from ..data import LongTailedData, Split, StreamedSplit
 from ..names import look_up
-from ..recipes import Recipe, Stage, describe
+from ..recipes import Plan, PlannedStage, describe
 from ..samplers import generator_seed
 from . import checkpoint as checkpoints
 from .captured import CapturedStep
@@ -46,7 +46,7 @@ class Result:
     history: pd.DataFrame
     metrics: dict[str, float]
     logits: Tensor
-    recipe: Recipe
+    recipe: Plan
     seconds: float
     network: str
     precision: str
@@ -56,7 +56,7 @@ class Run:
     """The state of a run: how it is begun, moved on by one epoch, saved and loaded."""
 
     def __init__(
-        self, recipe: Recipe, data: LongTailedData, model: nn.Module | None, processes: OneProcess, *, seed: int,
+        self, recipe: Plan, data: LongTailedData, model: nn.Module | None, processes: OneProcess, *, seed: int,
         precision: str, capture: bool, batch_norm: str, path: Path | None, look: Look | None = None,
     ) -> None:  # fmt: skip
         device = processes.device
@@ -171,14 +171,14 @@ class Run:
                 break
             self.stage += 1
 
-    def change_classifier(self, stage: Stage) -> None:
+    def change_classifier(self, stage: PlannedStage) -> None:
         if stage.classifier is not None:
             train = self.data.train
             crop = {"crop": self.protocol.crop} if "crop" in inspect.signature(stage.classifier).parameters else {}
             classifier = stage.classifier(self.model, train.images, train.labels, self.data.class_counts, **crop)
             self.model.classifier = classifier.to(self.device)
 
-    def remake_classifier(self, changing: list[Stage], state: dict) -> None:
+    def remake_classifier(self, changing: list[PlannedStage], state: dict) -> None:
         """Give the model the kind of classifier that stages have left; its values come from the checkpoint.
 
         What ltlab's changes leave of ltlab's networks, the checkpoint tells without a look at the training images.
@@ -243,7 +243,7 @@ class Run:
             raise ValueError(f"look(logits, labels) gives {taken[0]!r}, which the history has: give it another name")
         return error, figures
 
-    def new_optimizer(self, stage: Stage) -> torch.optim.Optimizer:
+    def new_optimizer(self, stage: PlannedStage) -> torch.optim.Optimizer:
         """The protocol's, on the parameters that the stage trains; all others need no gradient."""
         part = self.model.classifier if stage.trains == "classifier" else self.model
         affine = batch_norms(self.model) if stage.batch_norm == "shift" else []
@@ -288,7 +288,7 @@ class Run:
         return checkpoints.difference(state["done"], self.done(*begun))
 
     def done(self, stages: int, epochs: int) -> dict[str, str]:
-        """What the run has done by then, and on what; see `Recipe.done`."""
+        """What the run has done by then, and on what; see `Plan.done`."""
         return self.recipe.done(stages, epochs) | self.setting
 
     def state(self) -> dict:
@@ -362,7 +362,7 @@ def begun_in(state: dict) -> tuple[int, int]:
     return state["stage"] + (state["epoch"] > 0), len(state["history"])
 
 
-def with_own_losses(stages: Iterable[Stage], model: nn.Module) -> list[Stage]:
+def with_own_losses(stages: Iterable[PlannedStage], model: nn.Module) -> list[PlannedStage]:
     """The stages with copies of their loss modules, so that what a run's losses remember stays the run's.
 
     What a loss has of the model is no copy, but the model's; a loss that several stages have is one copy.

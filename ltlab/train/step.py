@@ -12,7 +12,7 @@ from .. import metrics
 from ..cam import evaluating
 from ..data import Split
 from ..images import as_evaluated, to_float
-from ..recipes import Protocol, Stage, describe
+from ..recipes import PlannedStage, Protocol, describe
 from ..recipes.recipe import takes_epochs
 from ..samplers import ShuffledSampler
 from .augmentation import colour_jitter, crop_and_jitter, random_resized_crop
@@ -103,7 +103,7 @@ def sgd(
 
 
 def optimizer_for(
-    model: nn.Module, protocol: Protocol, stage: Stage, *, capture: bool = False
+    model: nn.Module, protocol: Protocol, stage: PlannedStage, *, capture: bool = False
 ) -> torch.optim.Optimizer:
     """The protocol's optimiser on what has a gradient, `sgd` unless it has one of its own.
 
@@ -151,7 +151,7 @@ class Slots:
             train_epoch(step, data.train, learning_rate=lambda share: 1e-3)
 
     Args:
-        stage: of a resolved recipe, so that its `epochs` are a number; a loss module in it is used as it is.
+        stage: of a plan; a loss module in it is used as it is.
         first_epoch: of the stage in its run, counted from 0.
         split: the training images.
         class_counts: (C,), on the device of the labels.
@@ -161,7 +161,7 @@ class Slots:
         TypeError: the stage's loss is a function that gives something else than a module.
     """
 
-    def __init__(self, stage: Stage, first_epoch: int, split: Split, class_counts: Tensor, seed: int) -> None:
+    def __init__(self, stage: PlannedStage, first_epoch: int, split: Split, class_counts: Tensor, seed: int) -> None:
         self.device = split.labels.device
         factory = stage.sampler or ShuffledSampler
         schedule, self.sampler_start = _schedule(factory, stage, first_epoch)
@@ -220,7 +220,7 @@ class Slots:
         return draw().to(self.device).split(batch_size)
 
 
-def _schedule(factory: Callable, stage: Stage, first_epoch: int) -> tuple[dict[str, int], int]:
+def _schedule(factory: Callable, stage: PlannedStage, first_epoch: int) -> tuple[dict[str, int], int]:
     """The epochs that a factory of a stage asks for, if it does, and the epoch that its product counts from."""
     if takes_epochs(factory):
         return {"epochs": stage.epochs}, 0
