@@ -1,7 +1,11 @@
-"""How images are passed to a network: as floats in [0, 1], and large ones cropped to their centre."""
+"""How images are passed to a network in evaluation: batches of floats in [0, 1], large ones cropped to their centre."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 ABOVE_ONE = 1e-3  # by which floats may exceed 1, as after interpolation
 
@@ -26,6 +30,51 @@ def centre_crop(images: Tensor, size: int) -> Tensor:
         raise ValueError(f"size={size} must be at least 1 and at most the images' sides, {h} x {w}")
     top, left = round((h - size) / 2), round((w - size) / 2)
     return images[..., top : top + size, left : left + size]
+
+
+class Images(Protocol):
+    """Images that come in batches: a tensor, or files on disk."""
+
+    def split(self, batch_size: int, /) -> Iterable[Tensor]: ...
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode; afterwards every part is in the mode it was in, also where parts differ."""
+    modes = [(part, part.training) for part in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+def evaluated(
+    model: nn.Module, images: Images, function: Callable[[Tensor], Tensor], *, crop: int | None = None,
+    batch_size: int = 500,
+) -> Tensor:  # fmt: skip
+    """What a function of batches gives for all images, in order, in evaluation mode and without gradients.
+
+    Args:
+        model: its parameters' device is where the batches go.
+        images: (N, 3, H, W), uint8, in memory or on disk, or float in [0, 1].
+        function: from float images (n, 3, H, W) in [0, 1] to a tensor (n, ...).
+        crop: take the centre of every image, so many pixels wide and high; None takes the whole.
+        batch_size: images per call.
+
+    Returns:
+        (N, ...), concatenated, with the dtype and on the device that the function gives.
+
+    Raises:
+        ValueError: a batch size below 1; images of another shape or smaller than `crop`; on the CPU, floats above 1.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}: a forward pass takes at least 1 image")
+    device = next(model.parameters()).device
+    with evaluating(model), torch.inference_mode():
+        parts = [function(as_evaluated(batch, crop, device)) for batch in images.split(batch_size)]
+    return torch.cat(parts)  # outside inference mode: a tensor that autograd can use
 
 
 def as_evaluated(images: Tensor, crop: int | None, device: torch.device) -> Tensor:

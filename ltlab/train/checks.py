@@ -7,9 +7,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from ..cam import ForegroundTransform, evaluating, maps_of
+from ..cam import ForegroundTransform, maps_of
 from ..data import LongTailedData, StreamedSplit
-from ..images import as_evaluated
+from ..images import as_evaluated, evaluating
 from ..models import CLASSIFIERS
 from ..recipes import Plan, Recipe, Stage
 from .processes import OneProcess

@@ -9,9 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import metrics
-from ..cam import evaluating
 from ..data import Split
-from ..images import as_evaluated, to_float
+from ..images import evaluated, to_float
 from ..recipes import PlannedStage, Protocol, describe
 from ..recipes.recipe import takes_epochs
 from ..samplers import ShuffledSampler
@@ -280,12 +279,7 @@ def predict(
     Raises:
         ValueError: images of another shape or smaller than `crop`; on the CPU, floats above 1.
     """
-    device = next(model.parameters()).device
-    logits = []
-    with evaluating(model), torch.inference_mode():
-        for batch in images.split(batch_size):
-            logits.append(model(as_evaluated(batch, crop, device)).float())
-    return torch.cat(logits)
+    return evaluated(model, images, lambda batch: model(batch).float(), crop=crop, batch_size=batch_size)
 
 
 def evaluate(logits: Tensor, labels: Tensor, class_counts: Tensor) -> dict[str, float]:

@@ -11,9 +11,15 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from .. import plots
-from ..cam import class_activation_maps, evaluating, foreground_masks, intersection_over_union, transform_foreground
-from ..cam.transforms import bounding_boxes
+from ..cam import (
+    bounding_boxes,
+    class_activation_maps,
+    foreground_masks,
+    intersection_over_union,
+    transform_foreground,
+)
 from ..data import LongTailedData, load
+from ..images import evaluated
 from .explorer import Explorer, blank_figure, choice
 from .pixels import show_pixels
 
@@ -182,10 +188,8 @@ def _shift(mask: Tensor, covered: Tensor, transform: Mapping[str, Tensor]) -> li
 
 def _features(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
     """The last feature maps (N, K, h, w) of uint8 images and the classifier's weight (C, K), float32 on the CPU."""
-    weight = model.classifier.weight
-    with evaluating(model), torch.inference_mode():
-        parts = [model.features(batch.to(weight.device).float() / 255).float().cpu() for batch in images.split(128)]
-    return torch.cat(parts), weight.detach().float().cpu().clone()
+    features = evaluated(model, images, lambda batch: model.features(batch).float().cpu(), batch_size=128)
+    return features, model.classifier.weight.detach().float().cpu().clone()
 
 
 def _one_line(segments: np.ndarray) -> np.ndarray:

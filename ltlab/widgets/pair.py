@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 
 from .. import plots
-from ..cam import evaluating
 from ..data import LongTailedData
+from ..images import evaluating
 from ..mixup import mix
 from .pixels import Pixels, show_pixels
 
