@@ -25,9 +25,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .cam import evaluating
 from .counts import comparable
-from .images import as_evaluated
+from .images import evaluated
 from .losses import adjust_logits
 
 
@@ -182,13 +181,14 @@ def classifier_inputs(model: nn.Module, images: Tensor, *, crop: int | None = No
     Raises:
         ValueError: images of another shape or smaller than `crop`; on the CPU, floats above 1.
     """
-    device = next(model.parameters()).device
     taken = []
-    hook = model.classifier.register_forward_pre_hook(lambda _, inputs: taken.append(inputs[0].float()))
-    with hook, evaluating(model), torch.no_grad():
-        for batch in images.split(batch_size):
-            model(as_evaluated(batch, crop, device))
-    return torch.cat(taken)
+
+    def inputs_of(batch: Tensor) -> Tensor:
+        model(batch)
+        return taken.pop()
+
+    with model.classifier.register_forward_pre_hook(lambda _, inputs: taken.append(inputs[0].float())):
+        return evaluated(model, images, inputs_of, crop=crop, batch_size=batch_size)
 
 
 def _linear(model: nn.Module, wanted_by: str) -> nn.Linear:

@@ -197,7 +197,7 @@ def test_the_mode_comes_back_after_an_error():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"images": torch.zeros(2, 3, 32, 32)}, ValueError, "uint8"),
+        ({"images": torch.zeros(2, 1, 32, 32)}, ValueError, "images must be"),
         ({"labels": torch.zeros(3, dtype=torch.int64)}, ValueError, "one per image"),
         ({"batch_size": 0}, ValueError, "batch_size=0"),
         ({"model": nn.Linear(2, 2)}, AttributeError, "no 'features'"),

@@ -8,7 +8,7 @@ transforms  flip, shift, turn and scale the foreground, or the whole image, exac
 slot        what stands in a stage's foreground slot, and the materialised set of the authors' code
 """
 
-from .maps import class_activation_maps, evaluating, maps_of
+from .maps import class_activation_maps, maps_of
 from .masks import (
     bounding_boxes,
     foreground_masks,
@@ -34,7 +34,6 @@ __all__ = [
     "WholeImageTransform",
     "bounding_boxes",
     "class_activation_maps",
-    "evaluating",
     "fill_holes",
     "foreground_masks",
     "intersection_over_union",

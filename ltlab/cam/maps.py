@@ -1,11 +1,10 @@
 """Class activation maps: which places of an image speak for a class."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ..images import evaluated
 
 
 def class_activation_maps(features: Tensor, weight: Tensor, labels: Tensor, size: int | tuple[int, int]) -> Tensor:
@@ -59,7 +58,7 @@ def maps_of(
     Args:
         model: has `features(images)`, from float images in [0, 1] to (N, K, h, w), and `classifier.weight` (C, K).
             Its modes, and those of its parts, are left as they were.
-        images: (N, 3, H, W) uint8, on any device; batches go to the model's.
+        images: (N, 3, H, W), uint8, in memory or on disk, or float in [0, 1]; batches go to the model's device.
         labels: (N,) int64, the class of each map.
         size: of the maps; None is the images' (H, W).
         batch_size: images per forward pass.
@@ -68,49 +67,23 @@ def maps_of(
         (N, H, W) float32, on the images' device.
 
     Raises:
-        ValueError: images that are not uint8 (N, 3, H, W); labels that do not fit; `batch_size` less than 1; what
+        ValueError: images of another shape; labels that do not fit; `batch_size` below 1; what
             `class_activation_maps` raises.
         AttributeError: the model has no `features` or no `classifier.weight`.
     """
-    size = tuple(images.shape[2:]) if size is None else _as_pair(size)
-    maps = torch.empty(len(images), *size, device=images.device)
-    for rows, batch in map_batches(model, images, labels, size, batch_size):
-        maps[rows] = batch.to(images.device)
-    return maps
-
-
-def map_batches(
-    model: nn.Module, images: Tensor, labels: Tensor, size: tuple[int, int], batch_size: int
-) -> Iterator[tuple[slice, Tensor]]:
-    """Rows and maps, batch by batch, on the model's device: what `maps_of` collects, for when they would not fit."""
-    if images.dtype != torch.uint8 or images.ndim != 4:
-        raise ValueError(f"images must be uint8 (N, 3, H, W), got {images.dtype} of shape {tuple(images.shape)}")
     if labels.shape != images.shape[:1]:
         raise ValueError(f"labels must be one per image, ({len(images)},), got shape {tuple(labels.shape)}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size}: a forward pass takes at least 1 image")
     for part in ("features", "classifier"):
         if not hasattr(model, part):
             raise AttributeError(f"the model has no {part!r}: a CAM needs features(images) and classifier.weight")
-    device = model.classifier.weight.device
-    for start in range(0, len(images), batch_size):
-        rows = slice(start, start + batch_size)
-        with evaluating(model), torch.inference_mode():
-            batch = images[rows].to(device).to(torch.float32, memory_format=torch.channels_last).div_(255)
-            maps = class_activation_maps(model.features(batch), model.classifier.weight, labels[rows].to(device), size)
-        yield rows, maps
+    weight, size = model.classifier.weight, tuple(images.shape[2:]) if size is None else size
+    rest = iter(labels.split(max(1, batch_size)))
 
+    def maps(batch: Tensor) -> Tensor:
+        cams = class_activation_maps(model.features(batch), weight, next(rest).to(weight.device), size)
+        return cams.to(images.device, torch.float32)
 
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode; afterwards every part is in the mode it was in, also where parts differ."""
-    modes = [(part, part.training) for part in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training
+    return evaluated(model, images, maps, batch_size=batch_size)
 
 
 def _as_pair(size: int | tuple[int, int]) -> tuple[int, int]:
