@@ -1,4 +1,6 @@
-"""Class activation maps: which places of an image speak for a class."""
+"""Class activation maps: which places of an image are evidence for a class."""
+
+from operator import attrgetter
 
 import torch
 import torch.nn.functional as F
@@ -6,31 +8,34 @@ from torch import Tensor, nn
 
 from ..images import evaluated
 
+TRIED = 4  # images of every call whose way from the features to the logits is checked
+LEAST_COSINE = 0.9999  # between what a classifier receives and the mean of the features: bfloat16 and TF32 keep it
+
 
 def class_activation_maps(features: Tensor, weight: Tensor, labels: Tensor, size: int | tuple[int, int]) -> Tensor:
-    """How much every place of the last feature map adds to the logit of a class, scaled to [0, 1].
+    """How much each place of the last feature map contributes to the logit of a class, scaled to [0, 1].
 
         m(x, y) = sum_k w_{label, k} f_k(x, y),   CAM = (m - min m) / (max m - min m)
 
     m is first up-sampled bilinearly to `size` (pixels as squares, align_corners=False), then scaled, so that every
-    map attains 0 and 1. The logit is the mean of m plus the bias: with a linear classifier after global average
-    pooling the map shares the logit out over the image. Scaling cancels every positive factor, so the weight of a
-    cosine classifier gives the same map whether it is normalised or not.
+    map attains 0 and 1. With a linear classifier after global average pooling the logit is the mean of m plus the
+    bias. Scaling cancels every positive factor, so the weight of a cosine classifier gives the same map whether it is
+    normalised or not.
 
-    A map without differences beyond rounding is all 0.
+    A map that is constant up to rounding is all 0.
 
     Args:
         features: (N, K, h, w), the last feature map; float16 and bfloat16 are computed in float32.
         weight: (C, K) of the classifier.
-        labels: (N,) int64, the class whose evidence is asked for: the true class in CAM-based sampling.
-        size: (H, W) of the maps, or one number for both.
+        labels: (N,) int64, the class of each map: the true class in CAM-based sampling.
+        size: (H, W) of the maps, or one integer for both.
 
     Returns:
         (N, H, W), float32, or float64 if the features are.
 
     Raises:
-        ValueError: shapes or dtypes that do not fit, a size that is not positive; for tensors on the CPU also a label
-            without a row in `weight` and features or weights that are not finite. (On an accelerator values are not
+        ValueError: shapes or dtypes that do not fit; a size that is not positive; for tensors on the CPU also a label
+            without a row in `weight`, and features or weights that are not finite. (On an accelerator values are not
             checked: reading them would stall it.)
 
     Source: Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016, eq. 2.
@@ -55,9 +60,14 @@ def maps_of(
 ) -> Tensor:  # fmt: skip
     """Class activation maps of un-augmented images, computed in batches, in evaluation mode and without gradients.
 
+    A map distributes a logit over the image only if the classifier receives the mean of `features` over the image, or
+    a positive multiple of it. Whether it does is checked with the first images. A network that applies a ReLU or
+    another pooling after `features`, such as torchvision's DenseNets, does not: a wrapper whose `features` ends right
+    before a mean fixes it.
+
     Args:
         model: has `features(images)`, from float images in [0, 1] to (N, K, h, w), and `classifier.weight` (C, K).
-            Its modes, and those of its parts, are left as they were.
+            It keeps its modes, and those of its parts.
         images: (N, 3, H, W), uint8, in memory or on disk, or float in [0, 1]; batches go to the model's device.
         labels: (N,) int64, the class of each map.
         size: of the maps; None is the images' (H, W).
@@ -67,23 +77,58 @@ def maps_of(
         (N, H, W) float32, on the images' device.
 
     Raises:
-        ValueError: images of another shape; labels that do not fit; `batch_size` below 1; what
-            `class_activation_maps` raises.
+        ValueError: images of another shape; labels that do not fit; `batch_size` below 1; a classifier that does not
+            receive the mean of the features; what `class_activation_maps` raises.
         AttributeError: the model has no `features` or no `classifier.weight`.
     """
     if labels.shape != images.shape[:1]:
         raise ValueError(f"labels must be one per image, ({len(images)},), got shape {tuple(labels.shape)}")
-    for part in ("features", "classifier"):
-        if not hasattr(model, part):
-            raise AttributeError(f"the model has no {part!r}: a CAM needs features(images) and classifier.weight")
-    weight, size = model.classifier.weight, tuple(images.shape[2:]) if size is None else size
-    rest = iter(labels.split(max(1, batch_size)))
+    for part in ("features", "classifier.weight"):
+        try:
+            weight = attrgetter(part)(model)
+        except AttributeError as error:
+            name = type(model).__name__
+            raise AttributeError(
+                f"{name} has no {part!r}: a CAM needs features(images) and classifier.weight"
+            ) from error
+    size = tuple(images.shape[2:]) if size is None else size
+    labels_of = enumerate(labels.split(max(1, batch_size)))
 
     def maps(batch: Tensor) -> Tensor:
-        cams = class_activation_maps(model.features(batch), weight, next(rest).to(weight.device), size)
+        features, (number, batch_labels) = model.features(batch), next(labels_of)
+        cams = class_activation_maps(features, weight, batch_labels.to(weight.device), size)
+        if number == 0:
+            _check_pooling(model, batch[:TRIED], features[:TRIED])
         return cams.to(images.device, torch.float32)
 
     return evaluated(model, images, maps, batch_size=batch_size)
+
+
+def _check_pooling(model: nn.Module, images: Tensor, features: Tensor) -> None:
+    """ValueError unless the classifier receives the mean of the features, or a positive multiple of it.
+
+    Where forward uses the classifier's weight without calling it, the logits must be W mean + b instead.
+    """
+    classifier, received = model.classifier, []
+    with classifier.register_forward_pre_hook(lambda _, inputs: received.extend(inputs[:1])):
+        logits = model(images)
+    expected = features.float().mean((2, 3))  # (n, K)
+    if not received:
+        bias = getattr(classifier, "bias", None)
+        expected = F.linear(expected, classifier.weight.float(), None if bias is None else bias.float())
+    found = (received[-1] if received else logits).float()
+    if (
+        found.shape != expected.shape
+        or (
+            (F.cosine_similarity(found, expected) < LEAST_COSINE) & (found != expected).any(1)  # equal ones may be 0
+        ).any()
+    ):
+        name = type(model).__name__
+        raise ValueError(
+            f"the classifier of {name} does not receive the mean of {name}.features over the image, so its class "
+            "activation maps would not add up to the logits: let features(images) end right before a mean over the "
+            "image, with any ReLU that follows included"
+        )
 
 
 def _as_pair(size: int | tuple[int, int]) -> tuple[int, int]:
