@@ -1,14 +1,12 @@
 """Maps, masks, moved foregrounds and the slot, against loops over pixels, exact cases and another library's CAM."""
 
 import math
-import subprocess
-import sys
-import textwrap
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -29,7 +27,6 @@ from ltlab.cam import (
     new_image_counts,
     otsu_thresholds,
     pack_masks,
-    shards,
     transform_foreground,
     transform_images,
     unpack_masks,
@@ -185,6 +182,100 @@ def test_maps_of_a_model_leave_it_as_it_was():
     with torch.no_grad():
         whole = class_activation_maps(model.features(images), model.classifier.weight, labels, 32)
     torch.testing.assert_close(maps, whole)
+
+
+class Wrapped(nn.Module):
+    """Convolutions, or other features; what pools them, by default the mean; and a classifier."""
+
+    def __init__(self, pool=None, body=None, width=8, classifier=None):
+        super().__init__()
+        self.body = body or nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3, 2))
+        self.pool = pool or nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.classifier = classifier or nn.Linear(width, 3)
+
+    def features(self, images):
+        return self.body(images)
+
+    def forward(self, images):
+        return self.classifier(self.pool(self.features(images)))
+
+
+class Functional(Wrapped):
+    """Does not call its classifier, but uses its weight."""
+
+    def forward(self, images):
+        return F.linear(self.pool(self.features(images)), self.classifier.weight, self.classifier.bias)
+
+
+class HalfPrecision(Wrapped):
+    def features(self, images):
+        return super().features(images.bfloat16())
+
+
+class Normalised(nn.Module):
+    def forward(self, x):
+        return F.normalize(x.mean((2, 3)))
+
+
+def relu_mean():
+    return nn.Sequential(nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def densenet(*layers):
+    return nn.Sequential(torchvision.models.densenet121().features, *layers)
+
+
+def resnet18():
+    return nn.Sequential(*list(torchvision.models.resnet18().children())[:-2])
+
+
+WITH_MAPS = {
+    "resnet18": lambda: Wrapped(body=resnet18(), width=512),
+    "densenet121 up to its ReLU": lambda: Wrapped(body=densenet(nn.ReLU()), width=1024),
+    "signed features": Wrapped,
+    "dropout": lambda: Wrapped(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout())),
+    "normalised": lambda: Wrapped(Normalised()),
+    "cosine": lambda: Wrapped(classifier=models.CosineClassifier(8, 3)),
+    "weight alone": Functional,
+    "bfloat16": lambda: HalfPrecision().bfloat16(),
+    "all zero": lambda: Wrapped(body=nn.Sequential(nn.Conv2d(3, 8, 3), nn.Threshold(1e9, 0))),
+}
+WITHOUT_MAPS = {
+    "densenet121": lambda: torchvision.models.densenet121(num_classes=3),
+    "ReLU": lambda: Wrapped(relu_mean()),
+    "maximum": lambda: Wrapped(nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten())),
+    "bfloat16": lambda: HalfPrecision(relu_mean()).bfloat16(),
+    "weight alone": lambda: Functional(relu_mean()),
+}
+
+
+@pytest.mark.parametrize("name", WITH_MAPS)
+def test_maps_of_a_network_whose_logits_are_of_the_mean_of_its_features(name):
+    """Dropout is off, whatever mode the network is in; a positive factor does not matter."""
+    torch.manual_seed(0)
+    model, images, labels = WITH_MAPS[name]().train(), noise_images(6, (64, 64)), torch.arange(6) % 3
+    maps = maps_of(model, images, labels, batch_size=4)
+    model.eval()
+    with torch.no_grad():
+        whole = class_activation_maps(model.features(images.float() / 255), model.classifier.weight, labels, 64)
+    assert ((maps - whole).abs() < 0.02).float().mean() > 0.98
+
+
+@pytest.mark.parametrize("name", WITHOUT_MAPS)
+def test_maps_that_would_not_add_up_to_the_logits_are_refused(name):
+    torch.manual_seed(0)
+    model, images = WITHOUT_MAPS[name]().eval(), noise_images(3, (64, 64))
+    with pytest.raises(ValueError, match=r"mean of \w+\.features"):
+        maps_of(model, images, torch.arange(3))
+    with pytest.raises(ValueError, match=r"mean of \w+\.features"):
+        ForegroundTransform().prepare(model, images, torch.arange(3))
+
+
+@pytest.mark.parametrize("name", ["vgg11", "mobilenet_v2"])
+def test_a_head_of_several_layers_has_no_maps(name):
+    model = getattr(torchvision.models, name)(num_classes=3)
+    with pytest.raises(AttributeError, match=r"classifier\.weight"):
+        maps_of(model, noise_images(2, (32, 32)), torch.tensor([0, 2]))
 
 
 def test_the_mode_comes_back_after_an_error():
@@ -632,11 +723,11 @@ def test_shuffled_every_image_has_the_foreground_of_another(below):
     masks = (numbers[:, None] >> torch.arange(8) & 1).bool().view(30, 2, 4)
     slot = ShuffledForegroundTransform(masks=masks, below=below, batch_size=7)
     packed = slot.prepare(None, noise_images(30, (2, 4)), labels)
-    moved = slot.moved(noise_images(30, (2, 4)), labels)
-    assert len(moved) == (30 if below is None else 6)
-    own, whose = pack_masks(masks)[moved, 0].tolist(), packed[moved, 0].tolist()
+    masked = slot.masked_indices(labels)
+    assert len(masked) == (30 if below is None else 6)
+    own, whose = pack_masks(masks)[masked, 0].tolist(), packed[masked, 0].tolist()
     assert sorted(whose) == sorted(own) and all(one != other for one, other in zip(own, whose, strict=True))
-    assert packed.count_nonzero() == pack_masks(masks)[moved].count_nonzero()  # the others have none
+    assert packed.count_nonzero() == pack_masks(masks)[masked].count_nonzero()  # the others have none
     alone = ShuffledForegroundTransform(masks=masks[:1]).prepare(None, noise_images(1, (2, 4)), labels[:1])
     assert torch.equal(alone, pack_masks(masks[:1]))
 
@@ -644,8 +735,8 @@ def test_shuffled_every_image_has_the_foreground_of_another(below):
 def test_shuffled_maps_are_those_of_the_other_image_and_its_class():
     torch.manual_seed(0)
     model, images, labels = models.small_net(10), noise_images(40, (32, 32)), torch.arange(40) % 10
-    seen = ShuffledForegroundTransform().seen(torch.arange(40))
-    own = ForegroundTransform(batch_size=40).prepare(model, images[seen], labels[seen])
+    source = ShuffledForegroundTransform().mask_source(torch.arange(40))
+    own = ForegroundTransform(batch_size=40).prepare(model, images[source], labels[source])
     assert torch.equal(ShuffledForegroundTransform(batch_size=40).prepare(model, images, labels), own)
 
 
@@ -668,8 +759,7 @@ def test_given_masks_take_the_place_of_the_model():
 
 def kinds_of(slot, n=20_000):
     """What was drawn for n images that may be shifted by up to 3 left, 0 up, 2 right and 1 down."""
-    free = torch.tensor([[-3, 0, 2, 1]]).expand(n, 4)
-    drawn = slot.draw(free, generator())
+    drawn = slot.draw(torch.tensor([[-3, 0, 2, 1]]).expand(n, 4), generator())
     return drawn, {
         "flip": drawn["flip"],
         "translate": drawn["translate"].any(1),
@@ -792,7 +882,7 @@ def test_materialising_refuses_a_class_without_images():
         materialise(ForegroundTransform(), None, noise_images(2, (4, 4)), torch.tensor([0, 2]), generator=generator())
 
 
-# --- rare classes alone, and masks on disk ---------------------------------------------------------------------------
+# --- rare classes alone, and images on disk --------------------------------------------------------------------------
 
 
 class OnDisk:
@@ -819,7 +909,7 @@ def test_only_classes_below_the_count_are_moved():
     slot = ForegroundTransform(below=8, batch_size=4)
     packed, all_packed = slot.prepare(model, images, RARE), ForegroundTransform().prepare(model, images, RARE)
     rare = RARE > 0
-    assert torch.equal(slot.moved(images, RARE), rare.nonzero()[:, 0])
+    assert torch.equal(slot.masked_indices(RARE), rare.nonzero()[:, 0])
     assert not packed[~rare].any() and (packed[rare] != all_packed[rare]).float().mean() < 1e-3
     for fill in (False, True):
         moved = ForegroundTransform(below=8, fill=fill)(images, packed, generator=generator())
@@ -837,143 +927,24 @@ def test_bad_counts():
         ForegroundTransform(below=8).prepare(None, noise_images(29, (8, 8)), RARE)
 
 
-@pytest.fixture
-def small_shards(monkeypatch):
-    monkeypatch.setattr(shards, "ROWS", 4)
-
-
 @pytest.mark.parametrize("below", [None, 8])
-def test_masks_on_disk_are_those_in_memory(tmp_path, small_shards, below):
+@pytest.mark.parametrize("kind", [ForegroundTransform, ShuffledForegroundTransform])
+def test_masks_of_images_on_disk_are_those_of_images_in_memory(kind, below):
     torch.manual_seed(0)
     model, images = models.small_net(3), OnDisk(noise_images(30, (32, 32)))
-    slot = ForegroundTransform(below=below, batch_size=3)
-    stored = slot.prepare_in(tmp_path / "masks", model, images, RARE)
-    packed = slot.prepare(model, images.images, RARE)
-    order = torch.randperm(30, generator=generator()).repeat(2)
-    assert (stored[order] != packed[order]).float().mean() < 1e-3 and len(stored) == 30
-    assert sorted(images.read) == slot.moved(images, RARE).tolist(), "what is not moved is not read"
-    assert (tmp_path / "masks" / "masks.bits").stat().st_size == len(images.read) * 128
-    again = slot.reopen(tmp_path / "masks", images, RARE, stored.checksum)
-    assert torch.equal(again[order], stored[order])
+    slot = kind(below=below, batch_size=4)
+    assert torch.equal(slot.prepare(model, images, RARE), slot.prepare(model, images.images, RARE))
+    assert sorted(images.read) == slot.masked_indices(RARE).tolist(), "an image without a mask is not read"
 
 
-def test_a_finished_shard_is_not_made_again(tmp_path, small_shards):
-    images, slot = OnDisk(noise_images(30, (32, 32))), ForegroundTransform(below=8, batch_size=3)
-    torch.manual_seed(0)
-    model = models.small_net(3)
-    whole = slot.prepare_in(tmp_path / "whole", model, images, RARE)
-
-    class Failing(OnDisk):
-        def batches(self, indices):
-            for number, batch in enumerate(super().batches(indices)):
-                if number == 3:
-                    raise KeyboardInterrupt
-                yield batch
-
-    with pytest.raises(KeyboardInterrupt):
-        slot.prepare_in(tmp_path / "parts", model, Failing(images.images), RARE)
-    with pytest.raises(ValueError, match=r"shard 1 of the masks in .* has no checksum: restore the folder"):
-        slot.reopen(tmp_path / "parts", images, RARE, whole.checksum)
-    rest = OnDisk(images.images)
-    parts = slot.prepare_in(tmp_path / "parts", model, rest, RARE)
-    assert rest.read == whole.chosen[4:].tolist()
-    assert parts.checksum == whole.checksum
-    slot.prepare_in(tmp_path / "parts", model, finished := OnDisk(images.images), RARE)
-    assert finished.read == []
-
-
-def test_the_folder_is_asked_once_for_what_is_missing(tmp_path, small_shards, monkeypatch):
-    """Not once per shard: of a hundred shards that would be ten thousand looks at the disk."""
-    images, slot, asked = OnDisk(noise_images(30, (8, 8))), ForegroundTransform(batch_size=4), []
-    missing = shards.StoredMasks.missing
-    monkeypatch.setattr(shards.StoredMasks, "missing", lambda self: asked.append(1) or missing(self))
-    stored = slot.prepare_in(tmp_path / "masks", models.small_net(3), images, RARE)
-    assert stored.shards == 8 and len(asked) == 2  # one look at what is damaged, one at what is to be made
-
-
-def test_processes_share_the_shards_out(tmp_path, small_shards):
-    images, slot = OnDisk(noise_images(30, (32, 32))), ForegroundTransform(batch_size=4)
-    torch.manual_seed(0)
-    model = models.small_net(3)
-    whole = slot.prepare_in(tmp_path / "whole", model, images, RARE)
-    read = []
-    for rank in range(3):
-        mine = OnDisk(images.images)
-        shared = slot.prepare_in(tmp_path / "shared", model, mine, RARE, num_replicas=3, rank=rank)
-        assert mine.read
-        read += mine.read
-    assert sorted(read) == list(range(30))
-    assert shared.checksum == whole.checksum
-
-
-def test_foreign_damaged_and_missing_masks_are_refused(tmp_path, small_shards):
-    images, slot, folder = OnDisk(noise_images(30, (8, 8))), ForegroundTransform(batch_size=4), tmp_path / "masks"
-    model, other = models.small_net(3), models.small_net(3)
-    stored = slot.prepare_in(folder, model, images, RARE)
-    with pytest.raises(ValueError, match=r"are of ForegroundTransform.*remove the folder"):
-        slot.prepare_in(folder, other, images, RARE)
-    with pytest.raises(ValueError, match="not those of the checkpoint"):
-        slot.reopen(folder, images, RARE, "0" * 64)
-    with pytest.raises(FileNotFoundError, match=r"no masks in .*nowhere"):
-        slot.reopen(tmp_path / "nowhere", images, RARE, stored.checksum)
-    bits = bytearray((folder / "masks.bits").read_bytes())
-    bits[50] ^= 1
-    (folder / "masks.bits").write_bytes(bits)
-    with pytest.raises(ValueError, match=r"masks\.bits is damaged in shard 1: remove .*, and the masks are made again"):
-        slot.prepare_in(folder, model, images, RARE)  # the weights are at hand
-
-
-@pytest.mark.parametrize(
-    ("damage", "error", "message"),
-    [
-        (lambda folder: (folder / "masks.bits").write_bytes(bytes(240)), ValueError, "is damaged in shard 0"),
-        (lambda folder: (folder / "masks.bits").write_bytes(bytes(100)), ValueError, "has 100 bytes, not 240"),
-        (lambda folder: (folder / "00001.sha256").unlink(), ValueError, "shard 1 of the masks in .* has no checksum"),
-        (lambda folder: (folder / "masks.bits").unlink(), FileNotFoundError, "no masks in"),
-        (lambda folder: (folder / "made_of").unlink(), FileNotFoundError, "no masks in"),
-    ],
-)
-def test_masks_that_a_checkpoint_needs_are_not_made_anew_by_reopening(tmp_path, small_shards, damage, error, message):
-    """The weights that made them are gone, so nothing is written, and the advice is not to remove them."""
-    images, slot, folder = OnDisk(noise_images(30, (8, 8))), ForegroundTransform(batch_size=4), tmp_path / "masks"
-    checksum = slot.prepare_in(folder, models.small_net(3), images, RARE).checksum
-    damage(folder)
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(error, match=f"{message}.*: restore the folder from a copy, or start the run again"):
-        slot.reopen(folder, images, RARE, checksum)
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits the size of files as Linux does")
-def test_a_disk_that_is_full_of_masks_is_an_error_with_their_place(tmp_path):
-    """Bytes that are written, not a map's, where a full disk kills the process."""
-    code = """
-        import resource, signal, sys, torch
-        from pathlib import Path
-        from ltlab.cam import shards
-        shards.ROWS = 4
-        masks = shards.StoredMasks(Path(sys.argv[1]), torch.arange(8), 8, 8192, "x")
-        masks.write(0, torch.ones(4, 8192, dtype=torch.uint8))
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
-        try:
-            masks.write(1, torch.ones(4, 8192, dtype=torch.uint8))
-        except OSError as error:
-            print(error)
-        print(masks.missing())
-    """
-    command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "masks")]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert f"could not write the masks to {tmp_path / 'masks' / 'masks.bits'} (" in done.stdout, done.stderr
-    assert done.stdout.splitlines()[-1] == "[1]"
-
-
-@pytest.mark.parametrize("below", [None, 12])
-def test_shuffled_masks_on_disk_are_those_in_memory(tmp_path, small_shards, below):
-    images, labels = OnDisk(noise_images(30, (8, 8))), torch.arange(30) % 10 // 4
-    slot = ShuffledForegroundTransform(masks=blobs(30, (8, 8)), below=below, batch_size=4)
-    stored = slot.prepare_in(tmp_path / "masks", None, images, labels)
-    assert torch.equal(stored[torch.arange(30)], slot.prepare(None, images.images, labels))
+def test_processes_share_the_masks_out():
+    images, slot = OnDisk(noise_images(30, (12, 8))), ForegroundTransform(masks=blobs(30, (12, 8)), batch_size=7)
+    whole = slot.prepare(None, images, RARE)
+    parts = [list(slot.packed_masks(None, images, RARE, lambda batch, r=r: batch[r::3])) for r in range(3)]
+    for batches in zip(*parts, strict=True):
+        for rank, (indices, rows) in enumerate(batches):
+            assert torch.equal(rows, whole[indices[rank::3]])
+    assert sorted(images.read[30:]) == list(range(30))
 
 
 def test_the_control_needs_nothing_of_images_on_disk():

@@ -1,7 +1,11 @@
 """Large images: their protocols, and runs whose images are read from disk."""
 
 import importlib
+import subprocess
 import sys
+import textwrap
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +17,7 @@ from PIL import Image
 from torch import nn
 
 from ltlab import models, recipes
-from ltlab.cam import ForegroundTransform
+from ltlab.cam import ForegroundTransform, ShuffledForegroundTransform
 from ltlab.data import Split, load
 from ltlab.recipes import (
     CIFAR,
@@ -31,7 +35,9 @@ from ltlab.recipes import (
 from ltlab.train import checkpoint as checkpoints
 from ltlab.train import fit, predict
 from ltlab.train.augmentation import centre_crop, colour_jitter, random_resized_crop
-from ltlab.train.step import TrainingStep, augment, augmented
+from ltlab.train.processes import ALONE, ManyProcesses
+from ltlab.train.step import augment, augmented
+from ltlab.train.stored_masks import Masks, to_keep, write
 
 DOCS = Path(__file__).parents[1] / "docs"
 SIZE, CROP = 24, 20
@@ -286,24 +292,148 @@ def test_masks_on_disk_survive_resuming(streamed, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         fit(MOVED, streamed, device="cpu", checkpoint=path, progress=False)
     monkeypatch.undo()
-    assert path.stat().st_size < 2**20 and (tmp_path / "run-masks-2" / "00000.sha256").exists()
+    assert path.stat().st_size < 2**20 and np.load(tmp_path / "run-masks-2.npy").shape == (8 + 1, SIZE * SIZE // 8)
     resumed = fit(MOVED, streamed, device="cpu", checkpoint=path, resume=True, progress=False)
     assert torch.equal(whole.logits, resumed.logits)
 
 
-def test_masks_of_an_earlier_run_are_refused_before_anything_is_trained(streamed, tmp_path, monkeypatch):
-    """Not after the first stage, whose weights are other ones, so that the masks would not fit."""
-    path, left, first = tmp_path / "run.pt", tmp_path / "run-masks-2", tmp_path / "first.pt"
-    plain, moved = MOVED.stages
-    recipe = Recipe(plain, replace(moved, schedule=OneCycle(lr=0.01)), name="moved", protocol=PROTOCOL)
-    fit(recipe.first(1), streamed, device="cpu", checkpoint=first, progress=False)
-    for _ in range(2):  # started from there, it makes masks at once, and takes those that fit
-        fit(recipe, streamed, device="cpu", checkpoint=path, start_from=first, progress=False)
-        for file in (path, path.with_suffix(".csv")):
-            file.unlink()
-    monkeypatch.setattr(TrainingStep, "__call__", lambda *_: pytest.fail("a step was taken"))
-    with pytest.raises(FileExistsError, match=f"{left} exists, where the masks of stage 2 .* go: remove it first"):
-        fit(recipe, streamed, seed=1, device="cpu", checkpoint=path, progress=False)
+def test_masks_that_an_earlier_run_has_left_are_replaced(streamed, tmp_path):
+    whole = fit(MOVED, streamed, device="cpu", progress=False)
+    (tmp_path / "run-masks-2.npy").write_bytes(b"of another run")
+    again = fit(MOVED, streamed, device="cpu", checkpoint=tmp_path / "run.pt", progress=False)
+    assert torch.equal(whole.logits, again.logits)
+
+
+SLOTS = {
+    "all": ForegroundTransform(batch_size=4), "rare": ForegroundTransform(below=6, batch_size=3),
+    "shuffled": ShuffledForegroundTransform(below=6, batch_size=3),
+}  # fmt: skip
+
+
+def network():
+    torch.manual_seed(0)
+    return models.small_net(3)
+
+
+@pytest.mark.parametrize("name", SLOTS)
+def test_masks_on_disk_are_those_in_memory(streamed, tmp_path, name):
+    images, labels, masks = streamed.train.images, streamed.train.labels, Masks(streamed, tmp_path / "run.pt", ALONE)
+    rows, stored = SLOTS[name].prepare(network(), images, labels), masks.prepare(SLOTS[name], network(), 1)
+    reopened = masks.reopen(SLOTS[name], to_keep(stored), 1)
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0)).repeat(2)
+    assert torch.equal(stored[order], rows[order]) and torch.equal(reopened[order], rows[order])
+    assert len(stored) == len(rows) and [file.name for file in tmp_path.iterdir()] == ["run-masks-2.npy"]
+    without_checkpoint = Masks(streamed, None, ALONE).prepare(SLOTS[name], network(), 1)
+    assert to_keep(without_checkpoint) == to_keep(stored)
+
+
+def test_an_interrupted_pass_over_the_masks_starts_again(streamed, tmp_path, monkeypatch):
+    whole = Masks(streamed, tmp_path / "whole.pt", ALONE).prepare(SLOTS["all"], network(), 1)
+    masks, packed_masks = Masks(streamed, tmp_path / "run.pt", ALONE), ForegroundTransform.packed_masks
+
+    def interrupted(*arguments):
+        yield next(packed_masks(*arguments))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ForegroundTransform, "packed_masks", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        masks.prepare(SLOTS["all"], network(), 1)
+    assert not masks.file(1).exists()
+    monkeypatch.undo()
+    assert to_keep(masks.prepare(SLOTS["all"], network(), 1)) == to_keep(whole)
+
+
+@pytest.mark.parametrize(
+    ("damage", "error"),
+    [
+        (lambda file: file.unlink(), FileNotFoundError),
+        (lambda file: file.write_bytes(file.read_bytes()[:-1]), ValueError),
+        (lambda file: file.write_bytes(b""), ValueError),
+        (lambda file: np.save(file, np.load(file) ^ 1), ValueError),
+    ],
+    ids=["missing", "cut off", "empty", "other bits"],
+)
+def test_masks_that_are_not_the_checkpoints_are_refused_and_left(streamed, tmp_path, damage, error):
+    masks = Masks(streamed, tmp_path / "run.pt", ALONE)
+    kept, file = to_keep(masks.prepare(SLOTS["all"], network(), 1)), masks.file(1)
+    damage(file)
+    before = file.read_bytes() if file.exists() else None
+    with pytest.raises(error, match=r"run-masks-2\.npy.*restore"):
+        masks.reopen(SLOTS["all"], kept, 1)
+    assert (file.read_bytes() if file.exists() else None) == before
+
+
+class InThreads(ManyProcesses):
+    """Processes that are threads of this one."""
+
+    def __init__(self, rank, size, barrier, given):
+        self.rank, self.size, self.barrier, self.given = rank, size, barrier, given
+
+    def of_all(self, value):
+        self.given[self.rank] = value
+        self.barrier.wait(60)
+        values = torch.stack(self.given)
+        self.barrier.wait(60)
+        return values
+
+    def wait(self):
+        self.barrier.wait(60)
+
+
+@pytest.mark.parametrize("name", SLOTS)
+@pytest.mark.parametrize("size", [2, 5])
+def test_processes_share_the_masks_out_and_the_first_writes(streamed, tmp_path, name, size):
+    given = torch.rand(len(streamed.train), SIZE, SIZE, generator=torch.Generator().manual_seed(0)) < 0.5
+    slot = replace(SLOTS[name], masks=given)
+    whole = Masks(streamed, tmp_path / "whole.pt", ALONE).prepare(slot, None, 1)
+    shared, barrier = [None] * size, threading.Barrier(size)
+
+    def prepare(rank):
+        processes = InThreads(rank, size, barrier, shared)
+        return Masks(streamed, tmp_path / "run.pt", processes).prepare(slot, None, 1)
+
+    with ThreadPoolExecutor(size) as pool:
+        prepared = list(pool.map(prepare, range(size)))
+    assert {to_keep(one) for one in prepared} == {to_keep(whole)}
+
+
+def test_a_slot_with_a_prepare_of_its_own_is_asked_for_images_on_disk_too(streamed, tmp_path):
+    class Own(ForegroundTransform):
+        def prepare(self, model, images, labels):
+            return torch.arange(len(images))
+
+    rows = Masks(streamed, tmp_path / "run.pt", ALONE).prepare(Own(), network(), 1)
+    assert rows.tolist() == list(range(len(streamed.train))) and to_keep(rows) is rows
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits the size of files as Linux does")
+def test_a_disk_that_is_full_of_masks_is_an_error_with_their_place(tmp_path):
+    """Bytes are written, not a memory map, where a full disk kills the process."""
+    code = """
+        import resource, signal, sys, torch
+        from pathlib import Path
+        from ltlab.train.stored_masks import write
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+        try:
+            write(Path(sys.argv[1]), (8, 8192), [torch.ones(4, 8192, dtype=torch.uint8)] * 2)
+        except OSError as error:
+            print(error)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "run-masks-2.npy")], capture_output=True, text=True
+    )
+    assert f"could not write the masks to {tmp_path / 'run-masks-2.npy'} (" in done.stdout, done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_killed_worker_is_no_full_disk(tmp_path):
+    def rows():
+        yield torch.zeros(1, 2, dtype=torch.uint8)
+        raise ChildProcessError("a worker was killed")
+
+    with pytest.raises(ChildProcessError, match=r"^a worker was killed"):
+        write(tmp_path / "masks.npy", (2, 2), rows())
 
 
 def test_a_recorded_step_cannot_read_masks_from_disk(streamed):

@@ -52,7 +52,7 @@ def otsu_thresholds(cams: Tensor) -> Tensor:
 
         t = argmax_k (mu omega(k) - mu(k))^2 / (omega(k) (1 - omega(k)))
 
-    omega(k) is the share of pixels at levels 0 to k, mu(k) their part of the mean level mu. A map with one level
+    omega(k) is the fraction of pixels at levels 0 to k, mu(k) their part of the mean level mu. A map with one level
     gives 0.
 
     Shapes: (N, H, W) in [0, 1] -> (N,) int64 in 0 to 255; a value's level is round(255 * value).
@@ -66,9 +66,9 @@ def otsu_thresholds(cams: Tensor) -> Tensor:
     levels = _levels(cams).flatten(1)  # (N, H * W)
     histogram = torch.zeros(len(cams), LEVELS, device=cams.device)
     histogram.scatter_add_(1, levels, torch.ones_like(levels, dtype=torch.float32))
-    share = histogram / levels.shape[1]
-    omega = share.cumsum(1)
-    mu = (share * torch.arange(LEVELS, device=cams.device)).cumsum(1)
+    fraction = histogram / levels.shape[1]
+    omega = fraction.cumsum(1)
+    mu = (fraction * torch.arange(LEVELS, device=cams.device)).cumsum(1)
     within = omega * (1 - omega)  # 0 where one side is empty
     between = (mu[:, -1:] * omega - mu) ** 2 / within
     return torch.where(within > 0, between, 0).argmax(1)

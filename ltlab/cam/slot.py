@@ -1,10 +1,9 @@
-"""What stands in the foreground slot of a stage: CAM-based re-sampling, and its controls."""
+"""The foreground slot of a stage: CAM-based sampling, and its controls."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +11,6 @@ from torch import Tensor, nn
 from ..counts import as_tensor, comparable
 from .maps import maps_of
 from .masks import bounding_boxes, check_masks, foreground_masks, pack_masks, unpack_masks
-from .shards import ImagesOnDisk, StoredMasks, digest_of
 from .transforms import transform_foreground, transform_images
 
 KINDS = {
@@ -20,12 +18,25 @@ KINDS = {
     "authors": ("rotate+scale", "translate", "flip"),
 }
 MOVES = {"flip", "translate", "rotate", "scale"}
-ROWS_AT_ONCE = 512  # images whose masks are handled together where nothing else says how many
+AT_ONCE = 512  # new images that are made together
+
+
+class ImagesOnDisk(Protocol):
+    """N uint8 images (N, 3, H, W) that are read when they are needed, such as `ltlab.data.streaming.ImageFiles`."""
+
+    shape: torch.Size
+    device: torch.device
+
+    def __len__(self) -> int: ...
+
+    def batches(self, indices: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """For every batch of indices, those that were read, and their images."""
+        ...
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class _Transform:
-    """What both slots share: which kinds of transform there are, and drawing one for every image."""
+    """What all slots share: the kinds of transform, and drawing one for every image."""
 
     kinds: tuple[str, ...] | Literal["paper", "authors"] = "paper"
     max_angle: float = 45.0
@@ -50,28 +61,31 @@ class _Transform:
     def _kinds(self) -> tuple[str, ...]:
         return KINDS.get(self.kinds, ()) if isinstance(self.kinds, str) else self.kinds
 
-    def draw(self, free: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    def draw(self, shift_limits: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """One of the kinds for every image, each equally likely, with its parameters.
 
-        A flip is sure where its kind is drawn; the angle is uniform within max_angle, the factor from min_scale to
-        max_scale, the shift over the whole pixels of its range. All draws are made on the generator's device.
+        Where flip is drawn, the image is flipped; the angle is uniform within ± max_angle, the factor between
+        min_scale and max_scale, the shift over the integers within its limits. All draws are made on the generator's
+        device.
 
         Args:
-            free: (N, 4) pixels, how far an image may be shifted: (left, up, right, down), left and up not above 0.
+            shift_limits: (N, 4) pixels, how far an image may be shifted: (left, up, right, down), left and up at
+                most 0.
             generator: of the draws.
 
         Returns:
             flip (N,), translate (N, 2), rotate (N,) and scale (N,), as `transform_foreground` takes them.
         """
-        n, device = len(free), generator.device
-        kind = torch.randint(len(self._kinds), (n,), generator=generator, device=device).to(free.device)
-        uniform = torch.rand(n, 4, generator=generator, device=device).to(free.device)
+        n, device = len(shift_limits), shift_limits.device
+        kind = torch.randint(len(self._kinds), (n,), generator=generator, device=generator.device).to(device)
+        uniform = torch.rand(n, 4, generator=generator, device=generator.device).to(device)
+        least, most = shift_limits[:, :2], shift_limits[:, 2:]
 
         def drawn(move: str) -> Tensor:
             with_move = [kind == k for k, moves in enumerate(self._kinds) if move in moves.split("+")]
             return torch.stack(with_move).any(0) if with_move else torch.zeros_like(kind, dtype=torch.bool)
 
-        shift = (free[:, :2] + uniform[:, :2] * (free[:, 2:] - free[:, :2] + 1)).floor()
+        shift = (least + uniform[:, :2] * (most - least + 1)).floor()
         angle = (2 * uniform[:, 2] - 1) * self.max_angle
         factor = self.min_scale + (self.max_scale - self.min_scale) * uniform[:, 3]
         return {
@@ -104,16 +118,16 @@ class ForegroundTransform(_Transform):
     class-balanced sampling.
 
     Args:
-        kinds: what is drawn from, uniformly: "paper" is flip, translate, rotate or scale; "authors", as in their code,
-            rotate and scale together, translate, or flip; or a tuple of your own, ("rotate+scale", "flip").
-        max_angle: degrees, turns are uniform within ± this.
-        min_scale, max_scale: scaling is uniform between them.
+        kinds: of transforms, drawn uniformly: "paper" is flip, translate, rotate or scale; "authors", as in their code,
+            rotate and scale together, translate, or flip; or a custom tuple such as ("rotate+scale", "flip").
+        max_angle: degrees; angles are uniform within ± this.
+        min_scale, max_scale: factors are uniform between them.
         threshold: see `foreground_masks`; 1 the paper, 0.75 the authors' code, "otsu".
         fill: whether the hole that a foreground leaves is filled from the background, see `transform_foreground`.
-        below: only images of classes with fewer training images than this have a mask and are moved, the others stay
-            to the bit; None: all. The paper has 100 on ImageNet-LT and 50 on iNaturalist 2018.
-        masks: (N, H, W) bool, foregrounds to take instead of the model's, such as the true ones of shapes-lt.
-        batch_size: images per forward pass while preparing.
+        below: only images of classes with fewer training images than this have a mask and move, the others stay
+            unchanged to the bit; None: all. The paper has 100 on ImageNet-LT and 50 on iNaturalist 2018.
+        masks: (N, H, W) bool, used instead of the model's, such as the true ones of shapes-lt.
+        batch_size: images per forward pass of `prepare`.
 
     Raises:
         ValueError: an unknown kind; an angle, scale, threshold or count outside its range; masks that are not bool
@@ -138,11 +152,11 @@ class ForegroundTransform(_Transform):
         if not comparable(self.batch_size) >= 1:
             raise ValueError(f"batch_size={self.batch_size}: a batch is at least 1 image")
 
-    def prepare(self, model: nn.Module | None, images: Tensor, labels: Tensor) -> Tensor:
-        """The foreground of every image as bits, with the model as it is now; with `masks` given, those.
+    def prepare(self, model: nn.Module | None, images: Tensor | ImagesOnDisk, labels: Tensor) -> Tensor:
+        """The foreground of every image as bits, from the model in its present state; with `masks` given, those.
 
         Args:
-            model, images, labels: as in `maps_of`; the images un-augmented.
+            model, images, labels: as in `maps_of`; the images un-augmented, in memory or on disk.
 
         Returns:
             (N, ceil(H * W / 8)) uint8 on the images' device, see `pack_masks`; 0 where `below` leaves an image out.
@@ -150,131 +164,98 @@ class ForegroundTransform(_Transform):
         Raises:
             ValueError: `masks` that do not fit the images; `below` leaves all out; what `maps_of` raises.
         """
-        packed = torch.zeros(len(images), self._row_bytes(images), dtype=torch.uint8, device=images.device)
-        moved = self.moved(images, labels).to(images.device)
-        for chosen, seen in zip(moved.split(self.batch_size), self.seen(moved).split(self.batch_size), strict=True):
-            packed[chosen] = self._packed(model, images[seen], labels, seen)
-        return packed
+        indices, rows = map(torch.cat, zip(*self.packed_masks(model, images, labels), strict=True))
+        packed_masks = rows.new_zeros(len(images), rows.shape[1])
+        packed_masks[indices] = rows
+        return packed_masks
 
-    def prepare_in(
-        self, folder: Path, model: nn.Module | None, images: ImagesOnDisk, labels: Tensor, *,
-        num_replicas: int = 1, rank: int = 0,
-    ) -> StoredMasks:  # fmt: skip
-        """The same for images that are read from disk, in a folder, shard by shard.
-
-        Interrupted and called again with the same model, it makes the shards that are missing.
+    def packed_masks(
+        self, model: nn.Module | None, images: Tensor | ImagesOnDisk, labels: Tensor,
+        share: Callable[[Tensor], Tensor] = lambda batch: batch,
+    ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
+        """The rows of `prepare` that have a mask, batch by batch: the indices (n,) of a batch, and its rows.
 
         Args:
-            folder: of the masks, see `StoredMasks`.
-            model, labels: as for `prepare`.
-            images: `batches(indices)` reads them, as `ltlab.data.streaming.ImageFiles` does.
-            num_replicas, rank: of the processes that share the work; this one makes the shards rank,
-                rank + num_replicas, ... of those that are missing.
-
-        Raises:
-            ValueError: as `prepare` and `StoredMasks`.
+            model, images, labels: as for `prepare`.
+            share: of a batch's indices, those whose rows are made here; by default all.
         """
-        chosen = self.moved(images, labels).cpu()
-        made_of = f"{self!r} on {tuple(images.shape)} with model and labels {digest_of(model, labels)}"
-        masks = StoredMasks(folder, chosen, len(images), self._row_bytes(images), made_of)
-        todo = [shard for shard in masks.missing() if shard % num_replicas == rank]
-        seen = torch.arange(len(images)).scatter(0, chosen, self.seen(chosen))
-        batches = [(shard, batch) for shard in todo for batch in seen[masks.images_of(shard)].split(self.batch_size)]
-        made: list[Tensor] = []
-        for (shard, rows), (_, batch) in zip(batches, images.batches([rows for _, rows in batches]), strict=True):
-            made.append(self._packed(model, batch, labels, rows.to(labels.device)).cpu())
-            if sum(map(len, made)) == len(masks.images_of(shard)):
-                masks.write(shard, torch.cat(made))
-                made.clear()
-        return masks
+        if len(labels) != len(images):
+            raise ValueError(f"labels must be one per image, ({len(images)},), got shape {tuple(labels.shape)}")
+        if self.masks is not None:
+            check_masks(self.masks, (len(images), *images.shape[2:]))
+        masked = self.masked_indices(labels)
+        sources = [share(batch) for batch in self.mask_source(masked).split(self.batch_size)]
+        read = images.batches(sources) if hasattr(images, "batches") else ((batch, images[batch]) for batch in sources)
+        for indices, (source, batch) in zip(masked.split(self.batch_size), read, strict=True):
+            if self.masks is None:
+                maps = maps_of(model, batch, labels[source], batch_size=self.batch_size)
+                masks = foreground_masks(maps, self.threshold)
+            else:
+                masks = self.masks[source.to(self.masks.device)]
+            yield indices, pack_masks(masks).to(images.device)
 
-    def reopen(self, folder: Path, images: ImagesOnDisk, labels: Tensor, checksum: str) -> StoredMasks:
-        """The masks that `prepare_in` has finished in a folder.
-
-        Raises:
-            FileNotFoundError: the folder has none.
-            ValueError: masks that are not finished, damaged, or of another checksum.
-        """
-        masks = StoredMasks(folder, self.moved(images, labels), len(images), self._row_bytes(images), None)
-        if masks.checksum != checksum:
-            raise ValueError(f"the masks in {folder} are not those of the checkpoint: put its own folder back")
-        return masks
-
-    def moved(self, images: Tensor, labels: Tensor) -> Tensor:
-        """The images that have a mask, int64 indices: all, or those of classes with fewer than `below` images.
+    def masked_indices(self, labels: Tensor) -> Tensor:
+        """The indices of the images that have a mask: all, or those of classes with fewer than `below` images. (M,)
 
         Raises:
-            ValueError: not one label per image; no class has fewer than `below`.
+            ValueError: no class has fewer than `below`.
         """
         if self.below is None:
-            return torch.arange(len(images))
-        if labels.shape != (len(images),):
-            raise ValueError(f"labels must be one per image, ({len(images)},), got shape {tuple(labels.shape)}")
+            return torch.arange(len(labels), device=labels.device)
         counts = torch.bincount(labels)
-        chosen = (counts[labels] < self.below).nonzero()[:, 0]
-        if len(chosen) == 0:
+        masked = (counts[labels] < self.below).nonzero()[:, 0]
+        if len(masked) == 0:
             raise ValueError(
                 f"below={self.below}: every class has at least {counts[counts > 0].min()} training images, so nothing "
                 "would move; raise it, or take the slot out"
             )
-        return chosen
+        return masked
 
-    def seen(self, moved: Tensor) -> Tensor:
-        """The images in whose foreground those at `moved`, (M,) indices, are moved: their own. (M,)"""
-        return moved
+    def mask_source(self, masked: Tensor) -> Tensor:
+        """For each of the masked images, (M,) indices, the index of the image whose mask it uses: itself. (M,)"""
+        return masked
 
-    def _packed(self, model: nn.Module | None, images: Tensor, labels: Tensor, chosen: Tensor) -> Tensor:
-        """The packed masks of a batch: of the model, or those given."""
-        if self.masks is not None:
-            return pack_masks(self.masks[chosen.to(self.masks.device)]).to(images.device)
-        maps = maps_of(model, images, labels[chosen], batch_size=self.batch_size)
-        return pack_masks(foreground_masks(maps, self.threshold))
-
-    def _row_bytes(self, images: Tensor) -> int:
-        """Of a packed mask; masks that were given must fit the images."""
-        if self.masks is not None:
-            check_masks(self.masks, (len(images), *images.shape[2:]))
-        return -(-math.prod(images.shape[2:]) // 8)
-
-    def __call__(self, images: Tensor, packed: Tensor, *, generator: torch.Generator) -> Tensor:
+    def __call__(self, images: Tensor, packed_masks: Tensor, *, generator: torch.Generator) -> Tensor:
         """Images with their foreground moved, each by its own draw.
 
         Args:
             images: (n, channels, H, W) uint8.
-            packed: (n, ceil(H * W / 8)), the images' rows of what `prepare` returned.
+            packed_masks: (n, ceil(H * W / 8)), the images' rows of what `prepare` returned.
             generator: of the draws.
         """
         h, w = images.shape[2:]
-        masks = unpack_masks(packed, (h, w))
-        left, top, right, bottom = bounding_boxes(masks).unbind(1)
-        free = torch.stack([-left, -top, w - 1 - right, h - 1 - bottom], 1)
-        return transform_foreground(images, masks, **self.draw(free, generator), fill=self.fill)
+        masks = unpack_masks(packed_masks, (h, w))
+        boxes = bounding_boxes(masks)
+        left, top, right, bottom = boxes.unbind(1)
+        shift_limits = torch.stack([-left, -top, w - 1 - right, h - 1 - bottom], 1)
+        draws = self.draw(shift_limits, generator)
+        return transform_foreground(images, masks, **draws, fill=self.fill, boxes=boxes)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class ShuffledForegroundTransform(ForegroundTransform):
-    """The control of the maps: every image is moved in the foreground of another one.
+    """The control of the maps: every image uses another image's mask.
 
-    Who gets whose is drawn once, from a seed of its own, among all images that move. As much moves as with
-    `ForegroundTransform`, and where objects tend to be; what that gains over this, it gains by the map of the image.
+    Which one is drawn once, with a fixed seed, among all masked images. As much moves as with `ForegroundTransform`,
+    and where objects tend to be; what that gains over this, it gains by the map of the image itself.
 
     Args:
-        all of them: as in `ForegroundTransform`.
+        all: as in `ForegroundTransform`.
     """
 
-    def seen(self, moved: Tensor) -> Tensor:
-        """Of those at `moved`, (M,) indices, another one for each, no one twice: the next in a random circle. (M,)"""
-        circle = torch.randperm(len(moved), generator=torch.Generator().manual_seed(0)).to(moved.device)
-        return moved.scatter(0, circle, moved[circle.roll(1)])
+    def mask_source(self, masked: Tensor) -> Tensor:
+        """For each of the masked images, (M,) indices, another one: a random cyclic derangement. (M,)"""
+        circle = torch.randperm(len(masked), generator=torch.Generator().manual_seed(0)).to(masked.device)
+        return masked.scatter(0, circle, masked[circle.roll(1)])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class WholeImageTransform(_Transform):
-    """The control of moving a foreground: the same draws as `ForegroundTransform`'s, applied to the whole image.
+    """The control of moving a foreground: the draws of `ForegroundTransform`, applied to the whole image.
 
     Args:
         kinds, max_angle, min_scale, max_scale: as in `ForegroundTransform`.
-        max_shift: in [0, 1], shifts are uniform within ± this share of the image's sides.
+        max_shift: in [0, 1], shifts are uniform within ± this fraction of the image's sides.
 
     Raises:
         ValueError: a setting outside its range.
@@ -285,18 +266,18 @@ class WholeImageTransform(_Transform):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= comparable(self.max_shift) <= 1:
-            raise ValueError(f"max_shift={self.max_shift!r}: it must be a share of the image's side, in [0, 1]")
+            raise ValueError(f"max_shift={self.max_shift!r}: it must be a fraction of the image's side, in [0, 1]")
 
-    def prepare(self, model: nn.Module | None, images: Tensor, labels: Tensor) -> Tensor:
+    def prepare(self, model: nn.Module | None, images: Tensor | ImagesOnDisk, labels: Tensor | None) -> Tensor:
         """Nothing to prepare: an empty row per image."""
         return torch.empty(len(images), 0, dtype=torch.uint8, device=images.device)
 
-    def __call__(self, images: Tensor, packed: Tensor, *, generator: torch.Generator) -> Tensor:
+    def __call__(self, images: Tensor, packed_masks: Tensor, *, generator: torch.Generator) -> Tensor:
         """Images (n, channels, H, W) uint8, each transformed by its own draw."""
         down, right = (math.floor(self.max_shift * side) for side in images.shape[2:])
-        reach = torch.ones(len(images), 1, device=images.device)
-        free = torch.cat([-right * reach, -down * reach, right * reach, down * reach], 1)
-        return transform_images(images, **self.draw(free, generator))
+        one = torch.ones(len(images), 1, device=images.device)  # made there: copying numbers would stall a GPU
+        shift_limits = torch.cat([-right * one, -down * one, right * one, down * one], 1)
+        return transform_images(images, **self.draw(shift_limits, generator))
 
 
 def new_image_counts(class_counts: Sequence[int] | Tensor) -> Tensor:
@@ -312,14 +293,14 @@ def materialise(
     transform: ForegroundTransform | WholeImageTransform, model: nn.Module | None, images: Tensor, labels: Tensor, *,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """New images for every class, made once, as the authors' code does; the slot instead moves the foreground anew
-    each time an image is drawn.
+    """New images for every class, made once, as the authors' code does; the slot instead moves the foreground each
+    time an image is drawn.
 
-    Class c receives n_max + n_min - n_c images, see `new_image_counts`; each starts from one of the class's own,
-    drawn uniformly with replacement.
+    Class c receives n_max + n_min - n_c images, see `new_image_counts`; each is made from an image of the class, drawn
+    uniformly with replacement.
 
     Args:
-        transform, model: which foregrounds, and how they move.
+        transform, model: which foregrounds move, and how.
         images, labels: (N, channels, H, W) uint8 and (N,) int64, the training set; every class up to the largest label
             has an image.
         generator: of all draws.
@@ -333,13 +314,12 @@ def materialise(
     counts = torch.bincount(labels)
     if (counts == 0).any():
         raise ValueError(f"labels have no image of class {int(counts.argmin())}: leave the class out, or add images")
-    packed = transform.prepare(model, images, labels)
+    packed_masks = transform.prepare(model, images, labels)
     new_labels = torch.arange(len(counts), device=labels.device).repeat_interleave(new_image_counts(counts))
     uniform = torch.rand(len(new_labels), dtype=torch.float64, generator=generator, device=generator.device)
     nth = (uniform.to(labels.device) * counts[new_labels]).long()  # which of its class
     sources = labels.argsort(stable=True)[(counts.cumsum(0) - counts)[new_labels] + nth]
     new_images = images.new_empty(len(sources), *images.shape[1:])
-    for start in range(0, len(sources), ROWS_AT_ONCE):
-        rows = sources[start : start + ROWS_AT_ONCE]
-        new_images[start : start + ROWS_AT_ONCE] = transform(images[rows], packed[rows], generator=generator)
+    for new, batch in zip(new_images.split(AT_ONCE), sources.split(AT_ONCE), strict=True):
+        new.copy_(transform(images[batch], packed_masks[batch], generator=generator))
     return new_images, new_labels

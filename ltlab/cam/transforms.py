@@ -5,8 +5,6 @@ result pixel is one source pixel, unblended: shifts by whole pixels, flips and q
 mask and the colours move by the same index, and uint8 needs no rounding.
 """
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,7 +16,7 @@ PIXELS_AT_ONCE = 2**17  # 128 images of 32 x 32: their coordinates fit a core's 
 
 def transform_foreground(
     images: Tensor, masks: Tensor, *, flip: Tensor, translate: Tensor, rotate: Tensor, scale: Tensor,
-    fill: bool = False,
+    fill: bool = False, boxes: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """Flip, scale, turn and shift the foreground of every image, in this order, over its own background.
 
@@ -40,6 +38,7 @@ def transform_foreground(
         scale: (N,) factor above 0.
         fill: False pastes over the image, as the paper does: where the foreground has left, the original still shows,
             a ghost. True fills that hole from the background, see `fill_holes`.
+        boxes: (N, 4), the masks' `bounding_boxes`, if you have them; None computes them.
 
     Returns:
         (N, channels, H, W) uint8.
@@ -52,8 +51,10 @@ def transform_foreground(
     """
     _check_images(images)
     check_masks(masks, (len(images), *images.shape[2:]))
-    parameters = _as_parameters(images, flip, translate, rotate, scale)
-    return _in_chunks(_transform_foreground, images, masks, *parameters, fill=fill)
+    boxes = bounding_boxes(masks) if boxes is None else boxes
+    inputs = images, masks, boxes, *_as_parameters(images, flip, translate, rotate, scale)
+    n = _at_once(images)
+    return torch.cat([_transform_foreground(*part, fill) for part in zip(*(x.split(n) for x in inputs), strict=True)])
 
 
 def transform_images(
@@ -61,11 +62,13 @@ def transform_images(
 ) -> Tensor:  # fmt: skip
     """Flip, scale, turn and shift whole images about the frame's centre: the control of `transform_foreground`.
 
-    The shift is taken as it is. What the image no longer covers is black, as in a random crop from a padded image.
+    The shift is not limited. What the image no longer covers is black, as in a random crop from a padded image.
     The neutral values give the images back, to the bit. Arguments, returns and errors as in `transform_foreground`.
     """
     _check_images(images)
-    return _in_chunks(_transform_images, images, *_as_parameters(images, flip, translate, rotate, scale))
+    inputs = images, *_as_parameters(images, flip, translate, rotate, scale)
+    n = _at_once(images)
+    return torch.cat([_transform_images(*part) for part in zip(*(x.split(n) for x in inputs), strict=True)])
 
 
 def fill_holes(images: Tensor, holes: Tensor) -> Tensor:
@@ -74,7 +77,7 @@ def fill_holes(images: Tensor, holes: Tensor) -> Tensor:
     Pull: halve the image again and again; a coarse pixel is the mean of those of its four that are known. Push: from
     the coarsest back up, an unknown pixel takes the bilinear interpolation of the level above. So a pixel by the rim
     is filled from the rim, one in the middle of a large hole from far around. Known pixels keep their value, to the
-    bit; an image that is all hole stays as it is.
+    bit; an image that is all hole is left unchanged.
 
     Shapes: images (N, channels, H, W) uint8, holes (N, H, W) bool -> uint8.
 
@@ -89,9 +92,9 @@ def fill_holes(images: Tensor, holes: Tensor) -> Tensor:
     colours = images * known
     levels = [(colours, known)]
     while max(known.shape[2:]) > 1:
-        share = F.avg_pool2d(known, 2, ceil_mode=True)
-        colours = F.avg_pool2d(colours, 2, ceil_mode=True) / share.where(share > 0, 1)
-        known = (share > 0).float()
+        fraction = F.avg_pool2d(known, 2, ceil_mode=True)  # known
+        colours = F.avg_pool2d(colours, 2, ceil_mode=True) / fraction.where(fraction > 0, 1)
+        known = (fraction > 0).float()
         levels.append((colours, known))
     for finer, known in reversed(levels[:-1]):
         coarser = F.interpolate(colours, finer.shape[2:], mode="bilinear", align_corners=False)
@@ -102,25 +105,25 @@ def fill_holes(images: Tensor, holes: Tensor) -> Tensor:
 
 
 def _transform_foreground(
-    images: Tensor, masks: Tensor, flip: Tensor, translate: Tensor, rotate: Tensor, scale: Tensor, *, fill: bool
-) -> Tensor:
-    size = images.shape[2:]
-    left, top, right, bottom = bounding_boxes(masks).float().unbind(1)
+    images: Tensor, masks: Tensor, boxes: Tensor, flip: Tensor, translate: Tensor, rotate: Tensor, scale: Tensor,
+    fill: bool,
+) -> Tensor:  # fmt: skip
+    left, top, right, bottom = boxes.float().unbind(1)
     centre = torch.stack([left + right, top + bottom], 1) / 2  # (N, 2), multiples of 1/2
     turn = _turn(rotate, flip)
     translate = _into_frame(translate, masks, centre, turn * scale[:, None, None])
-    source, inside = _sources(size, centre, translate, turn, scale)
-    moved = (masks.flatten(1).gather(1, source) & inside)[:, None]  # (N, 1, H * W)
+    colours, source, inside = _warp(images, centre, translate, turn, scale)
+    foreground = (masks.flatten(1).gather(1, source) & inside)[:, None]  # (N, 1, H * W), where it is now
     background = fill_holes(images, masks) if fill else images
-    return torch.where(moved, _take(images, source), background.flatten(2)).view_as(images)
+    return torch.where(foreground, colours, background.flatten(2)).view_as(images)
 
 
 def _transform_images(images: Tensor, flip: Tensor, translate: Tensor, rotate: Tensor, scale: Tensor) -> Tensor:
     n, _, h, w = images.shape
     middle = translate.new_full((n, 1), 0.5)
     centre = torch.cat([middle * (w - 1), middle * (h - 1)], 1)
-    source, inside = _sources((h, w), centre, translate, _turn(rotate, flip), scale)
-    return (_take(images, source) * inside[:, None]).view_as(images)
+    colours, _, inside = _warp(images, centre, translate, _turn(rotate, flip), scale)
+    return (colours * inside[:, None]).view_as(images)
 
 
 def _turn(rotate: Tensor, flip: Tensor) -> Tensor:
@@ -152,14 +155,16 @@ def _into_frame(translate: Tensor, masks: Tensor, centre: Tensor, matrix: Tensor
     return torch.stack(shifts, 1)
 
 
-def _sources(
-    size: tuple[int, int], centre: Tensor, translate: Tensor, turn: Tensor, scale: Tensor
-) -> tuple[Tensor, Tensor]:
-    """For every pixel of the result, the source pixel it shows, and whether that lies inside the frame.
+def _warp(
+    images: Tensor, centre: Tensor, translate: Tensor, turn: Tensor, scale: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The inverse of `scale * turn * (u, v) + translate` for every pixel of the result; a turn's is its transpose.
 
-    The inverse of `scale * turn * (u, v) + translate`; a turn's inverse is its transpose. -> two of (N, H * W)
+    Returns:
+        The colours (N, channels, H * W), the index of their source pixel (N, H * W), and whether that lies inside the
+        frame (N, H * W).
     """
-    h, w = size
+    channels, h, w = images.shape[1:]
     x, y = (
         (torch.arange(side, device=scale.device) - (centre + translate)[:, axis, None]) / scale[:, None]
         for axis, side in enumerate((w, h))
@@ -170,23 +175,14 @@ def _sources(
     )  # (N, H, W)
     column, row = column.floor().int(), row.floor().int()
     inside = (column >= 0) & (column < w) & (row >= 0) & (row < h)
-    return (row.clamp(0, h - 1) * w + column.clamp(0, w - 1)).flatten(1).long(), inside.flatten(1)
+    source = (row.clamp(0, h - 1) * w + column.clamp(0, w - 1)).flatten(1).long()
+    return images.flatten(2).gather(2, source[:, None].expand(-1, channels, -1)), source, inside.flatten(1)
 
 
-def _take(images: Tensor, source: Tensor) -> Tensor:
-    """Pixels of every image by their number, the same for all channels. -> (N, channels, H * W)"""
-    return images.flatten(2).gather(2, source[:, None].expand(-1, images.shape[1], -1))
-
-
-def _in_chunks(transform: Callable[..., Tensor], images: Tensor, *per_image: Tensor, **options: bool) -> Tensor:
-    """As many images at once as fit a processor's cache; on an accelerator 32 times as many."""
+def _at_once(images: Tensor) -> int:
+    """How many images fit a processor's cache; on an accelerator 32 times as many."""
     pixels = PIXELS_AT_ONCE if images.is_cpu else 32 * PIXELS_AT_ONCE
-    chunk = max(1, pixels // (images.shape[2] * images.shape[3]))
-    out = torch.empty_like(images, memory_format=torch.contiguous_format)
-    for start in range(0, len(images), chunk):
-        rows = slice(start, start + chunk)
-        out[rows] = transform(images[rows], *(values[rows] for values in per_image), **options)
-    return out
+    return max(1, pixels // (images.shape[2] * images.shape[3]))
 
 
 def _as_parameters(images: Tensor, flip: Tensor, translate: Tensor, rotate: Tensor, scale: Tensor) -> list[Tensor]:

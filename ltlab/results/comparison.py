@@ -4,7 +4,6 @@ import glob
 import os
 import pickle
 import re
-import shutil
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -116,10 +115,9 @@ def file_name(recipe: str) -> str:
 
 def clear(checkpoint: Path) -> None:
     """Remove the checkpoint of a run whose row is written, its history, and its masks on disk."""
-    for file in (checkpoint, history_of(checkpoint)):
+    masks = checkpoint.parent.glob(f"{glob.escape(checkpoint.stem)}-masks-*.npy*")
+    for file in (checkpoint, history_of(checkpoint), *masks):
         file.unlink(missing_ok=True)
-    for folder in checkpoint.parent.glob(f"{glob.escape(checkpoint.stem)}-masks-*"):
-        shutil.rmtree(folder)
 
 
 def measure(

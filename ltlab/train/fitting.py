@@ -15,7 +15,6 @@ from ..names import one_of
 from ..recipes import Recipe
 from ..recipes.contents import contents
 from . import checkpoint as checkpoints
-from . import masks
 from .checks import check_outputs, check_types
 from .curves import check_curves, curves
 from .processes import join
@@ -90,7 +89,7 @@ def fit(
             `resume` without `checkpoint`; a checkpoint whose name ends in .csv, that is damaged or of another run; one
             to start from that has trained otherwise than this recipe begins, or as long as all of it.
         FileNotFoundError, FileExistsError: `resume` or `start_from` without a checkpoint file; a checkpoint, its
-            history, masks of a later stage, or curves in the folder `tensorboard`, without `resume`.
+            history, or curves in the folder `tensorboard`, without `resume`.
         BlockingIOError: another run that has not ended holds `checkpoint`.
         OSError: no file can be written where `checkpoint` is to be.
         FloatingPointError: the training loss is no longer finite; with a loss of ltlab on the CPU at the step where it
@@ -103,8 +102,6 @@ def fit(
     evaluate_every = check_whole_number("evaluate_every", evaluate_every, least=1)
     path = None if checkpoint is None else Path(checkpoint)
     checkpoints.check_path(path, resume)
-    if path is not None and not resume and start_from is None:  # from there masks are the first thing that is made
-        masks.check_none(path, recipe)
     check_curves(tensorboard, resume)
     processes = join(find_device(device), devices, num_nodes, timeout)
     device = processes.device

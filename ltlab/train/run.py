@@ -23,9 +23,9 @@ from . import checkpoint as checkpoints
 from .captured import CapturedStep
 from .checks import check_run, of_ltlab
 from .curves import Write
-from .masks import Masks, to_keep
 from .processes import OneProcess, across_processes
 from .step import Slots, TrainingStep, batch_norms, evaluate, optimizer_for, predict, train_epoch
+from .stored_masks import Masks, to_keep
 
 HISTORY = ("epoch", "stage", "lr", "train_loss", "test_error")
 Look = Callable[[Tensor, Tensor], Mapping[str, float]]
