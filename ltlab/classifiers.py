@@ -1,14 +1,14 @@
-"""What a stage may do to the classifier at its start: begin afresh, re-scale it, or compute it.
+"""What a stage may do to the classifier at its start: reset, re-scale or replace it.
 
 The features of a network trained on a long tail are better than its classifier: the weight vectors of rare classes
-stay short, so their logits stay low (Kang et al., 2020). Each function here looks at the trained model and returns what
-takes the place of `model.classifier`; it stands in a stage as `Stage(classifier=fresh, ...)` and is called as
+stay short, so their logits stay low (Kang et al., 2020). Each function here takes the trained model and returns what
+replaces `model.classifier`; a stage has it as `Stage(classifier=fresh, ...)` and calls it as
 
     classifier(model, images, labels, class_counts) -> nn.Module
 
-with the training images, uint8 (N, 3, H, W), whole and in memory or on disk, their labels and the class counts; and
-with crop=..., the side of the centre crop that evaluation takes, or None, if it has such a parameter. A stage of 0
-epochs does no more than that: post-hoc corrections are such stages.
+with the training images, uint8 (N, 3, H, W), uncropped and in memory or on disk, their labels and the class counts;
+and with crop=..., the side of the centre crop that evaluation takes, or None, if it has such a parameter. A stage of 0
+epochs does nothing else: post-hoc corrections are such stages.
 
     fresh                a new one of the same kind         cRT          then trained
     weight_scaling       one learnable factor per class     LWS          then trained
@@ -16,10 +16,17 @@ epochs does no more than that: post-hoc corrections are such stages.
     nearest_class_mean   cosine to the class's mean         NCM          ready
     logit_adjusted       bias lowered by tau log prior      post hoc     ready
 
+A function says by `@change` which kinds of classifier it needs and which it leaves, so that a recipe refuses stages
+that do not go together before anything is trained, and a checkpoint tells what to rebuild. Without it, any classifier
+will do, and resuming calls the function again.
+
 Source: Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR 2020.
 """
 
 import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -77,10 +84,73 @@ class WeightScaling(nn.Module):
         return self.factors * F.linear(x, self.frozen_weight, self.frozen_bias)
 
 
-def fresh(model: nn.Module, images: Tensor, labels: Tensor, class_counts: Tensor) -> nn.Module:
-    """A classifier of the same kind with new random weights (cRT: then only it is trained, class-balanced).
+class Kind(NamedTuple):
+    """A kind of classifier: its class, and what makes one with the shapes of a `state_dict()` to load into it."""
 
-    Drawn from torch's default generator, which a run seeds.
+    type: type[nn.Module]
+    from_state: Callable[[Mapping[str, Tensor]], nn.Module]
+
+
+KINDS = {
+    "linear": Kind(nn.Linear, lambda state: _linear_of(state["weight"], state.get("bias"))),
+    "cosine": Kind(CosineClassifier, lambda state: CosineClassifier(*state["weight"].shape[::-1])),
+    "scaled": Kind(
+        WeightScaling, lambda state: WeightScaling(_linear_of(state["frozen_weight"], state.get("frozen_bias")))
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a change of the classifier declares, see `change`."""
+
+    needs: tuple[str, ...] = ()
+    leaves: str | None = None
+    adjusts_prior: bool = False
+
+    def __post_init__(self) -> None:
+        for kind in (*self.needs, self.leaves):
+            if kind is not None and kind not in KINDS:
+                raise ValueError(
+                    f"{kind!r} is not a kind of classifier: take one of {', '.join(KINDS)}, or add it to KINDS"
+                )
+
+
+Function = TypeVar("Function", bound=Callable)
+
+
+def change(
+    *, needs: tuple[str, ...] = (), leaves: str | None = None, adjusts_prior: bool = False
+) -> Callable[[Function], Function]:
+    """Declare what a change of the classifier needs and leaves; a decorator, which returns the function itself.
+
+    Args:
+        needs: the kinds of classifier that it can change, of `KINDS`; () is any.
+        leaves: the kind that it returns; None is the kind that was there.
+        adjusts_prior: whether it corrects the logits for the training set's prior.
+
+    Raises:
+        ValueError: a kind that is not in `KINDS`.
+    """
+
+    def declare(function: Function) -> Function:
+        vars(function)["change"] = Change(needs, leaves, adjusts_prior)
+        return function
+
+    return declare
+
+
+def declared(function: object) -> Change | None:
+    """What a change of the classifier, or a partial of one, declares; None if it does not."""
+    declaration = getattr(getattr(function, "func", function), "change", None)
+    return declaration if isinstance(declaration, Change) else None
+
+
+@change(needs=("linear", "cosine"))
+def fresh(model: nn.Module, images: Tensor, labels: Tensor, class_counts: Tensor) -> nn.Module:
+    """A classifier of the same kind with new random weights (cRT then trains it alone, class-balanced).
+
+    They are drawn from torch's default generator, which a run seeds.
     """
     classifier = copy.deepcopy(model.classifier)
     if not hasattr(classifier, "reset_parameters"):
@@ -89,11 +159,13 @@ def fresh(model: nn.Module, images: Tensor, labels: Tensor, class_counts: Tensor
     return classifier
 
 
+@change(needs=("linear",), leaves="scaled")
 def weight_scaling(model: nn.Module, images: Tensor, labels: Tensor, class_counts: Tensor) -> WeightScaling:
     """The model's classifier, frozen, with a learnable factor per class; see `WeightScaling`."""
     return WeightScaling(_linear(model, "weight_scaling"))
 
 
+@change(needs=("linear",))
 def tau_normalised(
     model: nn.Module, images: Tensor, labels: Tensor, class_counts: Tensor, *, tau: float = 1.0
 ) -> nn.Linear:
@@ -107,7 +179,7 @@ def tau_normalised_weight(weight: Tensor, tau: float = 1.0) -> Tensor:
 
     Args:
         weight: (C, K) of a trained linear classifier.
-        tau: in [0, 1]; 0 leaves the weights as they are, 1 makes every norm 1.
+        tau: in [0, 1]; 0 leaves the weights unchanged, 1 makes every norm 1.
 
     Returns:
         (C, K). A weight of zeros stays zeros.
@@ -123,10 +195,11 @@ def tau_normalised_weight(weight: Tensor, tau: float = 1.0) -> Tensor:
     return weight / torch.where(norms > 0, norms, 1) ** tau
 
 
+@change(leaves="cosine")
 def nearest_class_mean(
     model: nn.Module, images: Tensor, labels: Tensor, class_counts: Tensor, *, crop: int | None = None
 ) -> CosineClassifier:
-    """The class whose mean training feature is nearest in angle (NCM): cosines to the class means.
+    """Cosines to the mean training feature of every class, so that the nearest in angle is predicted (NCM).
 
     Features are those of the training images as evaluation shows them, see `classifier_inputs`.
     """
@@ -151,13 +224,14 @@ def class_means(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     return (sums / counts[:, None]).to(features.dtype)
 
 
+@change(needs=("linear",), adjusts_prior=True)
 def logit_adjusted(
     model: nn.Module, images: Tensor, labels: Tensor, class_counts: Tensor, *, tau: float = 1.0
 ) -> nn.Linear:
     """The model's classifier with the bias b_c - tau log pi_c: post-hoc logit adjustment, see `losses.adjust_logits`.
 
-    tau = 0 leaves it as it is. For models trained with cross-entropy; a model trained with balanced softmax or the
-    logit-adjusted loss has the correction already.
+    tau = 0 leaves the logits unchanged. For models trained with cross-entropy; balanced softmax and the logit-adjusted
+    loss have the correction already.
     """
     classifier = _linear(model, "logit_adjusted")
     bias = torch.zeros_like(classifier.weight[:, 0]) if classifier.bias is None else classifier.bias
@@ -165,13 +239,11 @@ def logit_adjusted(
 
 
 def classifier_inputs(model: nn.Module, images: Tensor, *, crop: int | None = None, batch_size: int = 500) -> Tensor:
-    """What the classifier receives for un-augmented images in evaluation mode.
-
-    For any model with a `classifier`; taken by a hook on it.
+    """What the classifier receives for un-augmented images in evaluation mode, recorded by a hook on it.
 
     Args:
         model: from float images in [0, 1] to logits; its classifier takes (n, K).
-        images: (N, 3, H, W), uint8, in memory or on disk, or float in [0, 1]; `images.split(n)` gives batches.
+        images: (N, 3, H, W), uint8, in memory or on disk, or float in [0, 1].
         crop: take the centre of every image, so many pixels wide and high; None takes the whole.
         batch_size: images per forward pass.
 

@@ -1,12 +1,12 @@
-"""Networks whose features and classifier stand apart, because CAM, mixup and two-stage training need both.
+"""Networks with separate features and classifier, because CAM, mixup and two-stage training need both.
 
-Every model here is a `Net`: a chain of named parts, image to logits,
+Every model here is a `Net`: a chain of named parts, from image to logits,
 
     normalise -> stem -> layer1 -> layer2 -> ... -> pool -> classifier
     |------------- features(x): (N, K, h, w) -----|        Linear(K, C)
 
-so that `model.features(images)` is the last map, `model.classifier.weight` is (C, K), and a part's name is the
-name of the place where manifold mixup may mix. A model of your own works wherever these two attributes exist.
+so that `model.features(images)` is the last map, `model.classifier.weight` is (C, K), and manifold mixup mixes at the
+part of a given name. A custom model works wherever these two attributes exist.
 """
 
 import inspect
@@ -16,21 +16,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .classifiers import CosineClassifier, WeightScaling
-from .names import look_up
+from .classifiers import KINDS
+from .names import look_up, one_of
 
-# of images in [0, 1], as all of the field uses them
+# of images in [0, 1], as the whole field uses them
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Normalise(nn.Module):
     """Per-channel standardisation (x - mean) / std of images in [0, 1]; uint8 images are scaled to [0, 1] first.
 
-    It is part of the model, so a checkpoint alone is enough to predict. Being affine it commutes with mixup:
+    It is part of the model, so a checkpoint alone is enough to predict. It is affine and so commutes with mixup:
     mixing before or after it is the same.
 
     Args:
-        mean, std: (3,), kept as buffers; None leaves the images as they are, mean 0 and std 1.
+        mean, std: (3,), kept as buffers; None leaves the images unchanged, mean 0 and std 1.
     """
 
     def __init__(self, mean: Tensor | None = None, std: Tensor | None = None) -> None:
@@ -46,13 +46,13 @@ class Normalise(nn.Module):
 
 
 class Net(nn.Module):
-    """A chain of named layers with the global average pool and the linear classifier apart.
+    """A chain of named layers, then a global average pool and a linear classifier.
 
     Args:
         layers: the named parts between `normalise` and `pool`, in order; the last has `width` output channels.
         width: K, channels of the last feature map.
         num_classes: C, rows of the classifier.
-        mean, std: (3,) statistics of the training images in [0, 1]; the default leaves images as they are.
+        mean, std: (3,) statistics of the training images in [0, 1]; None leaves images unchanged.
 
     Shapes: images (N, 3, H, W), uint8 or float in [0, 1] -> features (N, K, h, w) -> logits (N, C).
     """
@@ -165,12 +165,12 @@ def resnet50(
     224 x 224 images end in a 7 x 7 map of 2,048 channels; 23.5 M parameters before the classifier.
 
     Args:
-        num_classes: C; the classifier is always a new one.
+        num_classes: C; the classifier is always new.
         mean, std: (3,) statistics of the images in [0, 1]; None: those of ImageNet, which pretrained weights expect.
         weights: None draws new ones; the name of torchvision's, such as "IMAGENET1K_V2", downloads them once.
 
     Raises:
-        ValueError: torchvision has no weights of that name.
+        ValueError: torchvision does not have weights of that name.
     """
     from torchvision.models import ResNet50_Weights
     from torchvision.models import resnet50 as torchvision_resnet50
@@ -194,7 +194,6 @@ def _large_net(net: nn.Module, num_classes: int, mean: Tensor | None, std: Tenso
 MODELS: dict[str, Callable[..., Net]] = {
     "small_net": small_net, "resnet32": resnet32, "resnet10": resnet10, "resnet50": resnet50,
 }  # fmt: skip
-CLASSIFIERS: dict[str, type[nn.Module]] = {"linear": nn.Linear, "cosine": CosineClassifier}
 
 
 def build(
@@ -203,23 +202,23 @@ def build(
 ) -> nn.Module:  # fmt: skip
     """Build a model by name, normalising by the channel statistics of the training `images` (uint8 (N, 3, H, W)).
 
-    Without images, with images that lie on disk and with pretrained weights the model's default stays: ImageNet's
-    statistics for resnet10 and resnet50, [0, 1] as it is for the others.
+    Without images, with images on disk and with pretrained weights the model's default holds: ImageNet's statistics
+    for resnet10 and resnet50, none for the others.
 
     Args:
-        name: of a model, or a function of your own, called as name(num_classes, mean, std), see `Net`; mean and std
-            are None where there are no statistics.
+        name: of a model, or a custom function, called as name(num_classes, mean, std), see `Net`; mean and std are
+            None where there are no statistics.
         images: to normalise by, or their `channel_statistics`.
-        classifier: "linear" or "cosine", which takes a linear one's place.
+        classifier: "linear", or "cosine", which replaces a linear one.
         weights: the name of pretrained weights, see `resnet50`; None draws new ones.
 
     Raises:
-        TypeError: a function that takes other arguments, or gives something else than a module.
-        ValueError: an unknown model, classifier or name of weights, the nearest known one is named; weights for a
+        TypeError: a function that takes other arguments, or does not return a module.
+        ValueError: an unknown model, classifier or name of weights; the nearest known one is named. Weights for a
             model that has none; "cosine" for a model whose classifier is neither linear nor that.
     """
     make = look_up("model", name, MODELS) if isinstance(name, str) else name
-    make_classifier = look_up("classifier", classifier, CLASSIFIERS)
+    kind = KINDS[one_of("classifier", classifier, ("linear", "cosine"))].type
     if weights is not None:
         if "weights" not in inspect.signature(make).parameters:
             raise ValueError(f"weights={weights!r}: there are none of {name}; weights=None draws new ones")
@@ -229,29 +228,27 @@ def build(
         model = make(num_classes, *(statistics if isinstance(statistics, tuple) else (None, None)))
     if not isinstance(model, nn.Module):
         raise TypeError(f"model={name!r} gives {model!r}: it takes num_classes, mean and std and gives a module")
-    there = getattr(model, "classifier", None)
-    if classifier == "cosine" and not isinstance(there, make_classifier):
-        if not isinstance(there, nn.Linear):
+    present = getattr(model, "classifier", None)
+    if classifier == "cosine" and not isinstance(present, kind):
+        if not isinstance(present, nn.Linear):
             raise ValueError(
                 f"classifier='cosine' takes the place of a linear one, {type(model).__name__}.classifier is a "
-                f"{type(there).__name__}: make it a Linear, or a CosineClassifier"
+                f"{type(present).__name__}: make it a Linear, or a CosineClassifier"
             )
-        model.classifier = make_classifier(there.in_features, num_classes)
+        model.classifier = kind(present.in_features, num_classes)
     return model
 
 
-def put_classifier(model: nn.Module, kind: str, state: Mapping[str, Tensor]) -> None:
-    """Give a model the classifier that a `state_dict()` is of, to load it into; of a kind not listed, keep its own.
+def put_classifier(model: nn.Module, name: str, state: Mapping[str, Tensor]) -> None:
+    """Give a model a classifier to load a `state_dict()` into; if its class is not in `classifiers.KINDS`, do nothing.
 
     Args:
-        kind: the name of its class: Linear, CosineClassifier or WeightScaling.
-        state: of that classifier, which says its shape, and whether it has a bias.
+        name: of its class, such as "CosineClassifier".
+        state: of that classifier, which tells its shape, and whether it has a bias.
     """
-    if kind in ("Linear", "CosineClassifier", "WeightScaling"):
-        num_classes, width = next(value.shape for value in state.values() if value.ndim == 2)
-        linear = nn.Linear(width, num_classes, bias="bias" in state or "frozen_bias" in state)
-        cosine = CosineClassifier(width, num_classes)
-        model.classifier = {"Linear": linear, "CosineClassifier": cosine, "WeightScaling": WeightScaling(linear)}[kind]
+    for kind in KINDS.values():
+        if kind.type.__name__ == name:
+            model.classifier = kind.from_state(state)
 
 
 def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -262,8 +259,8 @@ def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     level = torch.arange(256, dtype=torch.float64, device=images.device) / 255
     mean, std = [], []
     for channel in images.unbind(1):
-        share = torch.bincount(channel.flatten().int(), minlength=256) / channel.numel()  # (256,)
-        mean.append((share * level).sum())
-        std.append((share * (level - mean[-1]) ** 2).sum().sqrt())
+        fraction = torch.bincount(channel.flatten().int(), minlength=256) / channel.numel()  # (256,)
+        mean.append((fraction * level).sum())
+        std.append((fraction * (level - mean[-1]) ** 2).sum().sqrt())
     std = torch.stack(std)
-    return torch.stack(mean), torch.where(std > 0, std, torch.ones_like(std))
+    return torch.stack(mean), std.where(std > 0, 1)

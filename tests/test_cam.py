@@ -31,6 +31,7 @@ from ltlab.cam import (
     transform_images,
     unpack_masks,
 )
+from ltlab.classifiers import CosineClassifier
 from ltlab.data import load
 
 SIZES = [(1, 1), (1, 7), (6, 1), (5, 8), (9, 9), (16, 16)]
@@ -235,7 +236,7 @@ WITH_MAPS = {
     "signed features": Wrapped,
     "dropout": lambda: Wrapped(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout())),
     "normalised": lambda: Wrapped(Normalised()),
-    "cosine": lambda: Wrapped(classifier=models.CosineClassifier(8, 3)),
+    "cosine": lambda: Wrapped(classifier=CosineClassifier(8, 3)),
     "weight alone": Functional,
     "bfloat16": lambda: HalfPrecision().bfloat16(),
     "all zero": lambda: Wrapped(body=nn.Sequential(nn.Conv2d(3, 8, 3), nn.Threshold(1e9, 0))),

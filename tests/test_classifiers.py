@@ -1,5 +1,8 @@
 """What a stage may do to the classifier: each against its formula, and at the ends of its knob."""
 
+from dataclasses import replace
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,9 +10,13 @@ from torch import nn
 
 from ltlab import models
 from ltlab.classifiers import (
+    KINDS,
     CosineClassifier,
+    WeightScaling,
+    change,
     class_means,
     classifier_inputs,
+    declared,
     fresh,
     logit_adjusted,
     nearest_class_mean,
@@ -17,8 +24,10 @@ from ltlab.classifiers import (
     tau_normalised_weight,
     weight_scaling,
 )
-from ltlab.losses import adjust_logits
-from ltlab.train import predict
+from ltlab.data import load
+from ltlab.losses import CrossEntropyLoss, LDAMLoss, adjust_logits
+from ltlab.recipes import Recipe, Stage
+from ltlab.train import fit, predict
 
 LABELS = torch.tensor([0] * 12 + [1] * 6 + [2] * 2)
 COUNTS = torch.bincount(LABELS)
@@ -142,6 +151,60 @@ def test_bad_input_is_refused_with_the_reason(model, images):
     model.classifier = nn.Identity()
     with pytest.raises(ValueError, match="Identity has no reset_parameters"):
         fresh(model, images, LABELS, COUNTS)
+
+
+CHANGES = [fresh, weight_scaling, tau_normalised, nearest_class_mean, logit_adjusted]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("make", CHANGES, ids=lambda make: make.__name__)
+def test_a_change_needs_and_leaves_what_it_declares(model, images, make, kind):
+    """A recipe accepts it exactly where it works, also by a partial."""
+    linear, change = model.classifier, declared(partial(make))
+    model.classifier = {"linear": linear, "cosine": CosineClassifier(64, 3), "scaled": WeightScaling(linear)}[kind]
+    stages = [Stage(), *([Stage(classifier=weight_scaling)] if kind == "scaled" else [])]
+    stages = [replace(stage, loss=LDAMLoss if kind == "cosine" else CrossEntropyLoss()) for stage in stages]
+    stages.append(Stage(epochs=0, classifier=partial(make)))
+    first = "cosine" if kind == "cosine" else "linear"
+    if change.needs and kind not in change.needs:
+        with pytest.raises(ValueError, match=make.__name__):
+            Recipe(*stages, classifier=first)
+        with pytest.raises(ValueError, match=r"linear|reset_parameters"):
+            make(model, images, LABELS, COUNTS)
+    else:
+        Recipe(*stages, classifier=first)
+        assert type(make(model, images, LABELS, COUNTS)) is KINDS[change.leaves or kind].type
+
+
+CALLS = []
+
+
+@change(needs=("linear",), leaves="cosine")
+def by_weights(model, images, labels, class_counts):
+    CALLS.append(len(images))
+    classifier = CosineClassifier(model.classifier.in_features, len(class_counts))
+    classifier.weight.data = model.classifier.weight.detach().clone()
+    return classifier
+
+
+def undeclared(model, images, labels, class_counts):
+    return by_weights(model, images, labels, class_counts)
+
+
+def test_a_custom_change_declares_what_it_needs_and_is_not_made_again(tmp_path):
+    data = load("shapes-lt", imbalance=10, max_count=20, test_count=2)
+    with pytest.raises(ValueError, match="stage 2: by_weights needs a linear classifier"):
+        Recipe(Stage(loss=LDAMLoss), Stage(epochs=0, classifier=partial(by_weights)), classifier="cosine")
+    with pytest.raises(ValueError, match="'cosines' is not a kind of classifier"):
+        change(leaves="cosines")(undeclared)
+    assert declared(undeclared) is None
+    for number, make in enumerate([by_weights, undeclared]):
+        stages, path = [Stage(epochs=1), Stage(epochs=0, classifier=make)], tmp_path / f"{number}.pt"
+        first, again = (
+            fit(Recipe(*stages), data, checkpoint=path, resume=resume, progress=False) for resume in (False, True)
+        )
+        assert torch.equal(first.logits, again.logits) and type(again.model.classifier) is CosineClassifier
+    assert len(CALLS) == 1 + 2
 
 
 @pytest.mark.parametrize("look", [classifier_inputs, predict])

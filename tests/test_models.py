@@ -8,6 +8,7 @@ from torchvision.models.resnet import BasicBlock, ResNet
 from torchvision.transforms.v2.functional import normalize
 
 from ltlab import models
+from ltlab.classifiers import CosineClassifier, WeightScaling
 
 
 @pytest.fixture
@@ -178,7 +179,7 @@ def test_a_function_of_your_own_is_called_with_classes_and_statistics(images):
     (classes, mean, std), again, none, on_disk = called
     assert classes == 7 and torch.equal(torch.stack([mean, std]), torch.stack(models.channel_statistics(images)))
     assert all(map(torch.equal, again[1:], (mean, std))) and none == on_disk == (7, None, None)
-    assert isinstance(models.build(own, 7, classifier="cosine").classifier, models.CosineClassifier)
+    assert isinstance(models.build(own, 7, classifier="cosine").classifier, CosineClassifier)
 
 
 def test_what_a_function_of_your_own_gives_is_a_module_with_a_classifier_to_replace():
@@ -190,7 +191,7 @@ def test_what_a_function_of_your_own_gives_is_a_module_with_a_classifier_to_repl
         net.classifier = made
         return net
 
-    made = models.CosineClassifier(64, 7)
+    made = CosineClassifier(64, 7)
     assert models.build(own, 7, classifier="cosine").classifier is made
     made = torch.nn.Sequential(torch.nn.Linear(64, 7))
     with pytest.raises(ValueError, match=r"takes the place of a linear one, Net.classifier is a Sequential: make it"):
@@ -200,7 +201,7 @@ def test_what_a_function_of_your_own_gives_is_a_module_with_a_classifier_to_repl
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_classifier_is_put_in_place_by_its_state(bias):
     linear = torch.nn.Linear(64, 5, bias=bias)
-    for made in (linear, models.CosineClassifier(64, 5), models.WeightScaling(linear)):
+    for made in (linear, CosineClassifier(64, 5), WeightScaling(linear)):
         model = models.small_net(7)
         models.put_classifier(model, type(made).__name__, made.state_dict())
         model.classifier.load_state_dict(made.state_dict())

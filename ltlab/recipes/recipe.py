@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from torch import nn
 
-from ..classifiers import logit_adjusted, nearest_class_mean, tau_normalised, weight_scaling
+from ..classifiers import Change, declared
 from ..counts import check_whole_number, comparable
 from ..losses import CrossEntropyLoss, LDAMLoss, LogitAdjustedLoss, Loss
 from ..names import look_up, one_of
@@ -356,14 +356,17 @@ def _check_classifier(stages: Sequence[Stage], kind: str) -> None:
     """Refuse losses and changes of the classifier that do not go together, stage by stage."""
     adjusted = None  # the loss, if the stage before has taught the prior's correction to the model
     for number, stage in enumerate(stages, start=1):
-        change, loss = _made_by(stage.classifier), _loss_class(stage.loss)
-        if change in (weight_scaling, tau_normalised, logit_adjusted) and kind != "linear":
-            raise ValueError(f"stage {number}: {change.__name__} needs a linear classifier, there it is {kind}")
-        if change is logit_adjusted and adjusted:
+        change, loss = declared(stage.classifier) or Change(), _loss_class(stage.loss)
+        name = getattr(_made_by(stage.classifier), "__name__", "")
+        if change.needs and kind not in change.needs:
             raise ValueError(
-                f"stage {number}: logit_adjusted after {adjusted.__name__} is the same correction twice; leave one out"
+                f"stage {number}: {name} needs a {' or '.join(change.needs)} classifier, there it is {kind}"
             )
-        kind = {nearest_class_mean: "cosine", weight_scaling: "scaled"}.get(change, kind)
+        if change.adjusts_prior and adjusted:
+            raise ValueError(
+                f"stage {number}: {name} after {adjusted.__name__} is the same correction twice; leave one out"
+            )
+        kind = change.leaves or kind
         if stage.epochs == 0:
             continue
         if issubclass(loss, LDAMLoss) and kind != "cosine":

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from ..cam import ForegroundTransform, maps_of
+from ..classifiers import KINDS, declared
 from ..data import LongTailedData, StreamedSplit
 from ..images import as_evaluated, evaluating
-from ..models import CLASSIFIERS
 from ..recipes import Plan, Recipe, Stage
 from .processes import OneProcess
 
@@ -74,7 +74,7 @@ def check_run(
 
 
 def check_parts(recipe: Plan, model: nn.Module) -> None:
-    """Refuse a model of your own whose classifier is not what the recipe trains or changes."""
+    """Refuse a custom model whose classifier is not what the recipe trains or changes."""
     name, classifier = type(model).__name__, getattr(model, "classifier", None)
     kind = "missing" if classifier is None else f"a {type(classifier).__name__}"
     if recipe.classifier == "cosine" and (classifier is None or ends_linear(classifier)):
@@ -86,17 +86,12 @@ def check_parts(recipe: Plan, model: nn.Module) -> None:
     for number, stage in enumerate(recipe.stages, start=1):
         if classifier is None and (stage.classifier or stage.trains != "all"):
             raise ValueError(f"stage {number} needs a model with a part called classifier, {name} has none")
-        if of_ltlab(stage.classifier) and not isinstance(classifier, CLASSIFIERS[recipe.classifier]):
+        change, expected = declared(stage.classifier), KINDS[recipe.classifier].type
+        if change and change.needs and not isinstance(classifier, expected):
             raise ValueError(
                 f"stage {number} changes a {recipe.classifier} classifier, {name}.classifier is {kind}: make it a "
-                f"{CLASSIFIERS[recipe.classifier].__name__}, and what stands before it a part of its own"
+                f"{expected.__name__}, and what comes before it another part"
             )
-
-
-def of_ltlab(change: object) -> bool:
-    """Whether a change of the classifier is one of `ltlab.classifiers`."""
-    change = getattr(change, "func", change)  # of a partial, what it calls
-    return getattr(change, "__module__", "") == "ltlab.classifiers"
 
 
 def check_outputs(recipe: Plan, data: LongTailedData, model: nn.Module, autocast: torch.autocast) -> None:

@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .. import metrics, models
+from ..classifiers import declared
 from ..data import LongTailedData, Split, StreamedSplit
 from ..names import look_up
 from ..recipes import Plan, PlannedStage, describe
 from ..samplers import generator_seed
 from . import checkpoint as checkpoints
 from .captured import CapturedStep
-from .checks import check_run, of_ltlab
+from .checks import check_run
 from .curves import Write
 from .processes import OneProcess, across_processes
 from .step import Slots, TrainingStep, batch_norms, evaluate, optimizer_for, predict, train_epoch
@@ -181,9 +182,9 @@ class Run:
     def remake_classifier(self, changing: list[PlannedStage], state: dict) -> None:
         """Give the model the kind of classifier that stages have left; its values come from the checkpoint.
 
-        What ltlab's changes leave of ltlab's networks, the checkpoint tells without a look at the training images.
+        Of ltlab's networks the checkpoint tells what declared changes leave; others are made again from the images.
         """
-        if changing and not self.own_model and all(of_ltlab(stage.classifier) for stage in changing):
+        if changing and not self.own_model and all(declared(stage.classifier) for stage in changing):
             models.put_classifier(self.model, state["classifier"], checkpoints.classifier_in(state))
             self.model.classifier.to(self.device)
             return
