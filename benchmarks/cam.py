@@ -3,11 +3,11 @@
     python benchmarks/cam.py                  # about two minutes on two CPU cores
     python benchmarks/cam.py --loop 1000      # more images for the loop, steadier
 
-The authors' rule asks for 38,094 new images: class c of CIFAR-10-LT-100 receives n_max + n_min - n_c. A loop, as most
-public code has it: one forward pass per image, its map resized by PIL, a mask by NumPy, one torchvision transform of a
-PIL image, pasted by NumPy; measured on a few hundred images and extrapolated. ltlab: maps and masks once for each of
-the 12,406 images, as bits, then 38,094 transforms, in batches. Random images and an untrained ResNet-32: neither
-changes the work. Nothing is written to disk.
+The authors' rule asks for 38,094 new images: class c of CIFAR-10-LT-100 receives n_max + n_min - n_c. The loop works as
+most public code does: one forward pass per image, its map resized by PIL, a mask by NumPy, one torchvision transform of
+a PIL image, pasted by NumPy. It is measured on a few hundred images and extrapolated. ltlab makes maps and masks once
+for each of the 12,406 images, as bits, then 38,094 transforms, in batches. Images are random and the ResNet-32 is
+untrained, which does not change the work. Nothing is written to disk.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from ltlab.results import provenance
 
 
 def random_set(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """As many images and labels as CIFAR-10-LT-100 has, of random pixels."""
+    """As many images and labels as in CIFAR-10-LT-100, of random pixels."""
     labels = torch.arange(10).repeat_interleave(torch.tensor(long_tail_counts(10, 5000, 100)))
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(256, (len(labels), 3, 32, 32), dtype=torch.uint8, generator=generator), labels
@@ -70,13 +70,13 @@ def loop_rate(model: models.Net, images: torch.Tensor, labels: torch.Tensor, n: 
 
 
 def transform_rate(
-    slot: ForegroundTransform | WholeImageTransform, images: torch.Tensor, packed: torch.Tensor
+    slot: ForegroundTransform | WholeImageTransform, images: torch.Tensor, packed_masks: torch.Tensor
 ) -> float:
     """Images per second of the slot alone, in batches of 128 as a training step calls it: the best of five passes."""
     generator, seconds = torch.Generator().manual_seed(0), []
     for _ in range(5):
         started = time.perf_counter()
-        for batch, rows in zip(images.split(128), packed.split(128), strict=True):
+        for batch, rows in zip(images.split(128), packed_masks.split(128), strict=True):
             slot(batch, rows, generator=generator)
         seconds.append(time.perf_counter() - started)
     return len(images) / min(seconds)
@@ -102,7 +102,7 @@ def main() -> None:
     model = model.to(memory_format=torch.channels_last)  # as `ltlab.train.fit` does
     before = peak_memory()
     started = time.perf_counter()
-    packed = slot.prepare(model, images, labels)
+    packed_masks = slot.prepare(model, images, labels)
     prepared = time.perf_counter() - started
     new_images, _ = materialise(slot, model, images, labels, generator=generator)
     whole = time.perf_counter() - started - prepared
@@ -114,7 +114,7 @@ def main() -> None:
     print(f"| of it maps and masks of {len(images):,} images | {prepared:.1f} | |")
     print("\n| transforms alone, batches of 128 | images/s |\n|---|---|")
     for alone in (slot, ForegroundTransform(fill=True), WholeImageTransform()):
-        print(f"| {alone!r} | {transform_rate(alone, images, packed):,.0f} |")
+        print(f"| {alone!r} | {transform_rate(alone, images, packed_masks):,.0f} |")
     where = provenance(torch.device("cpu"))
     print(f"\npeak memory grew by {growth:,.0f} MiB, of which the new images are {new_images.numel() / 2**20:,.0f}")
     print(f"{where['device']}, {where['threads']} threads, torch {where['torch']}, {where['date']}")

@@ -2,12 +2,12 @@
 
     python benchmarks/foreground_map.py [--poses 1 0.25] [--contexts 0 0.5 0.9] [--seeds 3] [--output FILE]
 
-Every cell trains the same two stages, class-balanced in the second: as it is (balanced), with whole images transformed
+Every cell trains the same two stages, class-balanced in the second: unchanged (balanced), with whole images transformed
 (the control), with the foreground that the first stage's CAM finds, with the one it finds for another image (shuffled,
 the control of the maps), and with the true one; the CAM's and the true ones pasted over the image, or with the hole
-filled. `pose_variety`: which part of the test set's poses training shows. `context`: how often the background's
-texture is the class's own. A finished run is a row of the output (data/results/foreground.csv) at once; called again,
-it goes on.
+filled. `pose_variety`: which part of the test set's poses training shows. `context`: how often the background has the
+texture of the class. Every finished run becomes a row of the output (data/results/foreground.csv); a second call
+continues from there.
 
 About 12 s per run on one core: 126 runs, 25 minutes on one core. Prints every cell's error, and the paired difference
 to `balanced`, in percentage points, mean ± sample standard deviation over seeds.

@@ -70,6 +70,9 @@ class WeightScaling(nn.Module):
     Source: Kang et al., ICLR 2020, section 4; the bias is scaled as in the authors' code.
     """
 
+    frozen_weight: Tensor
+    frozen_bias: Tensor | None
+
     def __init__(self, classifier: nn.Linear) -> None:
         super().__init__()
         self.register_buffer("frozen_weight", classifier.weight.detach().clone())
@@ -152,10 +155,11 @@ def fresh(model: nn.Module, images: Tensor, labels: Tensor, class_counts: Tensor
 
     They are drawn from torch's default generator, which a run seeds.
     """
-    classifier = copy.deepcopy(model.classifier)
-    if not hasattr(classifier, "reset_parameters"):
+    classifier = copy.deepcopy(model.get_submodule("classifier"))
+    reset = getattr(classifier, "reset_parameters", None)
+    if reset is None:
         raise ValueError(f"{type(classifier).__name__} has no reset_parameters(), which a fresh classifier needs")
-    classifier.reset_parameters()
+    reset()
     return classifier
 
 
@@ -259,7 +263,8 @@ def classifier_inputs(model: nn.Module, images: Tensor, *, crop: int | None = No
         model(batch)
         return taken.pop()
 
-    with model.classifier.register_forward_pre_hook(lambda _, inputs: taken.append(inputs[0].float())):
+    classifier = model.get_submodule("classifier")
+    with classifier.register_forward_pre_hook(lambda _, inputs: taken.append(inputs[0].float())):
         return evaluated(model, images, inputs_of, crop=crop, batch_size=batch_size)
 
 

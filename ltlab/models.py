@@ -11,6 +11,7 @@ part of a given name. A custom model works wherever these two attributes exist.
 
 import inspect
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,9 @@ from torch import Tensor, nn
 
 from .classifiers import KINDS
 from .names import look_up, one_of
+
+if TYPE_CHECKING:
+    from torchvision.models import ResNet
 
 # of images in [0, 1], as the whole field uses them
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -32,6 +36,9 @@ class Normalise(nn.Module):
     Args:
         mean, std: (3,), kept as buffers; None leaves the images unchanged, mean 0 and std 1.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, mean: Tensor | None = None, std: Tensor | None = None) -> None:
         super().__init__()
@@ -58,7 +65,7 @@ class Net(nn.Module):
     """
 
     def __init__(
-        self, layers: dict[str, nn.Module], width: int, num_classes: int,
+        self, layers: Mapping[str, nn.Module], width: int, num_classes: int,
         mean: Tensor | None = None, std: Tensor | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
@@ -180,7 +187,7 @@ def resnet50(
     return _large_net(torchvision_resnet50(weights=weights), num_classes, mean, std)
 
 
-def _large_net(net: nn.Module, num_classes: int, mean: Tensor | None, std: Tensor | None) -> Net:
+def _large_net(net: "ResNet", num_classes: int, mean: Tensor | None, std: Tensor | None) -> Net:
     """torchvision's ResNet with a new classifier, as a `Net`."""
     layers = {
         "stem": nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool),
@@ -191,7 +198,7 @@ def _large_net(net: nn.Module, num_classes: int, mean: Tensor | None, std: Tenso
     return Net(layers, net.fc.in_features, num_classes, mean, std)
 
 
-MODELS: dict[str, Callable[..., Net]] = {
+MODELS: dict[str, Callable[..., nn.Module]] = {
     "small_net": small_net, "resnet32": resnet32, "resnet10": resnet10, "resnet50": resnet50,
 }  # fmt: skip
 

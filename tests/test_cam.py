@@ -150,17 +150,17 @@ def test_cosine_classifiers_share_their_maps_with_their_normalised_weights():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"features": torch.zeros(2, 3, 4)}, "features must be floating point"),
-        ({"features": torch.zeros(2, 3, 4, 4, dtype=torch.int64)}, "features must be floating point"),
-        ({"features": torch.full((2, 3, 4, 4), math.nan)}, "must be finite"),
-        ({"features": torch.full((2, 3, 4, 4), math.inf)}, "must be finite"),
+        ({"features": torch.zeros(2, 3, 4)}, "features"),
+        ({"features": torch.zeros(2, 3, 4, 4, dtype=torch.int64)}, "features"),
+        ({"features": torch.full((2, 3, 4, 4), math.nan)}, "features"),
+        ({"features": torch.full((2, 3, 4, 4), math.inf)}, "features"),
         ({"weight": torch.ones(5, 4)}, "K = 3"),
-        ({"labels": torch.tensor([0, 5])}, r"in \[0, 4\].*got 5"),
-        ({"labels": torch.tensor([-1, 0])}, "got -1"),
-        ({"labels": torch.tensor([0.0, 1.0])}, "int64"),
-        ({"labels": torch.tensor([0])}, "one per image"),
+        ({"labels": torch.tensor([0, 5])}, r"labels.*\[0, 4\].*5"),
+        ({"labels": torch.tensor([-1, 0])}, r"labels.*-1"),
+        ({"labels": torch.tensor([0.0, 1.0])}, "labels"),
+        ({"labels": torch.tensor([0])}, "labels"),
         ({"size": 0}, "size=0"),
-        ({"size": (4, -1)}, "at least 1 x 1"),
+        ({"size": (4, -1)}, "size="),
     ],
 )
 def test_bad_input_of_maps(change, message):
@@ -275,13 +275,13 @@ def test_maps_that_would_not_add_up_to_the_logits_are_refused(name):
 @pytest.mark.parametrize("name", ["vgg11", "mobilenet_v2"])
 def test_a_head_of_several_layers_has_no_maps(name):
     model = getattr(torchvision.models, name)(num_classes=3)
-    with pytest.raises(AttributeError, match=r"classifier\.weight"):
+    with pytest.raises(AttributeError, match=r"'weight'.*classifier"):
         maps_of(model, noise_images(2, (32, 32)), torch.tensor([0, 2]))
 
 
 def test_the_mode_comes_back_after_an_error():
     model = models.small_net(10).train()
-    with pytest.raises(ValueError, match="labels must be in"):
+    with pytest.raises(ValueError, match="labels"):
         maps_of(model, noise_images(2, (32, 32)), torch.tensor([0, 10]))
     assert model.training
 
@@ -289,10 +289,10 @@ def test_the_mode_comes_back_after_an_error():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"images": torch.zeros(2, 1, 32, 32)}, ValueError, "images must be"),
-        ({"labels": torch.zeros(3, dtype=torch.int64)}, ValueError, "one per image"),
+        ({"images": torch.zeros(2, 1, 32, 32)}, ValueError, "images"),
+        ({"labels": torch.zeros(3, dtype=torch.int64)}, ValueError, "labels"),
         ({"batch_size": 0}, ValueError, "batch_size=0"),
-        ({"model": nn.Linear(2, 2)}, AttributeError, "no 'features'"),
+        ({"model": nn.Linear(2, 2)}, AttributeError, "'features'"),
     ],
 )
 def test_bad_input_of_maps_of(change, error, message):
@@ -371,11 +371,11 @@ def test_otsu_parts_two_heaps():
 @pytest.mark.parametrize(
     ("cams", "threshold", "message"),
     [
-        (torch.rand(4, 4), 1.0, "cams must be floating point"),
-        (torch.ones(1, 4, 4, dtype=torch.int64), 1.0, "cams must be floating point"),
-        (torch.full((1, 4, 4), 1.5), 1.0, r"\[0, 1\]"),
-        (torch.full((1, 4, 4), math.nan), 1.0, "NaN"),
-        (torch.full((1, 4, 4), -0.1), "otsu", r"\[0, 1\]"),
+        (torch.rand(4, 4), 1.0, "cams"),
+        (torch.ones(1, 4, 4, dtype=torch.int64), 1.0, "cams"),
+        (torch.full((1, 4, 4), 1.5), 1.0, "cams"),
+        (torch.full((1, 4, 4), math.nan), 1.0, "cams"),
+        (torch.full((1, 4, 4), -0.1), "otsu", "cams"),
         (torch.rand(1, 4, 4), -1, "threshold=-1"),
         (torch.rand(1, 4, 4), math.nan, "threshold=nan"),
         (torch.rand(1, 4, 4), "otso", "threshold='otso'"),
@@ -405,7 +405,7 @@ def test_packing_is_undone_by_unpacking(size):
 
 
 def test_unpacking_refuses_rows_of_another_size():
-    with pytest.raises(ValueError, match="32 x 32 pixels"):
+    with pytest.raises(ValueError, match="32 x 32"):
         unpack_masks(torch.zeros(2, 127, dtype=torch.uint8), (32, 32))
 
 
@@ -416,7 +416,7 @@ def test_intersection_over_union():
         pairs = [(p, q) for row_a, row_b in zip(a, b, strict=True) for p, q in zip(row_a, row_b, strict=True)]
         either = sum(p or q for p, q in pairs)
         assert value == pytest.approx(sum(p and q for p, q in pairs) / either if either else 1)
-    with pytest.raises(ValueError, match="true_masks must be bool"):
+    with pytest.raises(ValueError, match="true_masks"):
         intersection_over_union(masks, true.float())
 
 
@@ -637,19 +637,19 @@ def test_parameters_may_be_lists():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"images": torch.zeros(2, 3, 4, 4)}, "images must be uint8"),
-        ({"images": torch.zeros(3, 4, 4, dtype=torch.uint8)}, "images must be uint8"),
-        ({"masks": torch.zeros(2, 4, 5, dtype=torch.bool)}, r"masks must be bool .N, H, W. = .2, 4, 4."),
-        ({"masks": torch.zeros(2, 4, 4)}, "masks must be bool"),
-        ({"flip": torch.zeros(2)}, "flip must be bool"),
-        ({"flip": torch.zeros(3, dtype=torch.bool)}, "flip must be bool of shape .2,."),
-        ({"translate": torch.zeros(2)}, r"translate must be numbers of shape .2, 2."),
-        ({"translate": torch.full((2, 2), math.inf)}, "translate must be finite, got inf"),
-        ({"rotate": torch.tensor([0.0, math.nan])}, "rotate must be finite, got nan"),
-        ({"rotate": torch.zeros(2, dtype=torch.bool)}, "rotate must be numbers"),
-        ({"scale": torch.tensor([1.0, 0.0])}, "scale must be above 0, got 0"),
-        ({"scale": torch.tensor([1.0, -1.0])}, "scale must be above 0, got -1"),
-        ({"scale": torch.ones(1)}, "scale must be numbers of shape"),
+        ({"images": torch.zeros(2, 3, 4, 4)}, "images"),
+        ({"images": torch.zeros(3, 4, 4, dtype=torch.uint8)}, "images"),
+        ({"masks": torch.zeros(2, 4, 5, dtype=torch.bool)}, r"masks.*2, 4, 4"),
+        ({"masks": torch.zeros(2, 4, 4)}, "masks"),
+        ({"flip": torch.zeros(2)}, "flip"),
+        ({"flip": torch.zeros(3, dtype=torch.bool)}, "flip"),
+        ({"translate": torch.zeros(2)}, "translate"),
+        ({"translate": torch.full((2, 2), math.inf)}, r"translate.*inf"),
+        ({"rotate": torch.tensor([0.0, math.nan])}, r"rotate.*nan"),
+        ({"rotate": torch.zeros(2, dtype=torch.bool)}, "rotate"),
+        ({"scale": torch.tensor([1.0, 0.0])}, r"scale.* 0"),
+        ({"scale": torch.tensor([1.0, -1.0])}, r"scale.*-1"),
+        ({"scale": torch.ones(1)}, "scale"),
     ],
 )
 def test_bad_input_of_transforms(change, message):
@@ -754,7 +754,7 @@ def test_given_masks_take_the_place_of_the_model():
     images, masks = noise_images(30, (12, 10)), blobs(30, (12, 10))
     slot = ForegroundTransform(masks=masks, batch_size=7)
     assert torch.equal(unpack_masks(slot.prepare(None, images, torch.zeros(30)), (12, 10)), masks)
-    with pytest.raises(ValueError, match=r"masks must be bool .* = \(29, 12, 10\)"):
+    with pytest.raises(ValueError, match=r"masks.*29, 12, 10"):
         slot.prepare(None, images[1:], torch.zeros(29))
 
 
@@ -838,14 +838,14 @@ def test_slots_say_what_differs_from_the_default():
         ({"kinds": "flip"}, "kinds='flip'"),
         ({"kinds": ()}, "kinds="),
         ({"kinds": ("flip", "shear")}, "shear"),
-        ({"kinds": ["flip"]}, "a tuple"),
+        ({"kinds": ["flip"]}, "kinds="),
         ({"kinds": (1,)}, "kinds="),
         ({"max_angle": -1}, "max_angle=-1"),
         ({"max_angle": math.inf}, "max_angle=inf"),
         ({"min_scale": 0}, "min_scale=0"),
-        ({"min_scale": 1.5}, "in order"),
+        ({"min_scale": 1.5}, "min_scale=1.5"),
         ({"threshold": -0.5}, "threshold=-0.5"),
-        ({"masks": torch.zeros(2, 4, 4)}, "masks must be bool"),
+        ({"masks": torch.zeros(2, 4, 4)}, "masks"),
         ({"batch_size": 0}, "batch_size=0"),
     ],
 )
@@ -879,7 +879,7 @@ def test_materialising_draws_every_image_of_a_class_alike():
 
 
 def test_materialising_refuses_a_class_without_images():
-    with pytest.raises(ValueError, match="no image of class 1"):
+    with pytest.raises(ValueError, match="class 1"):
         materialise(ForegroundTransform(), None, noise_images(2, (4, 4)), torch.tensor([0, 2]), generator=generator())
 
 
@@ -920,11 +920,11 @@ def test_only_classes_below_the_count_are_moved():
 
 
 def test_bad_counts():
-    with pytest.raises(ValueError, match="below=0: it must be a number of images of at least 1"):
+    with pytest.raises(ValueError, match="below=0"):
         ForegroundTransform(below=0)
-    with pytest.raises(ValueError, match="below=3: every class has at least 3 training images, so nothing would move"):
+    with pytest.raises(ValueError, match="below=3"):
         ForegroundTransform(below=3).prepare(None, noise_images(30, (8, 8)), RARE)
-    with pytest.raises(ValueError, match="labels must be one per image"):
+    with pytest.raises(ValueError, match="labels"):
         ForegroundTransform(below=8).prepare(None, noise_images(29, (8, 8)), RARE)
 
 

