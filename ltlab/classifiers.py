@@ -16,7 +16,7 @@ epochs does nothing else: post-hoc corrections are such stages.
     nearest_class_mean   cosine to the class's mean         NCM          ready
     logit_adjusted       bias lowered by tau log prior      post hoc     ready
 
-A function says by `@change` which kinds of classifier it needs and which it leaves, so that a recipe refuses stages
+A function says by `@Change` which kinds of classifier it needs and which it leaves, so that a recipe refuses stages
 that do not go together before anything is trained, and a checkpoint tells what to rebuild. Without it, any classifier
 will do, and resuming calls the function again.
 
@@ -35,6 +35,8 @@ from torch import Tensor, nn
 from .counts import comparable
 from .images import evaluated
 from .losses import adjust_logits
+
+Function = TypeVar("Function", bound=Callable)
 
 
 class CosineClassifier(nn.Module):
@@ -94,7 +96,7 @@ class Kind(NamedTuple):
     from_state: Callable[[Mapping[str, Tensor]], nn.Module]
 
 
-KINDS = {
+CLASSIFIERS = {
     "linear": Kind(nn.Linear, lambda state: _linear_of(state["weight"], state.get("bias"))),
     "cosine": Kind(CosineClassifier, lambda state: CosineClassifier(*state["weight"].shape[::-1])),
     "scaled": Kind(
@@ -105,42 +107,28 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Change:
-    """What a change of the classifier declares, see `change`."""
+    """A decorator that declares what a function needs and leaves, of the kinds in `CLASSIFIERS`.
+
+    Args:
+        needs: the kinds of classifier that it can change; () is any.
+        leaves: the kind that it returns; None is the kind that was there.
+        adjusts_prior: whether it corrects the logits for the training set's prior.
+
+    Raises:
+        ValueError: a kind that is not in `CLASSIFIERS`.
+    """
 
     needs: tuple[str, ...] = ()
     leaves: str | None = None
     adjusts_prior: bool = False
 
     def __post_init__(self) -> None:
-        for kind in (*self.needs, self.leaves):
-            if kind is not None and kind not in KINDS:
-                raise ValueError(
-                    f"{kind!r} is not a kind of classifier: take one of {', '.join(KINDS)}, or add it to KINDS"
-                )
+        if unknown := {*self.needs, self.leaves} - {None, *CLASSIFIERS}:
+            raise ValueError(f"{unknown.pop()!r} is not a kind of classifier: add it to CLASSIFIERS, {[*CLASSIFIERS]}")
 
-
-Function = TypeVar("Function", bound=Callable)
-
-
-def change(
-    *, needs: tuple[str, ...] = (), leaves: str | None = None, adjusts_prior: bool = False
-) -> Callable[[Function], Function]:
-    """Declare what a change of the classifier needs and leaves; a decorator, which returns the function itself.
-
-    Args:
-        needs: the kinds of classifier that it can change, of `KINDS`; () is any.
-        leaves: the kind that it returns; None is the kind that was there.
-        adjusts_prior: whether it corrects the logits for the training set's prior.
-
-    Raises:
-        ValueError: a kind that is not in `KINDS`.
-    """
-
-    def declare(function: Function) -> Function:
-        vars(function)["change"] = Change(needs, leaves, adjusts_prior)
+    def __call__(self, function: Function) -> Function:
+        vars(function)["change"] = self
         return function
-
-    return declare
 
 
 def declared(function: object) -> Change | None:
@@ -149,7 +137,7 @@ def declared(function: object) -> Change | None:
     return declaration if isinstance(declaration, Change) else None
 
 
-@change(needs=("linear", "cosine"))
+@Change(needs=("linear", "cosine"))
 def fresh(model: nn.Module, images: Tensor, labels: Tensor, class_counts: Tensor) -> nn.Module:
     """A classifier of the same kind with new random weights (cRT then trains it alone, class-balanced).
 
@@ -163,13 +151,13 @@ def fresh(model: nn.Module, images: Tensor, labels: Tensor, class_counts: Tensor
     return classifier
 
 
-@change(needs=("linear",), leaves="scaled")
+@Change(needs=("linear",), leaves="scaled")
 def weight_scaling(model: nn.Module, images: Tensor, labels: Tensor, class_counts: Tensor) -> WeightScaling:
     """The model's classifier, frozen, with a learnable factor per class; see `WeightScaling`."""
     return WeightScaling(_linear(model, "weight_scaling"))
 
 
-@change(needs=("linear",))
+@Change(needs=("linear",))
 def tau_normalised(
     model: nn.Module, images: Tensor, labels: Tensor, class_counts: Tensor, *, tau: float = 1.0
 ) -> nn.Linear:
@@ -199,7 +187,7 @@ def tau_normalised_weight(weight: Tensor, tau: float = 1.0) -> Tensor:
     return weight / torch.where(norms > 0, norms, 1) ** tau
 
 
-@change(leaves="cosine")
+@Change(leaves="cosine")
 def nearest_class_mean(
     model: nn.Module, images: Tensor, labels: Tensor, class_counts: Tensor, *, crop: int | None = None
 ) -> CosineClassifier:
@@ -228,7 +216,7 @@ def class_means(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     return (sums / counts[:, None]).to(features.dtype)
 
 
-@change(needs=("linear",), adjusts_prior=True)
+@Change(needs=("linear",), adjusts_prior=True)
 def logit_adjusted(
     model: nn.Module, images: Tensor, labels: Tensor, class_counts: Tensor, *, tau: float = 1.0
 ) -> nn.Linear:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .classifiers import KINDS
+from .classifiers import CLASSIFIERS
 from .names import look_up, one_of
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ def build(
             model that has none; "cosine" for a model whose classifier is neither linear nor that.
     """
     make = look_up("model", name, MODELS) if isinstance(name, str) else name
-    kind = KINDS[one_of("classifier", classifier, ("linear", "cosine"))].type
+    kind = CLASSIFIERS[one_of("classifier", classifier, ("linear", "cosine"))].type
     if weights is not None:
         if "weights" not in inspect.signature(make).parameters:
             raise ValueError(f"weights={weights!r}: there are none of {name}; weights=None draws new ones")
@@ -247,13 +247,13 @@ def build(
 
 
 def put_classifier(model: nn.Module, name: str, state: Mapping[str, Tensor]) -> None:
-    """Give a model a classifier to load a `state_dict()` into; if its class is not in `classifiers.KINDS`, do nothing.
+    """Give a model a classifier to load a `state_dict()` into, if its class is one of `classifiers.CLASSIFIERS`.
 
     Args:
         name: of its class, such as "CosineClassifier".
         state: of that classifier, which tells its shape, and whether it has a bias.
     """
-    for kind in KINDS.values():
+    for kind in CLASSIFIERS.values():
         if kind.type.__name__ == name:
             model.classifier = kind.from_state(state)
 

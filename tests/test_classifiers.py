@@ -10,10 +10,10 @@ from torch import nn
 
 from ltlab import models
 from ltlab.classifiers import (
-    KINDS,
+    CLASSIFIERS,
+    Change,
     CosineClassifier,
     WeightScaling,
-    change,
     class_means,
     classifier_inputs,
     declared,
@@ -153,7 +153,7 @@ def test_bad_input_is_refused_with_the_reason(model, images):
 CHANGES = [fresh, weight_scaling, tau_normalised, nearest_class_mean, logit_adjusted]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CLASSIFIERS)
 @pytest.mark.parametrize("make", CHANGES, ids=lambda make: make.__name__)
 def test_a_change_needs_and_leaves_what_it_declares(model, images, make, kind):
     """A recipe accepts it exactly where it works, also by a partial."""
@@ -170,13 +170,13 @@ def test_a_change_needs_and_leaves_what_it_declares(model, images, make, kind):
             make(model, images, LABELS, COUNTS)
     else:
         Recipe(*stages, classifier=first)
-        assert type(make(model, images, LABELS, COUNTS)) is KINDS[change.leaves or kind].type
+        assert type(make(model, images, LABELS, COUNTS)) is CLASSIFIERS[change.leaves or kind].type
 
 
 CALLS = []
 
 
-@change(needs=("linear",), leaves="cosine")
+@Change(needs=("linear",), leaves="cosine")
 def by_weights(model, images, labels, class_counts):
     CALLS.append(len(images))
     classifier = CosineClassifier(model.classifier.in_features, len(class_counts))
@@ -193,7 +193,7 @@ def test_a_custom_change_declares_what_it_needs_and_is_not_made_again(tmp_path):
     with pytest.raises(ValueError, match="stage 2: by_weights needs a linear classifier"):
         Recipe(Stage(loss=LDAMLoss), Stage(epochs=0, classifier=partial(by_weights)), classifier="cosine")
     with pytest.raises(ValueError, match="'cosines' is not a kind of classifier"):
-        change(leaves="cosines")(undeclared)
+        Change(leaves="cosines")
     assert declared(undeclared) is None
     for number, make in enumerate([by_weights, undeclared]):
         stages, path = [Stage(epochs=1), Stage(epochs=0, classifier=make)], tmp_path / f"{number}.pt"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..cam import ForegroundTransform, maps_of
-from ..classifiers import KINDS, declared
+from ..classifiers import CLASSIFIERS, declared
 from ..data import LongTailedData, StreamedSplit
 from ..images import as_evaluated, evaluating
 from ..recipes import Plan, Recipe, Stage
@@ -86,7 +86,7 @@ def check_parts(recipe: Plan, model: nn.Module) -> None:
     for number, stage in enumerate(recipe.stages, start=1):
         if classifier is None and (stage.classifier or stage.trains != "all"):
             raise ValueError(f"stage {number} needs a model with a part called classifier, {name} has none")
-        change, expected = declared(stage.classifier), KINDS[recipe.classifier].type
+        change, expected = declared(stage.classifier), CLASSIFIERS[recipe.classifier].type
         if change and change.needs and not isinstance(classifier, expected):
             raise ValueError(
                 f"stage {number} changes a {recipe.classifier} classifier, {name}.classifier is {kind}: make it a "

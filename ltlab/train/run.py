@@ -26,7 +26,7 @@ from .checks import check_run
 from .curves import Write
 from .processes import OneProcess, across_processes
 from .step import Slots, TrainingStep, batch_norms, evaluate, optimizer_for, predict, train_epoch
-from .stored_masks import Masks, to_keep
+from .stored_masks import Masks
 
 HISTORY = ("epoch", "stage", "lr", "train_loss", "test_error")
 Look = Callable[[Tensor, Tensor], Mapping[str, float]]
@@ -302,7 +302,7 @@ class Run:
             "stage": self.stage, "epoch": self.epoch,
             "done": self.done(self.stage + (self.epoch > 0), len(self.history)),
             "model": self.model.state_dict(), "classifier": type(getattr(self.model, "classifier", None)).__name__,
-            "optimizer": self.optimizer.state_dict(), "masks": to_keep(masks),
+            "optimizer": self.optimizer.state_dict(), "masks": getattr(masks, "digest", masks),
             "losses": [tensors(kept, slots.loss.state_dict()) for slots in self.slots],
             "generator": kept(self.generator.get_state()),
             "slots' generators": [kept(generator.get_state()) for generator in self.slots_generators()],

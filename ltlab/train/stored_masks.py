@@ -41,9 +41,6 @@ class StoredMasks:
         self.row_of = torch.full((images,), -1)  # the empty mask
         self.row_of[masked.cpu()] = torch.arange(len(masked))
 
-    def __len__(self) -> int:
-        return len(self.row_of)
-
     def __getitem__(self, indices: Tensor) -> Tensor:
         return torch.from_numpy(self.rows[self.row_of[indices.cpu()].numpy()]).to(indices.device)
 
@@ -131,7 +128,7 @@ class Masks:
         return StoredMasks(path, foreground.masked_indices(labels), len(labels), found)
 
     def reopen(self, foreground: Any, kept: Tensor | str | None, stage: int) -> Tensor | StoredMasks | None:
-        """The rows of which a checkpoint keeps `to_keep`.
+        """The rows of which a checkpoint has kept the digest of their file, or else themselves.
 
         Raises:
             FileNotFoundError, ValueError: the file is missing, or another one.
@@ -145,8 +142,3 @@ class Masks:
         if self.temporary is None:
             self.temporary = TemporaryDirectory(prefix="ltlab-masks-", ignore_cleanup_errors=True)
         return Path(self.temporary.name) / f"{stage + 1}.npy"
-
-
-def to_keep(rows: Tensor | StoredMasks | None) -> Tensor | str | None:
-    """What a checkpoint keeps of a slot's rows: themselves, or the digest of their file."""
-    return rows.digest if isinstance(rows, StoredMasks) else rows
