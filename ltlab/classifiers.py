@@ -182,7 +182,7 @@ def tau_normalised_weight(weight: Tensor, tau: float = 1.0) -> Tensor:
     Source: Kang et al., ICLR 2020, section 4.2, tau-normalized classifier. The bias is dropped, as there.
     """
     if not 0 <= comparable(tau) <= 1:
-        raise ValueError(f"tau={tau!r}: it lies between 0 (as trained) and 1 (all norms 1)")
+        raise ValueError(f"tau={tau!r}: it must be from 0 (as trained) to 1 (all norms 1)")
     norms = weight.norm(dim=1, keepdim=True)  # (C, 1)
     return weight / torch.where(norms > 0, norms, 1) ** tau
 

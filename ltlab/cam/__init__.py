@@ -1,11 +1,11 @@
-"""Where the object is, and moving it: CAM-based sampling, the foreground slot of the training step.
+"""Finding the object and moving it: CAM-based sampling, the foreground slot of the training step.
 
     image, label ──▶ class activation map ──▶ foreground mask ──▶ the foreground moved over its own background
 
-maps        what the network looked at: class activation maps
+maps        class activation maps: where the evidence for a class is
 masks       from a map to a foreground, as bits; how well it fits
 transforms  flip, shift, turn and scale the foreground, or the whole image, exactly
-slot        what stands in a stage's foreground slot, and the materialised set of the authors' code
+slot        the objects for a stage's foreground slot, and the materialised set of the authors' code
 """
 
 from .maps import class_activation_maps, maps_of

@@ -16,12 +16,12 @@ def foreground_masks(cams: Tensor, threshold: float | Literal["otsu"] = 1.0) -> 
 
         mask = CAM >= threshold * mean(CAM)
 
-    threshold = 1 is the paper's rule (and the one where the map's scaling does not matter: m >= mean(m) is the same
-    before and after it); 0.75 the authors' code; 0 the whole image. "otsu" cuts the histogram of 256 levels where the
+    threshold = 1 is the paper's rule, and the one where the map's scaling does not matter: m >= mean(m) is the same
+    before and after it. 0.75 is the authors' code, 0 the whole image. "otsu" cuts the histogram of 256 levels where the
     variance between the two sides is largest, see `otsu_thresholds`.
 
-    An all-zero map, as a constant one comes from `class_activation_maps`, gives the empty mask. Any other constant map
-    equals its mean: it is all foreground at a threshold of at most 1, and empty above.
+    An all-zero map, which `class_activation_maps` makes of a constant one, gives the empty mask. Any other constant map
+    equals its mean: all is foreground at a threshold of at most 1, and nothing above.
 
     Args:
         cams: (N, H, W) floating point in [0, 1].
@@ -48,7 +48,7 @@ def foreground_masks(cams: Tensor, threshold: float | Literal["otsu"] = 1.0) -> 
 
 
 def otsu_thresholds(cams: Tensor) -> Tensor:
-    """The level that parts every map's histogram best: the foreground is what lies above it.
+    """The level that best separates every map's histogram: the foreground is above it.
 
         t = argmax_k (mu omega(k) - mu(k))^2 / (omega(k) (1 - omega(k)))
 
@@ -123,30 +123,26 @@ def check_masks(masks: Tensor, shape: tuple[int, ...], name: str = "masks") -> N
 
 
 def pack_masks(masks: Tensor) -> Tensor:
-    """Eight pixels to the byte, in row order, the first in the lowest bit; the last byte is filled up with zeros.
+    """Eight pixels per byte, in row order, the first in the lowest bit; the last byte is padded with zeros.
 
     Shapes: (N, H, W) bool -> (N, ceil(H * W / 8)) uint8.
     """
     bits = masks.flatten(1)
     bits = torch.nn.functional.pad(bits, (0, -bits.shape[1] % 8)).unflatten(1, (-1, 8))  # (N, bytes, 8)
-    return (bits << _shifts(bits)).sum(2, dtype=torch.uint8)
+    return (bits << torch.arange(8, dtype=torch.uint8, device=masks.device)).sum(2, dtype=torch.uint8)
 
 
-def unpack_masks(packed: Tensor, size: tuple[int, int]) -> Tensor:
+def unpack_masks(packed_masks: Tensor, size: tuple[int, int]) -> Tensor:
     """The reverse of `pack_masks`. (N, ceil(H * W / 8)) uint8 and size (H, W) -> (N, H, W) bool.
 
     Raises:
-        ValueError: rows that are not uint8 or too short or too long for the size.
+        ValueError: rows that are not uint8, or of another length than the size needs.
     """
     h, w = size
-    if packed.dtype != torch.uint8 or packed.ndim != 2 or packed.shape[1] != -(-h * w // 8):
+    if packed_masks.dtype != torch.uint8 or packed_masks.ndim != 2 or packed_masks.shape[1] != -(-h * w // 8):
         raise ValueError(
             f"packed masks of {h} x {w} pixels must be uint8 (N, {-(-h * w // 8)}), "
-            f"got {packed.dtype} of shape {tuple(packed.shape)}"
+            f"got {packed_masks.dtype} of shape {tuple(packed_masks.shape)}"
         )
-    bits = (packed[:, :, None] >> _shifts(packed)) & 1
+    bits = (packed_masks[:, :, None] >> torch.arange(8, dtype=torch.uint8, device=packed_masks.device)) & 1
     return bits.bool().flatten(1)[:, : h * w].unflatten(1, (h, w))
-
-
-def _shifts(like: Tensor) -> Tensor:
-    return torch.arange(8, dtype=torch.uint8, device=like.device)

@@ -78,23 +78,22 @@ class _Transform:
         Returns:
             flip (N,), translate (N, 2), rotate (N,) and scale (N,), as `transform_foreground` takes them.
         """
-        n, device = len(shift_limits), shift_limits.device
-        kind = torch.randint(len(self._kinds), (n,), generator=generator, device=generator.device).to(device)
+        n, device, kinds = len(shift_limits), shift_limits.device, self._kinds
+        kind = torch.randint(len(kinds), (n,), generator=generator, device=generator.device).to(device)
         uniform = torch.rand(n, 4, generator=generator, device=generator.device).to(device)
+        none = torch.zeros_like(kind, dtype=torch.bool)
+        drawn = {
+            move: sum((kind == k for k, moves in enumerate(kinds) if move in moves.split("+")), none) for move in MOVES
+        }  # (N,) bool: the sum of bools is their or
         least, most = shift_limits[:, :2], shift_limits[:, 2:]
-
-        def drawn(move: str) -> Tensor:
-            with_move = [kind == k for k, moves in enumerate(self._kinds) if move in moves.split("+")]
-            return torch.stack(with_move).any(0) if with_move else torch.zeros_like(kind, dtype=torch.bool)
-
         shift = (least + uniform[:, :2] * (most - least + 1)).floor()
         angle = (2 * uniform[:, 2] - 1) * self.max_angle
         factor = self.min_scale + (self.max_scale - self.min_scale) * uniform[:, 3]
         return {
-            "flip": drawn("flip"),
-            "translate": torch.where(drawn("translate")[:, None], shift, 0),
-            "rotate": torch.where(drawn("rotate"), angle, 0),
-            "scale": torch.where(drawn("scale"), factor, 1),
+            "flip": drawn["flip"],
+            "translate": torch.where(drawn["translate"][:, None], shift, 0),
+            "rotate": torch.where(drawn["rotate"], angle, 0),
+            "scale": torch.where(drawn["scale"], factor, 1),
         }
 
     def __repr__(self) -> str:
@@ -185,6 +184,7 @@ class ForegroundTransform(_Transform):
             raise ValueError(f"labels must be one per image, ({len(images)},), got shape {tuple(labels.shape)}")
         if self.masks is not None:
             check_masks(self.masks, (len(images), *images.shape[2:]))
+        labels = labels.to(images.device)
         masked = self.masked_indices(labels)
         sources = [share(batch) for batch in self.mask_source(masked).split(self.batch_size)]
         read = ((batch, images[batch]) for batch in sources) if isinstance(images, Tensor) else images.batches(sources)

@@ -24,14 +24,14 @@ def transform_foreground(
 
     The foreground's centre is the centre of its bounding box, so that a flip keeps the box. The shift is changed by
     as little as keeps the transformed foreground inside the frame, in each direction; where the frame is too small
-    for it, the foreground lies centred and what sticks out is cut off. A shift that would fit is never changed.
+    for it, the foreground is centred and its margins are cut off. A shift that fits is never changed.
 
     Pixels outside the old and the new foreground keep their value, to the bit. flip False, translate 0, rotate 0 and
     scale 1 give the image back, to the bit; so does an empty mask.
 
     Args:
         images: (N, channels, H, W) uint8.
-        masks: (N, H, W) bool, True on the foreground, whatever its colour.
+        masks: (N, H, W) bool, True on the foreground, of any colour.
         flip: (N,) bool, left to right.
         translate: (N, 2) pixels, right and down.
         rotate: (N,) degrees, counter-clockwise.
@@ -182,7 +182,7 @@ def _warp(
 
 
 def _at_once(images: Tensor) -> int:
-    """How many images fit a processor's cache; on an accelerator 32 times as many."""
+    """How many images fit into a processor's cache; on an accelerator 32 times as many."""
     pixels = PIXELS_AT_ONCE if images.is_cpu else 32 * PIXELS_AT_ONCE
     return max(1, pixels // (images.shape[2] * images.shape[3]))
 

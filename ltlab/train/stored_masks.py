@@ -1,4 +1,4 @@
-"""The rows of a run's foreground slots: in memory, or, of images on disk, in a file beside the checkpoint."""
+"""The rows of a run's foreground slots: in memory or, for images on disk, in a file next to the checkpoint."""
 
 import hashlib
 import math
@@ -25,13 +25,13 @@ LOST = (
 
 
 class StoredMasks:
-    """The packed masks of some of N images in a .npy file, read through a memory map; all others have the empty mask.
+    """The packed masks of some of N images, in a .npy file read through a memory map; all others have the empty mask.
 
     `masks[indices]` gives the rows of a batch, (n,) int64 -> (n, row bytes) uint8, as a tensor of N rows would.
 
     Args:
-        path: of a file by `write`.
-        masked: (M,) int64, the images of its rows.
+        path: of a file that `write` has made.
+        masked: (M,) int64, the image of each row.
         images: N.
         digest: of the file.
     """
@@ -79,7 +79,7 @@ class Masks:
     Args:
         data: the training images, and their labels.
         path: of the checkpoint; None keeps masks on disk in a temporary folder of each process.
-        processes: share the images out; the first writes.
+        processes: each makes the masks of its share of the images; the first writes them.
     """
 
     def __init__(self, data: LongTailedData, path: Path | None, processes: OneProcess) -> None:
@@ -87,7 +87,7 @@ class Masks:
         self.temporary: TemporaryDirectory | None = None
 
     def prepare(self, foreground: Any, model: nn.Module, stage: int) -> Tensor | StoredMasks:
-        """A slot's rows; of images on disk, masks are on disk too.
+        """A slot's rows; masks of images on disk are on disk too.
 
         Raises:
             TypeError: `prepare` does not give a tensor with a row per image.
@@ -128,10 +128,11 @@ class Masks:
         return StoredMasks(path, foreground.masked_indices(labels), len(labels), found)
 
     def reopen(self, foreground: Any, kept: Tensor | str | None, stage: int) -> Tensor | StoredMasks | None:
-        """The rows of which a checkpoint has kept the digest of their file, or else themselves.
+        """The rows of which a checkpoint keeps the digest of their file; or, if it keeps the rows, those.
 
         Raises:
-            FileNotFoundError, ValueError: the file is missing, or another one.
+            FileNotFoundError: the file is missing.
+            ValueError: it is another file, or damaged.
         """
         return self._open(foreground, self.file(stage), kept) if isinstance(kept, str) else kept
 
