@@ -10,7 +10,7 @@ from .. import require_extra
 require_extra("course")
 
 from .classes import class_counts, confusion_matrix, count_axis, per_class_error
-from .images import image_grid, mask_outline
+from .images import contact_sheet, image_grid, mask_outline
 from .results import beside, comparison, gains, trade_off
 from .style import (
     BARS_UP_TO,
@@ -37,6 +37,7 @@ __all__ = [
     "class_counts",
     "comparison",
     "confusion_matrix",
+    "contact_sheet",
     "count_axis",
     "family_colours",
     "gains",

@@ -68,6 +68,23 @@ def image_grid(
     return ax
 
 
+def contact_sheet(images: Any, labels: Any, *, rows: int, columns: int = 16) -> Axes:
+    """The first images of every class on a new figure, a row per class; a class with fewer leaves white cells.
+
+    Args:
+        images: uint8 (N, 3, H, W); also what reads images when they are indexed.
+        labels: (N,) class indices.
+        rows: the first classes, one a row.
+        columns: images of each class.
+    """
+    labels = np.asarray(labels)
+    cells = np.full((rows * columns, *images.shape[1:]), 255, dtype=np.uint8)
+    for row in range(rows):
+        chosen = np.flatnonzero(labels == row)[:columns]
+        cells[row * columns : row * columns + len(chosen)] = np.asarray(images[chosen])
+    return image_grid(cells, columns=columns, ax=new_axes(0.6 * columns, 0.6 * rows))
+
+
 def _mosaic(cells: np.ndarray, rows: int, columns: int, head: int, gap: int, fill: Any) -> np.ndarray:
     """(N, H, W, K) cells in rows of `columns`, each with `head` pixels above and `gap` on its right -> (R, S, K)"""
     n, height, width, channels = cells.shape
