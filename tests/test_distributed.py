@@ -18,7 +18,6 @@ import torch
 from torch import nn
 from torchvision.io import write_png
 
-from ltlab import cli
 from ltlab.data import load
 from ltlab.losses import ClassBalancedFocalLoss, ClassBalancedLoss
 from ltlab.recipes import SHAPES, Recipe, Stage
@@ -381,7 +380,6 @@ def test_another_number_than_the_checkpoint_s_is_refused_with_the_way_out():
     assert checkpoint.difference(two, one).endswith("absent here; start as many processes as then, devices=2")
     assert checkpoint.difference(one, two).endswith("2 here; start as many processes as then, devices=1")
     assert checkpoint.difference(two, two | {"seed": "1"}) == "seed is 0 there and 1 here"
-    assert cli._line(ValueError("as many processes as then, devices=2")).endswith("as then, --devices 2")
 
 
 def test_another_number_than_was_started(monkeypatch):
