@@ -182,20 +182,19 @@ def train(
         resume: continue from the run's checkpoint
         start_from: continue from the checkpoint of a finished run of the recipe's first stages
     """
-    from . import recipes, results
-    from .results.comparison import file_name
-    from .results.rows import RUN, check_appendable, runs_in
+    from . import recipes
+    from .results import append_row, comparison, result_row, rows
     from .train import fit, is_first
 
     chosen, recorded = recipes.load(recipe), set()
     if watching.results is not None:  # a file that cannot be appended to is reported before training
-        recorded = runs_in(watching.results)
-        check_appendable(watching.results)
+        recorded = rows.runs_in(watching.results)
+        rows.check_appendable(watching.results)
     loaded = data.load(data.data, seed)
     chosen = training.resolve(chosen, loaded)
     if training.epochs is not None:
         chosen = chosen.with_epochs(training.epochs)
-    settings = f"{file_name(chosen.name)}-{chosen.epochs}{training.changes()}"
+    settings = f"{comparison.file_name(chosen.name)}-{chosen.epochs}{training.changes()}"
     folder = output or Path("runs", data.folder_name(data.data), settings, f"seed{seed}")
     checkpoint = folder / "checkpoint.pt"
     if is_first():
@@ -212,11 +211,11 @@ def train(
         raise
     if is_first():
         _print_metrics(result, loaded)
-        row = results.result_row(result, loaded, seed)
+        row = result_row(result, loaded, seed)
         (folder / "result.csv").unlink(missing_ok=True)
-        results.append_row(folder / "result.csv", row)
-        if watching.results is not None and tuple(row[column] for column in RUN) not in recorded:
-            results.append_row(watching.results, row)
+        append_row(folder / "result.csv", row)
+        if watching.results is not None and tuple(row[column] for column in rows.RUN) not in recorded:
+            append_row(watching.results, row)
         print(f"written to {folder}")
 
 
