@@ -7,7 +7,6 @@ Options that several commands have are dataclasses. cyclopts reads both; it is i
 
 import ast
 import io
-import json
 import os
 import subprocess
 import sys
@@ -16,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -154,18 +152,13 @@ def lab(*arguments: str) -> None:
     """
     from jupyterlab.labapp import LabApp
 
-    notebook = Path(__file__).parents[1] / "notebooks" / "00_start_here.ipynb"
-    if not notebook.exists():
-        raise FileNotFoundError(f"{notebook} does not exist: clone the repository and run `uv run ltlab lab` in it")
+    notebooks = Path(__file__).parents[1] / "notebooks"
+    if not notebooks.is_dir():
+        raise FileNotFoundError(f"{notebooks} does not exist: clone the repository and run `uv run ltlab lab` in it")
     sys.argv = ["jupyter-lab"]  # the name in jupyter's own messages
-    with TemporaryDirectory() as folder:  # settings added to the learner's: no question about news over the page
-        page_config = Path(folder) / "labconfig" / "page_config.json"
-        page_config.parent.mkdir()
-        disabled = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
-        page_config.write_text(json.dumps(disabled), encoding="utf-8")
-        places = [os.environ.get("JUPYTER_CONFIG_PATH"), folder]
-        os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, places))
-        LabApp.launch_instance(argv=[str(notebook), *arguments])
+    settings = str(notebooks / ".jupyter")  # next to the learner's own: no question about news over the page
+    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, (os.environ.get("JUPYTER_CONFIG_PATH"), settings)))
+    LabApp.launch_instance(argv=[str(notebooks / "00_start_here.ipynb"), *arguments])
 
 
 def train(
@@ -422,12 +415,12 @@ def _parsed(text: str) -> tuple[str, Any]:
 
 def _overview() -> str:
     summaries = {name: str(command.__doc__).split("\n", 1)[0] for name, command in COMMANDS.items()}
-    commands = "".join(f"  {name:8} {summary}\n" for name, summary in summaries.items())
-    return (
-        "Usage: ltlab COMMAND [OPTIONS]\n\nLong-tailed visual recognition, one trick at a time.\n\n"
-        f"Commands:\n{commands}\n`ltlab COMMAND --help` explains a command, and `ltlab --install-completion`\n"
-        "makes the Tab key complete its options."
-    )
+    return "\n".join([
+        "Usage: ltlab COMMAND [OPTIONS]\n",
+        *(f"  {name:8} {summary}" for name, summary in summaries.items()),
+        "\n`ltlab COMMAND --help` lists a command's options; after",
+        "`ltlab --install-completion` the Tab key completes them.",
+    ])  # fmt: skip
 
 
 def _check_integers(_app: object, _command: object, arguments: Any) -> None:
