@@ -336,11 +336,12 @@ def test_compare_takes_recipes_from_files_and_modules(mine):
 
 def test_a_recipe_from_a_file_can_be_handed_to_the_processes_of_compare(mine, monkeypatch):
     monkeypatch.chdir(mine)
-    recipe = pickle.dumps((recipes.load("mine.py:first"), partial(cli.Data().load, "shapes-lt")))
-    child = "import pickle, sys; sys.path, recipe = pickle.load(sys.stdin.buffer); print(pickle.loads(recipe)[0].name)"
-    given = pickle.dumps((get_preparation_data("child")["sys_path"], recipe))  # as spawned processes get it
-    done = subprocess.run([sys.executable, "-c", child], cwd=mine.parent, input=given, capture_output=True, timeout=300)
-    assert done.stdout.split() == [b"tempered:", b"1/2"], done.stderr
+    pickled = pickle.dumps((recipes.load("mine.py:first"), partial(cli.Data().load, "shapes-lt")))
+    monkeypatch.setattr(sys, "path", get_preparation_data("child")["sys_path"])  # as spawned processes get it
+    monkeypatch.chdir(mine.parent)
+    del sys.modules["mine"]
+    recipe, data_of_seed = pickle.loads(pickled)
+    assert recipe.name == "tempered: 1/2" and data_of_seed.func.__self__ == cli.Data()
 
 
 def test_recipes_shows_a_recipe_from_a_file(mine):
