@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -431,15 +431,23 @@ def _check_integers(_app: object, _command: object, arguments: Any) -> None:
                 raise ValueError(f"{token.keyword} {token.value}: it must be an integer")
 
 
+@cache
+def _flatten_groups() -> None:
+    """Make the fields of the groups options without a prefix, under the group's title."""
+    from cyclopts import Group, Parameter
+
+    for order, group in enumerate((Subset, Data, Training, Compute, Distributed, Watching), start=1):
+        Parameter(name="*", group=Group(str(group.__doc__), sort_key=order))(group)
+
+
 def _call(arguments: Sequence[str]) -> None:
-    """Call the command that the arguments name; what they get wrong is a ValueError."""
+    """Call the command that the arguments name; a mistake in them is a ValueError."""
     from . import require_extra
 
     require_extra("train")
     from cyclopts import App, CycloptsError, Group, Parameter
 
-    for order, group in enumerate((Subset, Data, Training, Compute, Distributed, Watching), start=1):
-        Parameter(name="*", group=Group(str(group.__doc__), sort_key=order))(group)
+    _flatten_groups()
     options = Parameter(
         negative=(),
         allow_repeating=True,  # the last one counts
@@ -463,7 +471,7 @@ def _call(arguments: Sequence[str]) -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run a command and return its exit status; a mistake of its user is one line on standard error, and 2."""
+    """Run a command and return its exit status: 2 for a user's mistake, which is one line on standard error."""
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")  # no progress bars of downloads in a log
     try:

@@ -16,7 +16,7 @@ NOTEBOOKS = sorted([*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "notebooks" 
 INSTALL = ["pip", "install --quiet --no-deps git+https://github.com/ltlab/ltlab"]  # --no-deps: torch stays as it is
 
 # what Colab brings of the packages that ltlab's modules import as they are imported
-ON_COLAB = {"torch", "torchvision", "numpy", "pandas", "matplotlib", "PIL", "seaborn", "tqdm", "typer", "ipywidgets",
+ON_COLAB = {"torch", "torchvision", "numpy", "pandas", "matplotlib", "PIL", "seaborn", "tqdm", "ipywidgets",
             "IPython", "traitlets"}  # fmt: skip
 ON_COLAB.add("filelock")  # torch needs it
 
