@@ -123,16 +123,6 @@ class Compute:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Distributed:
-    """Several devices"""
-
-    devices: int = default(1, "devices of this machine, one process each")
-    num_nodes: int = default(1, "machines, each with that many devices")
-    batch_norm: str = default("local", "across devices: local or sync")
-    timeout: float = default(120.0, "seconds that a process waits for the others once all have joined")
-
-
-@dataclass(frozen=True, kw_only=True)
 class Watching:
     """Watching"""
 
@@ -164,7 +154,7 @@ def lab(*arguments: str) -> None:
 def train(
     *, recipe: str = "ce", seed: int = 0, output: Path | None = None, resume: bool = False,
     start_from: Path | None = None, data: Data = Data(), training: Training = Training(),
-    compute: Compute = Compute(), distributed: Distributed = Distributed(), watching: Watching = Watching(),
+    compute: Compute = Compute(), watching: Watching = Watching(), batch_norm: str = "local",
 ) -> None:  # fmt: skip
     """Train a recipe and print the last epoch's metrics.
 
@@ -173,7 +163,8 @@ def train(
         seed: draws the subset, weights, order and augmentation
         output: folder of the run; runs/DATA/RECIPE/seedN is the default
         resume: continue from the run's checkpoint
-        start_from: continue from the checkpoint of a finished run of the recipe's first stages
+        start_from: checkpoint of another run that began in the same way; continue from there
+        batch_norm: of several processes, started by torchrun: local or sync
     """
     from . import recipes
     from .results import append_row, comparison, result_row, rows
@@ -196,7 +187,7 @@ def train(
         result = fit(
             chosen, loaded, seed=seed, checkpoint=checkpoint, resume=resume, start_from=start_from,
             progress=sys.stderr.isatty(), evaluate_every=watching.evaluate_every, tensorboard=watching.tensorboard,
-            **vars(compute), **vars(distributed),
+            batch_norm=batch_norm, **vars(compute),
         )  # fmt: skip
     except KeyboardInterrupt:
         if is_first() and checkpoint.exists():
@@ -436,7 +427,7 @@ def _flatten_groups() -> None:
     """Make the fields of the groups options without a prefix, under the group's title."""
     from cyclopts import Group, Parameter
 
-    for order, group in enumerate((Subset, Data, Training, Compute, Distributed, Watching), start=1):
+    for order, group in enumerate((Subset, Data, Training, Compute, Watching), start=1):
         Parameter(name="*", group=Group(str(group.__doc__), sort_key=order))(group)
 
 

@@ -29,7 +29,7 @@ DATA, TRAINING, COMPUTE = "imbalance kind option root", "epochs protocol batch-s
 OPTIONS = {
     "lab": "",
     "train": f"data {DATA} {TRAINING} {COMPUTE} recipe seed output resume start-from evaluate-every results "
-    "tensorboard devices num-nodes batch-norm timeout",
+    "tensorboard batch-norm",
     "compare": f"data {DATA} {TRAINING} {COMPUTE} family seeds processes output",
     "search": f"data {DATA} {TRAINING} {COMPUTE} seeds budget-minutes validation output",
     "recipes": "data code",
@@ -464,7 +464,6 @@ def test_a_contact_sheet_has_a_row_for_every_class_and_white_cells_where_images_
         ("recipes cee", "did you mean 'ce'"),
         ("train --seed one", "--seed one"),
         ("train --epochs 1.5", "--epochs 1.5"),
-        ("train --timeout soon", "--timeout"),
         ("train --epochs", "--epochs"),
         ("train --lrr 0.1", "--lr?"),
         ("recipes ce focal", "focal"),

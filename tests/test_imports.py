@@ -62,11 +62,11 @@ def of_extras() -> set[str]:
 
 def test_the_core_needs_torch_torchvision_and_numpy_alone():
     assert {re.match(r"\w+", text)[0] for text in PROJECT["dependencies"]} == {"torch", "torchvision", "numpy"}
-    assert {"pandas", "matplotlib", "lightning_fabric"} <= of_extras()
+    assert {"pandas", "matplotlib", "cyclopts"} <= of_extras()
     assert without(of_extras(), USE_THE_CORE).stderr == ""
 
 
-EXTRA_OF = {"train": "train", "results": "train", "cli": "train", "plots": "course", "widgets": "course",
+EXTRA_OF = {"train": "train", "results": "train", "plots": "course", "widgets": "course",
             "course": "course"}  # fmt: skip
 
 IMPORT_ROOMS = f"""
@@ -109,7 +109,7 @@ def test_training_and_checks_need_neither_matplotlib_nor_jupyter_and_one_process
     processes, heavy, _ = printed(
         "import sys, torch, ltlab.train, ltlab.data, ltlab.results, ltlab.course\n"
         "from ltlab.train.processes import join\n"
-        "print(join(torch.device('cpu'), devices=1, num_nodes=1, timeout=1.0).size)\n"
+        "print(join(torch.device('cpu')).size)\n"
         "heavy = {'matplotlib', 'ipywidgets', 'jupyterlab', 'seaborn', 'lightning', 'lightning_fabric'}\n"
         "print(*heavy & set(sys.modules))"
     )

@@ -42,7 +42,7 @@ def check_path(path: Path | None, resume: bool) -> None:
     """
     if path is None:
         if resume:
-            raise ValueError("resume=True needs checkpoint=, the file to go on from")
+            raise ValueError("resume needs a checkpoint to continue from")
         return
     if path.suffix.lower() == ".csv":
         raise ValueError(f"checkpoint={str(path)!r}: the history goes to a file of this name, call it {path.stem}.pt")
@@ -59,7 +59,7 @@ def check_new(path: Path) -> None:
         FileExistsError: there is such a checkpoint, or its history.
     """
     if path.exists():
-        raise FileExistsError(f"checkpoint {path} exists: pass resume=True to go on from it, or remove it first")
+        raise FileExistsError(f"checkpoint {path} exists: resume the run, or remove the file")
     if history_of(path).exists():
         raise FileExistsError(
             f"{history_of(path)} exists, where the history of checkpoint {path} goes: remove it first, or name the "
@@ -102,8 +102,8 @@ def held(path: Path | None, resume: bool) -> Iterator[None]:
         with suppress(OSError):  # gone by now, or on Windows, where a lock keeps others from reading
             holder = f" ({beside.read_text(encoding='utf-8')})"
         raise BlockingIOError(
-            f"checkpoint {path} is being written by another run{holder}: wait until it has ended, or stop it, and pass "
-            f"resume=True to go on from there; or name another checkpoint. If no run is left, delete {beside}"
+            f"checkpoint {path} is being written by another run{holder}: wait until it has ended, or stop it, and "
+            f"resume it; or name another checkpoint. If no run is left, delete {beside}"
         ) from None
     except OSError as error:
         warnings.warn(
@@ -205,5 +205,5 @@ def difference(theirs: dict[str, str], ours: dict[str, str]) -> str | None:
         if theirs.get(key) != ours.get(key)
     ]
     if theirs.get("processes") != ours.get("processes"):
-        differing.append(f"start as many processes as then, devices={theirs.get('processes', 1)}")
+        differing.append(f"start as many processes as then, {theirs.get('processes', 1)}")
     return "; ".join(differing) or None

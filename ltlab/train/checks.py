@@ -54,22 +54,20 @@ def check_run(
     if crop is not None and crop > data.side:
         raise ValueError(
             f"protocol {recipe.protocol.name!r} crops {crop} x {crop} pixels, the images have "
-            f"{tuple(data.test.images.shape[2:])}: load them with size={crop} or more, or take another protocol, "
-            "recipe.resolve(PROTOCOLS[NAME]) or --protocol NAME"
+            f"{tuple(data.test.images.shape[2:])}: load them with size {crop} or more, or choose "
+            "another protocol"
         )
     if recipe.protocol.batch_size < processes.size:
-        raise ValueError(
-            f"a batch of {recipe.protocol.batch_size} images for {processes.size} processes: take fewer devices"
-        )
+        raise ValueError(f"a batch of {recipe.protocol.batch_size} images for {processes.size} processes: start fewer")
     if capture and (processes.size > 1 or (on_disk(data) and any(s.foreground for s in recipe.stages))):
         raise ValueError(
-            "capture=True records what one device does with what it holds: leave it out with several devices, and "
-            "with a foreground slot for images on disk"
+            "capture records what one device does with what it holds: leave it out with several processes, and with a "
+            "foreground slot for images on disk"
         )
     if capture and recipe.protocol.optimizer is not None:
         raise ValueError(
-            "capture=True records SGD, whose learning rate is a tensor that every replay reads: leave it out with an "
-            "optimizer of your own"
+            "capture records SGD, whose learning rate is a tensor that every replay reads: leave it out with a custom "
+            "optimizer"
         )
 
 

@@ -27,7 +27,7 @@ def fit(
     checkpoint: str | os.PathLike | None = None, resume: bool = False, start_from: str | os.PathLike | None = None,
     capture: bool = False, progress: bool = True, evaluate_every: int = 1, look: Look | None = None,
     tensorboard: str | os.PathLike | None = None,
-    devices: int = 1, num_nodes: int = 1, batch_norm: str = "local", timeout: float = 120.0,
+    batch_norm: str = "local",
 ) -> Result:  # fmt: skip
     """Train a recipe on long-tailed data and report the figures of the last epoch.
 
@@ -59,26 +59,22 @@ def fit(
         tensorboard: a folder for TensorBoard, one for each run: train/lr, train/loss, train/stage and test/error of
             every epoch, test/NAME of what `look` gives, and at the end the figures of `Result.metrics`,
             metrics/top1_error and others.
-        devices, num_nodes: processes on each machine, one per device, and machines; see below.
         batch_norm: of several processes: "local" normalises with the statistics of a process's own images, "sync" with
             those of the whole batch.
-        timeout: seconds that a process waits for the others before it stops; half an hour at the least until all have
-            joined.
 
-    Several processes take a share each of every batch, whose size is the protocol's in all, and average their
-    gradients: the same images and, but for rounding and local batch norm, the same steps as one process without
-    random augmentation. Draws for augmentation and mixing are each process's own. Lightning Fabric starts the script
-    again for every further device; under torchrun, `fabric run` or Slurm the processes that are there join. The first
-    alone writes; all need to see `checkpoint`'s folder. All return the same result.
+    Under torchrun or `fabric run`, several processes train together, one per device. Each takes its fraction of every
+    batch, whose size in all is the protocol's, and gradients are averaged: without random augmentation the images and,
+    but for rounding and local batch norm, the steps are those of one process. Augmentation and mixing are drawn by each
+    process for itself. The first process alone writes; all need to see the folder of `checkpoint`. All return the same.
 
     Raises:
         TypeError: something else than a recipe, loaded data or a network that is made; a loss that is no module; what
             `prepare` of a foreground slot gives has no row per image; what `look` gives has no names and numbers.
-        ConnectionError: another process of the run has not joined, has stopped or does not answer.
-        ImportError: several processes without Lightning Fabric, or `tensorboard` without TensorBoard.
+        ConnectionError: another process of the run has stopped or does not answer.
+        ImportError: `tensorboard` without TensorBoard.
         ValueError: a seed that is no whole number from 0 to 2**32 - 1; an unknown recipe, device, precision or
-            batch_norm; more devices than there are, than a batch has images, or more than one with `capture`, which
-            also takes no optimizer of your own; images smaller than the protocol's crop; a figure of `look` called as
+            batch_norm; more processes than devices, than a batch has images, or than one with `capture`, which also
+            takes no optimizer of your own; images smaller than the protocol's crop; a figure of `look` called as
             a column that the history has.
             A foreground slot that makes CAMs in the first stage; a first stage that trains the classifier alone, or
             with batch_norm="eval", and no model given; a mix slot at a layer that the model does not have; a loss with
@@ -103,7 +99,7 @@ def fit(
     path = None if checkpoint is None else Path(checkpoint)
     checkpoints.check_path(path, resume)
     check_curves(tensorboard, resume)
-    processes = join(find_device(device), devices, num_nodes, timeout)
+    processes = join(find_device(device))
     device = processes.device
     with _own_randomness(seed, device), processes.watched():
         recipe = recipe.resolve(recipes.protocol_for(data.name, data.side))
@@ -208,5 +204,5 @@ def find_device(device: str | torch.device) -> torch.device:
     kind, _, index = str(device).partition(":")
     one_of("device", kind, [*here, "auto"])
     if not here[kind] or (kind == "cuda" and index and int(index) >= torch.cuda.device_count()):
-        raise ValueError(f"device={str(device)!r} is not on this machine; device='auto' takes the best there is")
+        raise ValueError(f"device={str(device)!r} is not on this machine; 'auto' takes the best available")
     return torch.device(device)
