@@ -298,9 +298,7 @@ def test_one_process_does_not_look_at_weights():
     assert ALONE.part_of_mean(loss, criterion=None, targets=None) is loss
 
 
-def test_a_killed_reader_is_told_from_other_errors_wherever_torch_raises_it():
-    with pytest.raises(ChildProcessError, match="a process that reads images was killed"), ALONE.watched():
-        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+def test_one_process_leaves_errors_alone():
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"), ALONE.watched():
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
