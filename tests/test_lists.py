@@ -13,7 +13,7 @@ from PIL import Image
 from test_data import cao_subset
 
 from ltlab.data import LongTailedData, benchmark_class_counts, benchmarks, list_set, load
-from ltlab.data.lists import check_labels, read_list
+from ltlab.data.lists import check_files, check_labels, encoded, read_list
 
 
 def write_image(path, size=(12, 10), seed=0):
@@ -48,17 +48,6 @@ def competition(entries, names=("Aves a", "Aves b")):
             {"id": 7 + i, "image_id": 40 + i, "category_id": label} for i, (_, label) in reversed([*enumerate(entries)])
         ],
         "categories": [{"id": c, "name": name, "supercategory": "Aves"} for c, name in enumerate(names)],
-    }
-
-
-def annotations(entries, num_classes):
-    """As the paper's code has it."""
-    return {
-        "annotations": [
-            {"image_id": i, "fpath": file, "im_height": 10, "im_width": 12, "category_id": label}
-            for i, (file, label) in enumerate(entries)
-        ],
-        "num_classes": num_classes,
     }
 
 
@@ -117,7 +106,7 @@ def test_lists_elsewhere_as_a_folder_or_as_a_pair(imagenet, tmp_path):
     assert same(
         load("imagenet-lt", root=imagenet, lists=[str(path) for path in pair]), here
     )  # as -o lists=[...] has it
-    with pytest.raises(FileNotFoundError, match=r"has none of ImageNet_LT_train\.txt, .*: pass lists="):
+    with pytest.raises(FileNotFoundError, match=r"has none of ImageNet_LT_train\.txt: pass lists="):
         load("imagenet-lt", root=imagenet)
 
 
@@ -137,31 +126,22 @@ def test_places_lt(tmp_path):
     assert data.class_names == ("airfield", "arch") and data.class_counts.tolist() == [2, 1]
 
 
-def test_inat18_is_the_same_from_all_three_formats(inat, tmp_path):
-    both = INAT_TRAIN, INAT_VAL
-    lines = [
-        write_lines(tmp_path / f"iNaturalist18_{part}.txt", e) for part, e in zip(("train", "val"), both, strict=True)
-    ]
-    in_lines = load("inat18", root=inat, lists=tmp_path)
-    for file in lines:
-        file.unlink()
-    for part, entries in zip(("train", "val"), both, strict=True):
+def test_inat18_is_the_same_from_both_formats(inat, tmp_path):
+    for part, entries in (("train", INAT_TRAIN), ("val", INAT_VAL)):
+        write_lines(tmp_path / f"iNaturalist18_{part}.txt", entries)
         write_json(tmp_path / f"{part}2018.json", competition(entries))
+    in_lines = load("inat18", root=inat, lists=tmp_path)  # the lines come first
+    for file in tmp_path.glob("*.txt"):
+        file.unlink()
     in_competition = load("inat18", root=inat, lists=tmp_path)
-    for part, entries in zip(("train", "val"), both, strict=True):
-        (tmp_path / f"{part}2018.json").unlink()
-        write_json(tmp_path / f"iNaturalist18_{part}.json", annotations(entries, 2))
-    in_annotations = load("inat18", root=inat, lists=tmp_path)
-
-    assert same(in_lines, in_competition) and same(in_lines, in_annotations)
-    assert in_lines.class_names == in_annotations.class_names == ("0", "1")  # the folders' names
+    assert same(in_lines, in_competition) and in_lines.class_counts.tolist() == [3, 3]
+    assert in_lines.class_names == ("0", "1")  # the folders' names
     assert in_competition.class_names == ("Aves a", "Aves b")
-    assert in_lines.class_counts.tolist() == [3, 3]
 
 
 def test_the_whole_benchmark_has_its_published_class_names(tmp_path, monkeypatch):
     """With all classes present, whatever the format: 365 places, an image each."""
-    monkeypatch.setattr(benchmarks, "check_files", lambda images, root: None)
+    monkeypatch.setattr(benchmarks, "check_files", lambda images, root: images.files)
     write_lines(tmp_path / "Places_LT_train.txt", [(f"a/{c}.jpg", c) for c in range(365)])
     write_lines(tmp_path / "Places_LT_test.txt", [(f"b/{c}.jpg", c) for c in range(365)])
     names = load("places-lt", root=tmp_path).class_names
@@ -176,20 +156,27 @@ def test_categories_with_gaps_between_their_ids(inat):
     assert images.labels.tolist() == [1 - label for _, label in INAT_TRAIN]
 
 
-def test_paths_with_spaces_tabs_windows_line_ends_and_foreign_bytes(tmp_path):
-    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbfa dir/b c.jpg 0\r\nd.jpg\t1\r\n\xff\xfe.png   2")
+def test_paths_with_spaces_tabs_and_windows_line_ends(tmp_path):
+    (tmp_path / "list.txt").write_bytes("\ufeffa dir/b c.jpg 0\r\nd.jpg\t1\r\né.png   2".encode())
     images = read_list(tmp_path / "list.txt")
-    assert images.paths.tolist() == [b"a dir/b c.jpg", b"d.jpg", b"\xff\xfe.png"]
-    assert images.labels.tolist() == [0, 1, 2]
+    assert images.files == ["a dir/b c.jpg", "d.jpg", "é.png"] and images.labels.tolist() == [0, 1, 2]
 
 
-def test_absolute_paths_are_taken_as_they_are(tmp_path):
+def test_an_image_whose_name_is_not_utf8(tmp_path):
+    for part, name in (("train", b"\xff\xfe.png"), ("test", b"\xfd.png")):
+        write_image(tmp_path / os.fsdecode(name))
+        (tmp_path / f"{part}.txt").write_bytes(name + b" 0\n")
+    data = list_set(tmp_path / "train.txt", tmp_path / "test.txt", tmp_path, workers=0, size=6)
+    assert data.train.images.reader.paths.tolist() == [b"\xff\xfe.png"] and data.train.images[0].shape == (3, 6, 6)
+
+
+def test_absolute_paths_are_taken_unchanged(tmp_path):
     entries = [(str(tmp_path / file), label) for file, label in (*TRAIN, *TEST)]
     write_tree(Path("/"), entries)
-    train = write_json(tmp_path / "train.json", annotations(entries[: len(TRAIN)], 3))
-    test = write_json(tmp_path / "test.json", annotations(entries[len(TRAIN) :], 3))
-    data = list_set(train, test, "/nowhere", workers=0, size=6)
+    lists = write_lines(tmp_path / "train.txt", entries[:9]), write_lines(tmp_path / "test.txt", entries[9:])
+    data = list_set(*lists, "/nowhere", workers=0, size=6)
     assert data.train.images[0].shape == (3, 6, 6) and data.name == "train"
+    assert data.train.images.reader.paths.tolist() == [os.fsencode(file) for file, _ in entries[:9]]
 
 
 def test_list_set_thins_out_as_long_tail_subset_does(imagenet):
@@ -252,10 +239,9 @@ def test_a_missing_test_image_is_found_too(imagenet):
         ("a/1.jpg -1\n", r"line 1: 'a/1\.jpg -1'"),
         ("a/1.jpg 0.0\n", r"line 1: 'a/1\.jpg 0\.0'"),
         ("", "names no image"),
-        ("a/1.jpg 0\na/2.jpg 0\na/1.jpg 0\n", r"a/1\.jpg stands twice, as line 1 and line 3"),
+        ("a/1.jpg 0\na/2.jpg 0\na/1.jpg 0\n", r"a/1\.jpg is named twice, by line 1 and by line 3"),
         ("a/1.jpg 0\na/2.jpg 2\n", "has no image of class 1; 1 of the classes 0 to 2 have none"),
         ("a/1.jpg 1\na/2.jpg 2\n", "has no image of class 0"),
-        (f"a/1.jpg 0\na/2.jpg {10**30}\n", "line 2: label 1000000000000000000000000000000 is out of range"),
         ("a/1.jpg 0\na/2.jpg 2000000000\n", "has no image of class 1; 1,999,999,999 of the classes"),
     ],
 )  # fmt: skip
@@ -269,15 +255,11 @@ def test_lines_refused(tmp_path, train, message):
 
 def test_labels_out_of_range(imagenet):
     test = write_lines(imagenet / "other.txt", [*TEST, ("val/x.JPEG", 3), ("val/y.JPEG", 4)])
-    message = r"other\.txt, line 7: label 3 is out of range, as 2 labels are; 3 classes have labels 0 to 2"
+    message = r"other\.txt, line 7: label 3 is out of range, as are 1 others; 3 classes have labels 0 to 2"
     with pytest.raises(ValueError, match=message):
         list_set(imagenet / "ImageNet_LT_train.txt", test, imagenet)
     with pytest.raises(ValueError, match=r"ImageNet_LT_train\.txt, line 9: label 2 is out of range.* 2 classes"):
         list_set(imagenet / "ImageNet_LT_train.txt", test, imagenet, class_names=("a", "b"))
-    for label in (-1, 3):
-        train = write_json(imagenet / "train.json", annotations([*TRAIN, ("train/z.JPEG", label)], 3))
-        with pytest.raises(ValueError, match=f"annotation 10: label {label} is out of range"):
-            list_set(train, imagenet / "ImageNet_LT_test.txt", imagenet)
 
 
 def test_a_class_without_a_test_image(imagenet):
@@ -289,7 +271,7 @@ def test_a_class_without_a_test_image(imagenet):
 def test_lists_that_number_the_classes_differently(imagenet):
     """Labels and counts fit, and only the folders show that one list belongs to another set."""
     test = write_lines(imagenet / "other.txt", [(file, (1, 0, 2)[label]) for file, label in TEST])
-    message = r"folder 'n00' is class 0 in .*train\.txt and class 1 in .*other\.txt, 2 folders have two classes"
+    message = r"folder 'n00' is class 0 in .*train\.txt but class 1 in .*other\.txt; 2 folders have two classes"
     with pytest.raises(ValueError, match=message):
         list_set(imagenet / "ImageNet_LT_train.txt", test, imagenet)
     assert list_set(imagenet / "ImageNet_LT_train.txt", test, imagenet, class_names="abc").class_names == tuple("abc")
@@ -304,99 +286,61 @@ def test_lists_of_different_sets(imagenet):
         list_set(train, write_lines(imagenet / "places.txt", places[:3]), imagenet)
 
 
-def test_lists_that_say_different_numbers_of_classes(imagenet):
-    train = write_json(imagenet / "train.json", annotations(TRAIN, 3))
-    test = write_json(imagenet / "test.json", annotations(TEST, 4))
-    with pytest.raises(ValueError, match=r"test\.json says that there are 4 classes, not 3 as .*train\.json: take"):
-        list_set(train, test, imagenet)
-    with pytest.raises(ValueError, match=r"train\.json says that there are 3 classes, not 2 as class_names"):
-        list_set(train, test, imagenet, class_names=("a", "b"))
-    with pytest.raises(ValueError, match=r"test\.json has no image of class 3; 1 of the classes 0 to 3"):
-        list_set(write_json(imagenet / "train.json", annotations([*TRAIN, ("x.JPEG", 3)], 4)), test, imagenet)
-
-
-def test_an_image_whose_name_is_not_utf8(tmp_path):
-    """Lines have its bytes, JSON has them as json.dumps writes them."""
-    names = [b"\xff\xfe.png", b"\xfd.png"]
-    for name in names:
-        write_image(tmp_path / os.fsdecode(name))
-    entries = [(os.fsdecode(name), 0) for name in names]
-    for part, name in zip(("train", "test"), names, strict=True):
-        (tmp_path / f"{part}.txt").write_bytes(name + b" 0\n")
-        write_json(tmp_path / f"{part}.json", annotations([(os.fsdecode(name), 0)], 1))
-    for kind in ("txt", "json"):
-        data = list_set(tmp_path / f"train.{kind}", tmp_path / f"test.{kind}", tmp_path, workers=0, size=6)
-        assert data.train.images.reader.paths.tolist() == names[:1] and data.train.images[0].shape == (3, 6, 6)
-    assert read_list(write_json(tmp_path / "c.json", competition(entries))).paths.tolist() == names
-    (tmp_path / "raw.json").write_bytes(b'{"annotations": [{"fpath": "\xff.png", "category_id": 0}], "num_classes": 1}')
-    with pytest.raises(ValueError, match=r"raw\.json is not JSON, or it is cut off: 'utf-8' codec can't decode"):
-        read_list(tmp_path / "raw.json")
-
-
-def test_an_image_in_both_lists(imagenet):
-    test = write_lines(imagenet / "other.txt", [*TEST, TRAIN[4], TRAIN[0]])
-    with pytest.raises(ValueError, match=r"train/n00/n00_0\.JPEG is in both .* as 2 images are"):
-        list_set(imagenet / "ImageNet_LT_train.txt", test, imagenet)
-
-
 @pytest.mark.parametrize("written", ["./a/1.jpg", "a/./1.jpg", "a//1.jpg", "b/../a/1.jpg", ".//a/x/../1.jpg"])
 def test_a_path_written_in_another_way_is_the_same_image(tmp_path, written):
-    """Twice in a list, or in both lists."""
     twice = write_lines(tmp_path / "twice.txt", [("a/1.jpg", 0), ("a/2.jpg", 0), (written, 0)])
-    with pytest.raises(ValueError, match=r"a/1\.jpg stands twice, as line 1 and line 3"):
+    with pytest.raises(ValueError, match=r"a/1\.jpg is named twice, by line 1 and by line 3"):
         read_list(twice)
-    train = write_lines(tmp_path / "train.txt", [("a/1.jpg", 0)])
-    test = write_json(tmp_path / "test.json", annotations([(written, 0)], 1))
-    with pytest.raises(ValueError, match=r"a/1\.jpg is in both .*train\.txt and .*test\.json"):
-        list_set(train, test, tmp_path)
 
 
-@pytest.mark.parametrize("way", [".", "data", "link", "/"])
-def test_an_absolute_path_below_the_root_is_the_same_image(tmp_path, monkeypatch, way):
-    """Twice in a list, or in both lists; whether the root is relative, absolute, a link or all there is."""
+def test_other_paths_stay_unchanged(tmp_path):
+    paths = ["./b.jpg", "a/.hidden/1.jpg", "a../1.jpg", "../c.jpg", "/d/e.jpg", "a.b/c.jpg"]
+    assert read_list(write_lines(tmp_path / "list.txt", [(path, 0) for path in paths])).files == ["b.jpg", *paths[1:]]
+
+
+WAYS = ["a/1.jpg", "absolute", "folder_link/1.jpg", "file_link.jpg", "hard_link.jpg"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("root", [".", "data", "link"])
+def test_a_file_in_both_lists_is_refused_whatever_its_path(tmp_path, monkeypatch, way, root):
     folder = tmp_path / "data"
     for name in ("1", "2"):
         write_image(folder / "a" / f"{name}.jpg")
+    (folder / "folder_link").symlink_to("a")
+    (folder / "file_link.jpg").symlink_to("a/1.jpg")
+    os.link(folder / "a" / "1.jpg", folder / "hard_link.jpg")
     (tmp_path / "link").symlink_to(folder)
     monkeypatch.chdir(folder)
-    root = Path(way) if way in "./" else tmp_path / way
-    first = str(folder / "a" / "1.jpg")
-    relative = first[1:] if way == "/" else "a/1.jpg"
-    once = write_lines(tmp_path / "once.txt", [(str(folder / "a" / "2.jpg"), 0)])
-    both = write_lines(tmp_path / "both.txt", [(relative, 0), (first, 0)])
-    with pytest.raises(ValueError, match=rf"both\.txt: {relative} stands twice, as line 1 and line 2"):
-        list_set(both, once, root)
-    one, other = write_lines(tmp_path / "1.txt", [(relative, 0)]), write_lines(tmp_path / "2.txt", [(first, 0)])
-    for train, test in ((one, other), (other, one)):
-        with pytest.raises(ValueError, match=rf"{relative} is in both .*\.txt and .*\.txt"):
-            list_set(train, test, root)
-    paths = list_set(other, once, root, workers=0).train.images.reader.paths
-    assert [os.fsdecode(path) for path in paths] == [first]  # as the list has it
-
-
-def test_other_paths_stay_as_they_are(tmp_path):
-    paths = ["./b.jpg", "a/.hidden/1.jpg", "a../1.jpg", "../c.jpg", "/d/e.jpg", "a.b/c.jpg"]
-    read = read_list(write_lines(tmp_path / "list.txt", [(path, 0) for path in paths]))
-    assert [os.fsdecode(path) for path in read.paths] == ["b.jpg", *paths[1:]]
+    root = Path(root) if root == "." else tmp_path / root
+    other = str(folder / "a" / "1.jpg") if way == "absolute" else way
+    train, test = write_lines(tmp_path / "1.txt", [("a/1.jpg", 0)]), write_lines(tmp_path / "2.txt", [(other, 0)])
+    with pytest.raises(ValueError, match=f"test image {other} is the same file as a training image"):
+        list_set(train, test, root)
+    both = write_lines(tmp_path / "both.txt", [("a/2.jpg", 0), (other, 0), ("a/1.jpg", 0)])
+    if way in ("absolute", "folder_link/1.jpg"):  # two paths to one name; links to files may be meant as copies
+        with pytest.raises(ValueError, match=r"both\.txt: a/1\.jpg is named twice"):
+            check_files(read_list(both), root)
 
 
 BROKEN = {
     "cut off": (lambda c: None, "is not JSON, or it is cut off"),
     "no category of that id": (lambda c: c["categories"].pop(), "category_id 1 is not among the 1 categories"),
-    "no annotation": (lambda c: c["annotations"].pop(0), "image id 45 has a file and no annotation; 1 ids in all"),
-    "no image": (lambda c: c["images"].pop(), "image id 45 has an annotation and no file"),
+    "no annotation": (lambda c: c["annotations"].pop(0), "image id 45 has a file but no annotation; 1 ids in all"),
+    "no image": (lambda c: c["images"].pop(), "image id 45 has an annotation but no file"),
     "two annotations": (
         lambda c: c["annotations"].append(c["annotations"][0]), "1 of the annotations have the image id of another one",
     ),
     "an id twice": (lambda c: c["images"].append(c["images"][0]), "1 of the images have the image id of another one"),
     "a path twice": (
-        lambda c: c["images"][3].update(file_name=c["images"][1]["file_name"]), "stands twice, as image 2 and image 4",
+        lambda c: c["images"][3].update(file_name=c["images"][1]["file_name"]), "twice, by image 2 and by image 4",
     ),
     "no images at all": (lambda c: c.update(images=[], annotations=[]), "names no image"),
-    "no annotations": (lambda c: c.pop("annotations"), "has no 'annotations' where the format needs it"),
-    "no categories": (lambda c: c.pop("categories"), "has no 'categories' where the format needs it"),
-    "no file name": (lambda c: c["images"][0].pop("file_name"), "has no 'file_name' where the format needs it"),
-    "another format": (lambda c: c.update(images=3), "is JSON of another format"),
+    "no annotations": (lambda c: c.pop("annotations"), "KeyError('annotations')"),
+    "no categories": (lambda c: c.pop("categories"), "KeyError('categories')"),
+    "no file name": (lambda c: c["images"][0].pop("file_name"), "KeyError('file_name')"),
+    "another format": (lambda c: c.update(images=3), "is not a competition list"),
+    "the format of a detector's list": (lambda c: c.pop("images"), "lines of path and class index"),
 }  # fmt: skip
 
 
@@ -411,28 +355,6 @@ def test_competition_refused(inat, case):
     with pytest.raises(ValueError, match=re.escape(message)) as error:
         read_list(path)
     assert str(path) in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (annotations([("a.jpg", "0")], 1), "'0' stands where a whole number must"),
-        (annotations([("a.jpg", 0)], None), "None stands where a whole number must"),
-        (annotations([], 1), "names no image"),
-        (annotations([("a.jpg", 0)], 0), "num_classes=0 must be at least 1, one more than the largest category_id"),
-        (annotations([("a.jpg", 0)], -2), "num_classes=-2 must be at least 1"),
-        (annotations([("a.jpg", 0), ("a.jpg", 0)], 1), "a.jpg stands twice, as annotation 1 and annotation 2"),
-        (annotations([("a.jpg", 10**30)], 1), "1e[+]30 stands where a whole number must"),
-        (annotations([("a.jpg", 10**10)], 1), "annotation 1: label 10000000000 is out of range"),
-        (annotations([(None, 0)], 1), "is JSON of another format"),
-        ({"annotations": []}, "has no 'num_classes'"),
-        ({"num_classes": 3}, "has no 'annotations'"),
-        ([1, 2], "is JSON of another format|has no"),
-    ],
-)  # fmt: skip
-def test_annotations_refused(tmp_path, content, message):
-    with pytest.raises(ValueError, match=message):
-        read_list(write_json(tmp_path / "train.json", content))
 
 
 def test_competition_lists_of_different_categories(inat):
@@ -451,7 +373,7 @@ def test_benchmarks_refuse_what_they_cannot_do(imagenet):
         load("imagenet-lt", root=imagenet, lists=("a.txt", "b.txt"))
     with pytest.raises(ValueError, match=r"kind='step': the lists of imagenet-lt are its long tail; leave kind out"):
         load("imagenet-lt", root=imagenet, kind="step")
-    with pytest.raises(ValueError, match=r"unknown on_error \[\]\. Known: raise, skip"):
+    with pytest.raises(ValueError, match=r"on_error \[\].* raise, skip"):
         load("imagenet-lt", root=imagenet, on_error=[])
     assert load("imagenet-lt", root=imagenet, imbalance=None).class_counts.tolist() == [5, 3, 1]
 
@@ -460,7 +382,7 @@ def test_benchmarks_refuse_what_they_cannot_do(imagenet):
     "lists", [("a.txt", "b.txt", "c.txt"), ["a.txt"], 5, ["a.txt", 5], {"a.txt": 1, "b.txt": 2}, b"ab"]
 )
 def test_lists_are_a_folder_or_two_files(imagenet, lists):
-    message = re.escape(f"lists={lists!r} must be the folder of the lists, or two files, training and test list")
+    message = re.escape(f"lists={lists!r} must be the folder of the lists, or two files")
     with pytest.raises(ValueError, match=message):
         load("imagenet-lt", root=imagenet, lists=lists)
 
@@ -484,6 +406,6 @@ def test_inat18_lines_are_indexed_in_three_seconds(tmp_path):
     images = read_list(tmp_path / "iNaturalist18_train.txt")
     check_labels(images, 8142)
     seconds = time.process_time() - start
-    assert len(images.paths) == 437_513 and np.array_equal(images.labels, labels)
-    assert images.paths.nbytes < 40e6
+    assert len(images.files) == 437_513 and np.array_equal(images.labels, labels)
+    assert encoded(images.files).nbytes < 40e6
     assert seconds <= 3

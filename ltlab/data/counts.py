@@ -3,6 +3,7 @@
 import csv
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from ..counts import as_labels, as_tensor, check_seed, check_whole_number, comparable
 from ..names import look_up, one_of
+from .defaults import usual_defaults
 from .places import tables_folder
 
 BENCHMARKS = {
@@ -25,12 +27,12 @@ def long_tail_counts(num_classes: int, max_count: int, imbalance: float, kind: s
         exp:   n_j = int(N0 * (1/imbalance) ** (j / (C - 1))),   j = 0, ..., C - 1
         step:  n_j = N0 for the first C // 2 classes, int(N0 * (1/imbalance)) for the others
 
-    The order of these operations is part of the definition: int() cuts off, and another order of the same formula
+    The order of these operations is part of the definition: int() truncates, and another order of the same formula
     gives 99 instead of 100 images in the last class of CIFAR-10-LT at imbalance 50.
 
     Args:
-        num_classes, max_count: C and N0, whole numbers of at least 1.
-        imbalance: largest count over smallest, at least 1. 1 gives N0 images to every class.
+        num_classes, max_count: C and N0, integers of at least 1.
+        imbalance: ratio of the largest count to the smallest, at least 1. 1 gives N0 images to every class.
         kind: "exp" or "step".
 
     Limit cases: one class (C = 1) has no tail and keeps N0.
@@ -61,47 +63,56 @@ def long_tail_counts(num_classes: int, max_count: int, imbalance: float, kind: s
     return counts
 
 
+def labels_in(name: str, labels: Any) -> Tensor:
+    """The labels of an argument as an (N,) int64 tensor, see `as_labels`; an error names the argument and a way out."""
+    try:
+        return as_labels(labels)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{name}={labels!r:.80} must be one class index per image ({error}): pandas.factorize(names)[0] numbers "
+            "class names; of a torchvision data set, pass dataset.targets"
+        ) from error
+
+
+@usual_defaults()
 def long_tail_subset(
     labels: Tensor | Sequence[int], counts: Tensor | Sequence[int], seed: int, class_names: Sequence[str] | None = None
 ) -> Tensor:
     """Choose `counts[c]` images of every class c at random and return their indices, class after class.
 
-    Class by class, the indices of the class are shuffled and the first n kept. The generator is numpy's legacy
-    RandomState, so the images are, one for one, those of the LDAM-DRW code (Cao et al., NeurIPS 2019), on whose
-    subsets later papers report; there the same stream comes from `np.random.seed(seed)`.
+    Class by class, the indices are shuffled and the first n kept. The generator is NumPy's legacy RandomState, so the
+    subset is exactly that of the LDAM-DRW code (Cao et al., NeurIPS 2019), which calls `np.random.seed(seed)` and
+    whose subsets later papers use.
 
     Args:
         labels: class indices, (N,).
-        counts: images to keep of each class, C whole numbers.
-        seed: a whole number from 0 to 2**32 - 1.
+        counts: images to keep of each class, C integers.
+        seed: an integer from 0 to 2**32 - 1.
         class_names: C names for error messages.
 
     Returns:
         (sum of counts,) int64 indices into `labels`, on the CPU.
 
     Raises:
-        ValueError: a class has fewer images than asked for, or a count or the seed is no whole number in its range.
+        ValueError: a class has fewer images than asked for, or labels, a count or the seed are not integers in their
+            range.
     """
     seed = check_seed(seed)
-    labels = as_labels(labels).cpu().numpy()
+    of_images = labels_in("labels", labels).cpu().numpy()
     generator = np.random.RandomState(seed)
     chosen = []
     for c, count in enumerate(as_tensor(counts).tolist()):
         check_whole_number(f"counts[{c}]", count, least=0)
-        indices = np.flatnonzero(labels == c)
-        _check_enough(c, len(indices), count, class_names)
+        indices = np.flatnonzero(of_images == c)
+        if len(indices) < count:
+            name = f"class {c}" if class_names is None else f"class {c} ({class_names[c]!r})"
+            raise ValueError(
+                f"{name} has {len(indices)} images, the long tail needs {count}; imbalance=None keeps every image. "
+                "Classes keep their order (folders: sorted by name), and the first one, the head, must be the largest"
+            )
         generator.shuffle(indices)
         chosen.append(indices[:count])
     return torch.from_numpy(np.concatenate(chosen).astype(np.int64))
-
-
-def _check_enough(c: int, has: int, needs: int, class_names: Sequence[str] | None) -> None:
-    if has < needs:
-        name = f"class {c}" if class_names is None else f"class {c} ({class_names[c]!r})"
-        raise ValueError(
-            f"{name} has {has} images, the long tail needs {needs}; imbalance=None keeps every image as it is. Classes "
-            "keep their order, in folders that of their names, and the first, as the head, must be the largest"
-        )
 
 
 def long_tail_indices(
@@ -115,21 +126,17 @@ def long_tail_indices(
     if imbalance is None:
         return torch.arange(len(labels))
     one_of("kind", kind, ("exp", "step"))
-    natural = torch.bincount(labels, minlength=len(class_names)).tolist()
-    largest = max(natural)
+    largest = int(torch.bincount(labels).max())
     try:
         counts = long_tail_counts(len(class_names), largest, imbalance, kind)
     except ValueError as error:
-        # where the classes do not fit the steepest profile either, the imbalance that the error names would fail too
-        steepest = long_tail_counts(len(class_names), largest, max(0.99 * largest, 1), kind)
-        for c, (has, needs) in enumerate(zip(natural, steepest, strict=True)):
-            _check_enough(c, has, needs, class_names)
-        raise ValueError(f"{error}; imbalance=None keeps every image as it is") from error
+        raise ValueError(f"{error}; imbalance=None keeps every image") from error
     return long_tail_subset(labels, counts, seed, class_names)
 
 
+@usual_defaults()
 def benchmark_class_counts(name: str) -> Tensor:
-    """Training images per class of a large benchmark, from the tables that come with ltlab. -> (C,) int64
+    """Training images per class of a large benchmark, from ltlab's tables. -> (C,) int64
 
         name           classes    images    largest, smallest    source
         imagenet-lt      1,000   115,846             1280, 5     Liu et al., CVPR 2019

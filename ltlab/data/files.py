@@ -1,11 +1,12 @@
-"""Sets of your own: an .npz file of arrays, or a folder of images."""
+"""Custom sets: an .npz file of arrays, or a folder of images."""
 
 import logging
 import os
+import unicodedata
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,18 +16,17 @@ from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from ..counts import check_whole_number
-from .arrays import array_set
+from .arrays import array_set, warn_of_copies
 from .counts import long_tail_indices
-from .lists import encoded
+from .lists import Identity, check_disjoint, encoded, identity
 from .sets import LongTailedData, Split
 from .streaming import ImageFiles, StreamedSplit, read_image
 
 log = logging.getLogger(__name__)
 
-SHOWN = 6  # kinds of files that a warning names
 ARRAYS = ("x_train", "y_train", "x_test", "y_test", "classes")
 
-# what `read_image` reads beside what torchvision's folders have; .avif with Pillow from 11.3 on
+# what `read_image` reads besides the files of torchvision's folders; .avif from Pillow 11.3 on
 IMAGE_EXTENSIONS = (*IMG_EXTENSIONS, ".gif", ".jfif", ".avif")
 
 Listing = tuple[list[str], Tensor]  # files, and their labels (N,) int64
@@ -36,10 +36,10 @@ def npz_set(path: str | Path, *, imbalance: float | None = 100, kind: str = "exp
     """A set from an .npz file, as `numpy.savez` writes it.
 
         x_train, x_test   (N, H, W, 3) uint8, RGB, or (N, H, W) or (N, H, W, 1), grey; one H and W for both
-        y_train, y_test   (N,) whole numbers, indices into classes
+        y_train, y_test   (N,) integers, indices into classes
         classes           (C,) strings
 
-    Other arrays are not read, and the log names them.
+    Other arrays are ignored and named in the log.
 
     Args:
         imbalance, kind, seed: as for `array_set`, which makes the set.
@@ -56,7 +56,9 @@ def npz_set(path: str | Path, *, imbalance: float | None = 100, kind: str = "exp
             raise ValueError(
                 f"classes must be (C,) strings: np.array(names), not {classes.dtype} of shape {classes.shape}"
             )
-        return array_set(**arrays, class_names=classes, imbalance=imbalance, kind=kind, seed=seed, name=path.stem)
+        return array_set(
+            **arrays, class_names=classes.tolist(), imbalance=imbalance, kind=kind, seed=seed, name=path.stem
+        )
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -76,21 +78,21 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
             except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
                 raise ValueError(f"{path}: array {name!r} cannot be read: {error}") from error
         if others := [name for name in archive.files if name not in ARRAYS]:
-            log.warning("%s: not read beside %s: %s", path, ", ".join(ARRAYS), ", ".join(others))
+            log.warning("%s: ignored, as a set has only %s: %s", path, ", ".join(ARRAYS), ", ".join(others))
     return arrays
 
 
 def folder_set(
     path: str | Path, *, imbalance: float | None = 100, kind: str = "exp", seed: int = 0, size: int | None = None
 ) -> LongTailedData:
-    """A set from a folder with the images train/<class>/* and test/<class>/*, held in memory as a whole.
+    """A set from a folder with the images train/<class>/* and test/<class>/*, all held in memory.
 
-    Classes and images are those that `class_folders` finds; `read_image` says what becomes of grey or 16-bit ones.
+    `class_folders` finds classes and images; `read_image` converts grey and 16-bit ones. The log says how many test
+    images are also training images.
 
     Args:
-        imbalance, kind, seed: thin the training images out to this profile, see `long_tail_counts`; N0 is the largest
-            class, and the classes keep their order, the first as the head. None keeps every image.
-        size: resize the shorter side to this many pixels and crop the centre, giving (3, size, size). None: the
+        imbalance, kind, seed: as for `array_set`.
+        size: resize the shorter side to this many pixels and crop the centre, giving (3, size, size). None: all
             images have one size already.
 
     Raises:
@@ -104,6 +106,7 @@ def folder_set(
     class_names, (train_files, train_labels), (test_files, test_labels) = class_folders(path)
     keep = long_tail_indices(train_labels, class_names, imbalance=imbalance, kind=kind, seed=seed)
     images = _decode([path / file for file in [*(train_files[i] for i in keep), *test_files]], size)
+    warn_of_copies(path.resolve().name, images[: len(keep)], images[len(keep) :])
     return LongTailedData(
         name=path.resolve().name,
         train=Split(images[: len(keep)], train_labels[keep]),
@@ -126,7 +129,7 @@ def streamed_folder_set(
         size, workers, on_error: as for `list_set`.
 
     Raises:
-        FileNotFoundError, ValueError: as `folder_set`, as long as it does not read the images.
+        FileNotFoundError, ValueError: as `folder_set`, but for unreadable images, which are met later.
     """
     path = Path(path)
     class_names, *parts = class_folders(path)
@@ -147,35 +150,44 @@ def streamed_folder_set(
 def class_folders(path: Path) -> tuple[tuple[str, ...], Listing, Listing]:
     """The class names, the training files and the test files of a folder with train/<class>/* and test/<class>/*.
 
-    The classes are the sorted names of the folders; the images are the files with one of `IMAGE_EXTENSIONS`, in the
-    order of their names; names that begin with a dot are left out. What else lies there is not read, other folders
-    beside train and test, such as val, and folders and other files beside the images, and the log says so.
+    The classes are the sorted names of the folders in train; a name's Unicode form may differ in test. The images are
+    the files with one of `IMAGE_EXTENSIONS`, sorted by name. Names that begin with a dot are ignored. Everything else
+    is ignored and named in the log: other folders next to train and test, such as val, and folders and other files
+    next to the images.
 
     Returns:
         Names; then for train and for test the files as paths from `path`, class after class, and their labels.
 
     Raises:
         FileNotFoundError: there is no train or no test folder.
-        ValueError: a class is in one of them only or has no image.
+        ValueError: a class is in only one of them or has no image; a test image is a training image.
     """
-    classes = {part: _class_names(path / part) for part in ("train", "test")}
+    folders = {part: _class_folders(path / part) for part in ("train", "test")}
     for part, other in (("train", "test"), ("test", "train")):
-        if one_sided := sorted(set(classes[part]) - set(classes[other])):
+        if one_sided := [folder for name, folder in folders[part].items() if name not in folders[other]]:
             raise ValueError(
-                f"class {one_sided[0]!r} is in {path / part} but not in {path / other}, as {len(one_sided):,} of the "
-                f"{len(classes[part]):,} classes are; every class must be in both"
+                f"class {one_sided[0]!r} is in {path / part} but not in {path / other}, as are {len(one_sided) - 1:,} "
+                f"more of {len(folders[part]):,} classes; every class must be in both"
             )
     if others := sorted(set(_folders(path)) - {"train", "test"}):
-        log.warning("%s: not read beside train and test: %s", path, ", ".join(others))
-    return tuple(classes["train"]), *(_image_files(path, part, names) for part, names in classes.items())
+        log.warning("%s: ignored next to train and test: %s", path, ", ".join(others))
+    in_test = {name: folders["test"][name] for name in folders["train"]}
+    train_files, train_labels, train_identities = _image_files(path, "train", folders["train"])
+    test_files, test_labels, test_identities = _image_files(path, "test", in_test)
+    check_disjoint(train_identities, test_identities, test_files)
+    return tuple(folders["train"].values()), (train_files, train_labels), (test_files, test_labels)
 
 
-def _class_names(folder: Path) -> list[str]:
+def _class_folders(folder: Path) -> dict[str, str]:
+    """The folders of the classes, sorted, by their names in one Unicode form."""
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is missing: a folder of images has train/<class>/ and test/<class>/")
-    if not (classes := _folders(folder)):
+    if not (names := _folders(folder)):
         raise ValueError(f"{folder} has no class folders: put the images of each class into a folder of its name")
-    return classes
+    named = {unicodedata.normalize("NFC", name): name for name in names}
+    if twice := sorted(set(names) - set(named.values())):
+        raise ValueError(f"{folder} has two folders of the name {twice[0]!r}, in two Unicode forms: join them")
+    return named
 
 
 def _folders(within: Path) -> list[str]:
@@ -183,33 +195,36 @@ def _folders(within: Path) -> list[str]:
         return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _image_files(path: Path, part: str, class_names: Sequence[str]) -> Listing:
+def _image_files(path: Path, part: str, folders: Mapping[str, str]) -> tuple[list[str], Tensor, list[Identity]]:
     files: list[str] = []
+    identities: list[Identity] = []
     counts = []
     others: Counter[str] = Counter()
-    for name in class_names:
-        with os.scandir(path / part / name) as entries:
-            kinds = {entry.name: _kind(entry) for entry in entries if not entry.name.startswith(".")}
-        images = sorted(file for file, kind in kinds.items() if kind in IMAGE_EXTENSIONS)
+    for name in folders.values():
+        folder = path / part / name
+        device = folder.stat().st_dev
+        with os.scandir(folder) as entries:
+            visible = sorted((e for e in entries if not e.name.startswith(".")), key=lambda entry: entry.name)
+        images = [entry for entry in visible if _kind(entry) in IMAGE_EXTENSIONS]
         if not images:
-            raise ValueError(f"{path / part / name} has no image; images end in {', '.join(IMAGE_EXTENSIONS)}")
-        others.update(kind for kind in kinds.values() if kind not in IMAGE_EXTENSIONS)
-        files += [f"{part}/{name}/{file}" for file in images]
+            raise ValueError(f"{folder} has no image; images end in {', '.join(IMAGE_EXTENSIONS)}")
+        others.update(kind for entry in visible if (kind := _kind(entry)) not in IMAGE_EXTENSIONS)
+        files += [f"{part}/{name}/{entry.name}" for entry in images]
+        identities += [identity(entry, device) for entry in images]
         counts.append(len(images))
     if others:
-        shown = ", ".join(f"{kind} ({count:,})" for kind, count in others.most_common(SHOWN))
-        more = f" and others, {others.total():,} in all" if len(others) > SHOWN else ""
-        log.warning("%s: not read beside the images of the classes: %s%s", path / part, shown, more)
-    return files, torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+        kinds = ", ".join(f"{kind} ({count:,})" for kind, count in others.most_common())
+        log.warning("%s: ignored next to the images of the classes: %s", path / part, kinds)
+    return files, torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)), identities
 
 
 def _kind(entry: os.DirEntry) -> str:
-    """The file's extension in small letters; in words what has none or is a folder."""
+    """The file's extension in lower case; "folders" or "without extension" for the rest."""
     return "folders" if entry.is_dir() else os.path.splitext(entry.name)[1].lower() or "without extension"  # noqa: PTH122
 
 
 def _decode(files: Sequence[Path], size: int | None) -> Tensor:
-    """Read all images as RGB, of one size or brought to it. -> (N, 3, H, W) uint8"""
+    """All images as RGB, resized if `size` is given. -> (N, 3, H, W) uint8"""
     first = read_image(str(files[0]), size)
     images = torch.empty(len(files), *first.shape, dtype=torch.uint8)
 
@@ -224,6 +239,5 @@ def _decode(files: Sequence[Path], size: int | None) -> Tensor:
         images[i] = image
 
     with ThreadPoolExecutor() as pool:
-        for _ in pool.map(place, range(len(files))):  # raises what the first failing image raised
-            pass
+        list(pool.map(place, range(len(files))))  # raises what the first failing image raised
     return images

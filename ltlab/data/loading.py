@@ -8,6 +8,7 @@ from typing import Any
 
 from ..names import one_of
 from .benchmarks import BENCHMARK_LISTS, benchmark_set
+from .defaults import usual_defaults
 from .sets import LongTailedData
 from .shapes import shapes_lt
 
@@ -23,6 +24,7 @@ DATA_SETS = {
 }
 
 
+@usual_defaults()
 def load(
     name: str | Path, *, imbalance: float | None = DEFAULT_IMBALANCE, kind: str = "exp", seed: int = 0,
     root: str | Path | None = None, **options: Any,
@@ -34,28 +36,28 @@ def load(
         "cifar10-lt", "cifar100-lt"    CIFAR, downloaded once, `cifar_lt`            download
         "imagenet-lt", "places-lt",    from your disk, `benchmark_set`               lists, size, workers, on_error
         "inat18"
-        a path ending in .npz          arrays of your own, `npz_set`
-        a folder                       images of your own, `folder_set`              size
-        a folder, stream=True          the same, not held in memory,                 size, workers, on_error
+        a path ending in .npz          your arrays, `npz_set`
+        a folder                       your images, `folder_set`                     size
+        a folder, stream=True          your images, not held in memory,              size, workers, on_error
                                        `streamed_folder_set`
 
-    Images of your own that lists name: `list_set`; arrays in memory: `array_set`. A name of the table comes before a
+    For images named by your lists see `list_set`, for arrays in memory `array_set`. A name of the table comes before a
     folder of that name in the working directory; write ./name or pass a Path to mean the folder.
 
     Args:
         imbalance, kind: the profile of the training images, see `long_tail_counts`. imbalance=1 makes it flat;
-            None keeps all images of CIFAR or of your own set, whose natural counts may be a long tail already.
-            The lists of the large benchmarks are their long tail: there the default and None mean the same, that
-            all their images are kept, and nothing else is taken, for `kind` only its default.
-        seed: draws or chooses the training images, from 0 to 2**32 - 1; the test images do not depend on it. Of a
-            large benchmark it chooses nothing.
-        root: where the CIFAR files lie or go, see `download_folder`; for a large benchmark the folder that the paths
-            of its lists start from. The other sets make no use of it.
+            None keeps all images of CIFAR or of your set, whose natural counts may already be a long tail.
+            The lists of the large benchmarks are a long tail: there only the defaults and imbalance=None are allowed,
+            and keep all images.
+        seed: draws or chooses the training images, from 0 to 2**32 - 1; the test images do not depend on it. A large
+            benchmark ignores it.
+        root: folder of the CIFAR files, see `download_folder`; for a large benchmark the folder that the paths of its
+            lists start from. The other sets ignore it.
         options: those of the set.
 
     Raises:
         ValueError: an unknown name or option, or what the set itself refuses.
-        FileNotFoundError: a path that is not there.
+        FileNotFoundError: a path that does not exist.
         ConnectionError: CIFAR could not be downloaded.
     """
     make = _maker(name, options.pop("stream", False))
@@ -71,27 +73,27 @@ def load(
         if value not in kept:
             raise ValueError(
                 f"{option}={value!r}: the lists of {name} are its long tail; leave {option} out, or use "
-                "ltlab.data.list_set with lists of your own"
+                "ltlab.data.list_set with your lists"
             )
     return make(**options)
 
 
 def _maker(name: str | Path, stream: bool) -> Callable[..., LongTailedData]:
-    """The function that makes the set. Only CIFAR and files import torchvision, which takes as long as torch itself."""
+    """The function that makes the set. Only CIFAR and files import torchvision, which is as slow as importing torch."""
     path = Path(name).expanduser()
-    of_your_own = name not in DATA_SETS
-    is_npz = of_your_own and path.suffix.lower() == ".npz"
-    if stream and (is_npz or not of_your_own):
-        raise ValueError(f"stream={stream!r} is for a folder of images, {str(name)!r} is none: leave stream out")
+    custom = name not in DATA_SETS
+    is_npz = custom and path.suffix.lower() == ".npz"
+    if stream and (is_npz or not custom):
+        raise ValueError(f"stream={stream!r} is for a folder of images, not for {str(name)!r}: leave stream out")
     if is_npz:
         from .files import npz_set
 
         return partial(npz_set, path)
-    if of_your_own and (isinstance(name, Path) or path.is_dir()):
+    if custom and (isinstance(name, Path) or path.is_dir()):
         from .files import folder_set, streamed_folder_set
 
         return partial(streamed_folder_set if stream else folder_set, path)
-    one_of("data set, file ending in .npz or folder", name, DATA_SETS)
+    name = one_of("data set, file ending in .npz or folder", str(name), DATA_SETS)
     if name == "shapes-lt":
         return shapes_lt
     if name in BENCHMARK_LISTS:

@@ -1,6 +1,7 @@
-"""What every data set looks like once loaded: two splits of uint8 images, whole and on one device.
+"""What every data set looks like once loaded: a training and a test split, each an `ImageSplit`.
 
-Sets that do not fit into memory have splits of the same interface that read from disk, see `streaming`.
+The `Split` of a small set holds its images as one tensor on one device; a set that does not fit into memory has the
+`StreamedSplit` of `streaming`, with the same interface.
 """
 
 import dataclasses
@@ -9,16 +10,41 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from .streaming import StreamedSplit
+    from .streaming import ImageFiles
 
-OTHERWISE = "ltlab.data.array_set makes a set from NumPy arrays, from (N, H, W, 3) and from grey images"
+ARRAY_SET = "ltlab.data.array_set makes a set from NumPy arrays, from (N, H, W, 3) and from grey images"
+
+
+class ImageSplit(Protocol):
+    """What training needs of a split; `Split` has it in memory, `StreamedSplit` on disk, and says what the methods do.
+
+    images: (N, 3, H, W) uint8, or files that can be read like such a tensor. labels: (N,) int64, class indices from 0.
+    masks: (N, H, W) bool, or None. on_error: "raise" or "skip" unreadable images. damaged: why each image that was
+    skipped could not be read, by path.
+    """
+
+    @property
+    def images(self) -> "Tensor | ImageFiles": ...
+    @property
+    def labels(self) -> Tensor: ...
+    @property
+    def masks(self) -> Tensor | None: ...
+    @property
+    def on_error(self) -> str: ...
+    @property
+    def damaged(self) -> dict[str, str]: ...
+    def __len__(self) -> int: ...
+    def take(self, indices: Tensor) -> Self: ...
+    def batches(self, indices: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]: ...
+    def add_to(self, digest: "hashlib._Hash") -> None: ...
+    def to(self, device: torch.device | str) -> Self: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +67,7 @@ class Split:
     def __post_init__(self) -> None:
         shape = tuple(np.shape(self.images))
         if len(shape) != 4 or shape[1] != 3:
-            raise ValueError(f"images must be (N, 3, H, W), not {shape}: {OTHERWISE}")
+            raise ValueError(f"images must be (N, 3, H, W), not {shape}: {ARRAY_SET}")
         device = getattr(self.images, "device", None)
         _check_tensor("images", self.images, torch.uint8, shape, device)
         _check_tensor("labels", self.labels, torch.int64, shape[:1], device)
@@ -52,6 +78,15 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def on_error(self) -> str:
+        """Without a meaning: tensors are always readable."""
+        return "raise"
+
+    @property
+    def damaged(self) -> dict[str, str]:
+        return {}
 
     def take(self, indices: Tensor) -> Self:
         """The images at `indices`, (M,) int64, in that order, as a new split."""
@@ -64,13 +99,13 @@ class Split:
             yield chosen, self.images[chosen], self.labels[chosen]
 
     def add_to(self, digest: "hashlib._Hash") -> None:
-        """Add the content, to the last pixel, to a fingerprint."""
+        """Add images, labels and masks to a fingerprint."""
         for tensor in (self.images, self.labels, self.masks):
             if tensor is None:
                 digest.update(b"none")
             else:
                 digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-                digest.update(tensor.flatten().cpu().numpy())
+                digest.update(tensor.flatten().cpu().numpy().data)
 
     def to(self, device: torch.device | str) -> Self:
         """The same split on `device`."""
@@ -78,9 +113,11 @@ class Split:
         return dataclasses.replace(self, images=self.images.to(device), labels=self.labels.to(device), masks=masks)
 
 
-def _check_tensor(name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...], device: torch.device) -> None:
+def _check_tensor(
+    name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...], device: torch.device | None
+) -> None:
     if not isinstance(tensor, Tensor):
-        raise ValueError(f"{name} must be a tensor, not {type(tensor).__name__}: {OTHERWISE}")
+        raise ValueError(f"{name} must be a tensor, not {type(tensor).__name__}: {ARRAY_SET}")
     if tensor.dtype != dtype or tensor.shape != shape or tensor.device != device:
         raise ValueError(
             f"{name} must be {dtype} of shape {shape} on {device}, "
@@ -93,19 +130,19 @@ class LongTailedData:
     """A long-tailed training split with a test split of the same classes.
 
     Args:
-        name: what figures and tables call the set.
-        train, test: the two splits; images of one size.
+        name: the set's name in figures and tables.
+        train, test: the two splits, with images of one size.
         class_names: C different names; label c means `class_names[c]`.
-        options: what made this set (imbalance, kind, seed, ...), as JSON can hold it; they become plain values.
+        options: the arguments that made this set (imbalance, kind, seed, ...); they are converted to plain JSON values.
 
     Raises:
-        ValueError: a label outside 0 ... C - 1, a class without a training image, a name given twice, train and test
+        ValueError: a label outside 0 ... C - 1, a class without a training image, a duplicate name, train and test
             images of different sizes, or options that JSON cannot hold.
     """
 
     name: str
-    train: "Split | StreamedSplit"
-    test: "Split | StreamedSplit"
+    train: ImageSplit
+    test: ImageSplit
     class_names: tuple[str, ...]
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -115,12 +152,13 @@ class LongTailedData:
             raise ValueError(f"class_names must be a tuple of strings, not {names!r:.80}")
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
-            raise ValueError(f"class_names has {twice!r} more than once; every class needs its own name")
+            raise ValueError(f"class_names has {twice!r} more than once; every class needs a name of its own")
         for part, split in (("train", self.train), ("test", self.test)):
             outside = split.labels[(split.labels < 0) | (split.labels >= len(names))]
             if len(outside):
-                last = len(names) - 1
-                raise ValueError(f"{part} has label {int(outside[0])}, but {last + 1} classes have labels 0 to {last}")
+                raise ValueError(
+                    f"{part} has label {int(outside[0])}, but {len(names)} classes have labels 0 to {len(names) - 1}"
+                )
         if without := [name for name, count in zip(names, self.class_counts.tolist(), strict=True) if count == 0]:
             raise ValueError(f"class {without[0]!r} has no training image; leave the class out or add images")
         train_size, test_size = tuple(self.train.images.shape[2:]), tuple(self.test.images.shape[2:])
@@ -144,9 +182,9 @@ class LongTailedData:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits of the sha256 of both splits and the class names: equal exactly for equal content.
+        """16 hex digits of the SHA-256 of both splits and the class names, equal only for equal content.
 
-        Of a streamed split, paths, labels and size count, not the pixels, see `StreamedSplit.add_to`.
+        Of a streamed split it covers paths, labels and size, not the pixels, see `StreamedSplit.add_to`.
         """
         digest = hashlib.sha256(json.dumps(self.class_names).encode())
         for split in (self.train, self.test):
@@ -170,4 +208,4 @@ class LongTailedData:
 def _plain(value: object) -> object:
     if isinstance(value, np.generic):
         return value.item()
-    raise TypeError(f"{value!r} is of {type(value)}")
+    raise TypeError(f"{value!r} is a {type(value).__name__}")

@@ -3,8 +3,8 @@
 Every image is one posed shape on one background texture. A shape is a signed distance d(x, y), negative inside;
 posing it is one affine `grid_sample` of a template of d; its edge is anti-aliased by clamping -d to one pixel.
 
-On x86-64 processors with AVX2 the images of a seed are the same to the bit, whoever made the processor. Others round
-some functions otherwise: of millions of grey values a few differ there, by one.
+On all x86-64 processors with AVX2 the images of a seed have equal bits. Other processors round some functions
+differently: of millions of grey values, a few differ by one.
 """
 
 import math
@@ -30,33 +30,32 @@ def shapes_lt(
     *, imbalance: float = 100, kind: str = "exp", seed: int = 0, max_count: int = 320, test_count: int = 200,
     context: float = 0.5, pose_variety: float = 1.0, noise: float = 0.1, size: int = 32,
 ) -> LongTailedData:  # fmt: skip
-    """Draw the built-in long-tailed set: a tailed training split and a balanced test split, both with masks.
+    """Draw the built-in long-tailed set: a long-tailed training split and a balanced test split, both with masks.
 
     Args:
         imbalance, kind: profile of the training counts, see `long_tail_counts`.
         seed: draws the training images, from 0 to 2**32 - 1 and not 2021, which draws the test images of every set.
-        max_count, test_count: training images of the commonest class; test images of every class.
+        max_count, test_count: training images of the most frequent class; test images of every class.
         context: probability in [0, 1] that the background carries the class's own texture; otherwise it carries
             one of the other nine, uniformly. 0.1 makes background and class independent.
-        pose_variety: share in [0, 1] of each pose range (angle ±25°, shift ±¼ of the half side, scale 0.6 to 0.95)
-            that a class shows in training; where in the range is drawn per class. 1: the training poses are
-            distributed as the test poses; 0: a class has a single training pose. The test set always shows all.
+        pose_variety: fraction in [0, 1] of each pose range (angle ±25°, shift ±¼ of the half side, scale 0.6 to 0.95)
+            that a class shows in training; where in the range is drawn per class. 1: training poses are
+            distributed like test poses; 0: a class has a single training pose. The test set always covers the range.
         noise: standard deviation of Gaussian pixel noise, in units of the full intensity range.
         size: side of the square images in pixels, at least 8.
 
     Raises:
         ValueError: a knob outside its range, or counts that `long_tail_counts` refuses.
     """
-    for name, share in {"context": context, "pose_variety": pose_variety}.items():
-        if not 0 <= comparable(share) <= 1:
-            raise ValueError(f"{name}={share!r} is not a share: it must lie in [0, 1]")
+    for name, fraction in {"context": context, "pose_variety": pose_variety}.items():
+        if not 0 <= comparable(fraction) <= 1:
+            raise ValueError(f"{name}={fraction!r} must be a fraction in [0, 1]")
     if not 0 <= comparable(noise) < math.inf:
-        raise ValueError(f"noise={noise!r} is not a standard deviation: it must be finite and at least 0")
+        raise ValueError(f"noise={noise!r} must be a standard deviation, finite and at least 0")
     size = check_whole_number("size", size, least=8)
     test_count = check_whole_number("test_count", test_count, least=1)
     if (seed := check_seed(seed)) == TEST_SEED:
-        raise ValueError(f"seed={seed} draws the test images, and the training images would repeat their masks: "
-                         "take another")  # fmt: skip
+        raise ValueError(f"seed={seed} draws the test images; training images would have the same masks: take another")
 
     counts = long_tail_counts(len(SHAPES), max_count, imbalance, kind)
     look = {"context": context, "noise": noise, "size": size}
@@ -102,7 +101,7 @@ def _posed_shapes(labels: Tensor, pose: Tensor, size: int) -> Tensor:
     line = torch.linspace(-1, 1, size) * ((size - 1) / size)  # the pixels' middles
     x, y = line, line[:, None]
     # from image to shape coordinates (y down): turn back by the angle (counter-clockwise on the screen), shift, scale;
-    # in elementary steps, as a matrix product (`F.affine_grid`) rounds as the processor likes
+    # in elementary steps, because a matrix product (`F.affine_grid`) is rounded differently by each processor
     rows = (cos, -sin, -(cos * right - sin * down)), (sin, cos, -(sin * right + cos * down))
     grid = torch.empty(len(labels), size, size, 2)
     for i, row in enumerate(rows):
