@@ -14,9 +14,9 @@ images per second (706 to 803 beside 327 to 391); augmented by the one main proc
 1.22 times. With a GPU, which takes that work over, it has not been measured.
 
 The tree has the real class counts of iNaturalist 2018: 437,513 paths of the real length in 8,142 class folders. Every
-path is a hard link to one of a few thousand synthetic JPEGs of 400 x 300 pixels, so the tree needs 100 MB and yet all
-paths are different, as the check of lists demands. The files are in the page cache: this times decoding and Python,
-not the disk.
+path is a hard link to one of a few thousand synthetic JPEGs of 400 x 300 pixels, which differ between the two lists, so
+the tree needs 100 MB and yet all paths are different, as the check of lists demands. The files are in the page cache:
+this times decoding and Python, not the disk.
 
 Both pipelines draw class-balanced batches of 64 with the same number of workers, in turn, each round from warm workers.
 "StreamedSplit" hands over uint8 images of 256 x 256 pixels on the device, as the training step gets them. "augmented"
@@ -67,7 +67,7 @@ def make_tree(root: Path, counts: list[int], pictures: int) -> None:
             (root / part / str(c)).mkdir(parents=True)
         paths = [f"{part}/{labels[i]}/{i:032x}.jpg" for i in chosen]
         for path, i in zip(paths, chosen, strict=True):
-            os.link(root / f"{i % pictures}.jpg", root / path)
+            os.link(root / f"{i % (pictures - 99) if part == TRAIN else pictures - 1 - i % 99}.jpg", root / path)
         name = "train" if part == TRAIN else "val"
         lines = [f"{path} {labels[i]}\n" for path, i in zip(paths, chosen, strict=True)]
         (root / f"iNaturalist18_{name}.txt").write_text("".join(lines), encoding="utf-8")
