@@ -140,7 +140,7 @@ def test_inat18_is_the_same_from_both_formats(inat, tmp_path):
 
 
 def test_the_whole_benchmark_has_its_published_class_names(tmp_path, monkeypatch):
-    """With all classes present, whatever the format: 365 places, an image each."""
+    """With all classes present: 365 places, an image each."""
     monkeypatch.setattr(benchmarks, "check_files", lambda images, root: images.files)
     write_lines(tmp_path / "Places_LT_train.txt", [(f"a/{c}.jpg", c) for c in range(365)])
     write_lines(tmp_path / "Places_LT_test.txt", [(f"b/{c}.jpg", c) for c in range(365)])
@@ -303,7 +303,7 @@ WAYS = ["a/1.jpg", "absolute", "folder_link/1.jpg", "file_link.jpg", "hard_link.
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("root", [".", "data", "link"])
-def test_a_file_in_both_lists_is_refused_whatever_its_path(tmp_path, monkeypatch, way, root):
+def test_a_file_in_both_lists_is_refused_under_any_path(tmp_path, monkeypatch, way, root):
     folder = tmp_path / "data"
     for name in ("1", "2"):
         write_image(folder / "a" / f"{name}.jpg")

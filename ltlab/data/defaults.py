@@ -1,4 +1,4 @@
-"""torch's usual defaults, whatever the user has set."""
+"""torch's usual defaults, independent of what the user has set."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

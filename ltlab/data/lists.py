@@ -184,7 +184,7 @@ def identity(entry: os.DirEntry, device: int) -> Identity:
 
 
 def check_disjoint(train: Sequence[Identity], test: Sequence[Identity], test_files: Sequence[str]) -> None:
-    """Raise ValueError if a test file is also a training file, whatever its path."""
+    """Raise ValueError if a test file is also a training file, under any path."""
     known = set(train)
     if shared := [file for file, same in zip(test_files, test, strict=True) if same in known]:
         raise ValueError(
