@@ -142,37 +142,40 @@ def check_files(images: ImageList, root: str | Path) -> list[Identity]:
         FileNotFoundError: an image is not a file under `root`; says how many are not.
         ValueError: two paths lead to the same name in the same folder.
     """
-    folders: dict[str, tuple[Identity, dict[str, Identity]] | None] = {}
-    files: dict[tuple[Identity, str], Identity] = {}  # by folder and name
+    names: dict[Identity, dict[str, Identity | None]] = {}  # of each folder; None once an image has been named
+    folders: dict[str, dict[str, Identity | None]] = {}  # the same, by the paths in the list
+    files: list[Identity] = []
     missing = []
     for file in images.files:
-        folder, name = os.path.split(file)
+        folder, _, name = file.rpartition("/")
         if folder not in folders:
-            folders[folder] = _listing(Path(root, folder))
-        if (listing := folders[folder]) is None or name not in listing[1]:
+            folders[folder] = _listing(Path(root, folder), names)
+        if name not in folders[folder]:
             missing.append(file)
-        elif (place := (listing[0], name)) in files:
-            raise ValueError(f"{images.source}: {file} is named twice, by paths of two kinds")
+        elif (same := folders[folder][name]) is None:
+            raise ValueError(f"{images.source}: {file} is named twice, by different paths")
         else:
-            files[place] = listing[1][name]
+            files.append(same)
+            folders[folder][name] = None
     if missing:
         raise FileNotFoundError(
             f"{len(missing):,} of the {len(images.files):,} images of {images.source} are not under {root}: "
             f"{', '.join(missing[:SHOWN])}{', ...' if len(missing) > SHOWN else ''}. root= must be the folder that the "
             "paths start from"
         )
-    return list(files.values())
+    return files
 
 
-def _listing(folder: Path) -> tuple[Identity, dict[str, Identity]] | None:
-    """A folder's identity and those of its files; None if there is no such folder."""
+def _listing(folder: Path, names: dict[Identity, dict[str, Identity | None]]) -> dict[str, Identity | None]:
+    """The files in a folder: those in `names` if it is known by another path."""
     try:
         status = folder.stat()
-        with os.scandir(folder) as entries:
-            files = {entry.name: identity(entry, status.st_dev) for entry in entries if entry.is_file()}
+        if (place := (status.st_dev, status.st_ino)) not in names:
+            with os.scandir(folder) as entries:
+                names[place] = {entry.name: identity(entry, status.st_dev) for entry in entries if entry.is_file()}
     except (FileNotFoundError, NotADirectoryError):
-        return None
-    return (status.st_dev, status.st_ino), files
+        return {}
+    return names[place]
 
 
 def identity(entry: os.DirEntry, device: int) -> Identity:
