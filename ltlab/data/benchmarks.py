@@ -118,8 +118,7 @@ def benchmark_set(
         name: "imagenet-lt", "places-lt" or "inat18".
         root: the folder that the paths of the lists start from; None: the set's name in `download_folder()`.
         lists: the folder of the lists, or two files, the training and the test list; None: `root`.
-        size, workers: side of the images in pixels, and processes that read them, see `ImageFiles`.
-        on_error: what happens to unreadable images, "raise" or "skip", see `StreamedSplit`.
+        size, workers, on_error: as for `list_set`.
 
     Raises:
         FileNotFoundError: there is no such folder or list, or an image of a list is not under `root`.
