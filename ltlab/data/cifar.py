@@ -73,11 +73,7 @@ def cifar_lt(
 
 
 def read_cifar(dataset: type[CIFAR10], root: Path, mirrors: Sequence[str]) -> tuple[Split, Split, tuple[str, ...]]:
-    """The training split, the test split and the class names of a torchvision CIFAR, downloaded first if need be.
-
-    Raises:
-        ValueError, ConnectionError: as `cifar_lt`.
-    """
+    """The training split, the test split and the class names of a torchvision CIFAR, downloaded first if need be."""
     folder = root / dataset.base_folder
     if not folder.exists():
         _unpack(dataset, root, mirrors)

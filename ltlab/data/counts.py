@@ -118,11 +118,7 @@ def long_tail_subset(
 def long_tail_indices(
     labels: Tensor, class_names: Sequence[str], *, imbalance: float | None, kind: str, seed: int
 ) -> Tensor:
-    """Indices that give `labels` the profile of `long_tail_counts`; N0 is the largest class. None: every index.
-
-    Raises:
-        ValueError: as `long_tail_counts` and `long_tail_subset`.
-    """
+    """Indices that give `labels` the profile of `long_tail_counts`; N0 is the largest class. None: every index."""
     if imbalance is None:
         return torch.arange(len(labels))
     one_of("kind", kind, ("exp", "step"))

@@ -120,16 +120,9 @@ def streamed_folder_set(
     path: str | Path, *, imbalance: float | None = 100, kind: str = "exp", seed: int = 0, size: int = 256,
     workers: int | None = None, on_error: str = "raise",
 ) -> LongTailedData:  # fmt: skip
-    """A set from a folder with the images train/<class>/* and test/<class>/*, which stay on disk.
+    """The same classes, images and order as `folder_set`, but the images stay on disk.
 
-    Classes, images, their order and the subset that `imbalance` chooses are those of `folder_set`.
-
-    Args:
-        imbalance, kind, seed: as for `folder_set`.
-        size, workers, on_error: as for `list_set`.
-
-    Raises:
-        FileNotFoundError, ValueError: as `folder_set`, but for unreadable images, which are met later.
+    size, workers and on_error are those of `list_set`. Unreadable images are met when they are needed.
     """
     path = Path(path)
     class_names, *parts = class_folders(path)

@@ -313,11 +313,7 @@ class StreamedSplit:
         return dataclasses.replace(self, images=self.images.take(indices))
 
     def batches(self, indices: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """For every batch of indices, (n,) int64: those read, their images (n, 3, size, size) uint8, their labels (n,).
-
-        Raises:
-            ValueError, RuntimeError: as `ImageFiles.batches`.
-        """
+        """For every batch of indices: those read, (n,) int64, images (n, 3, size, size) uint8, labels (n,) int64."""
         for read, images in self.images.batches(indices):
             yield read, images, self.labels[read]
 
