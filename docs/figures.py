@@ -20,7 +20,7 @@ SOURCE = "authors-rerun-cui"  # one source, so that its rows compare; this one h
 BEGIN, END = "<!-- results: uv run python docs/figures.py -->", "<!-- end of results -->"
 TRICKS = (  # one or two of every kind: the order of the course
     "ce", "cs_ce", "cb_ce", "focal", "balanced_softmax", "ldam", "ce_cosine", "square_root", "class_balanced",
-    "progressive", "ce_long", "input_mixup", "manifold_mixup", "remix", "drw_cs_ce", "drw_ldam", "drw_ce_cosine",
+    "progressive", "ce_long", "ce_long_finetune", "input_mixup", "manifold_mixup", "remix", "drw_cs_ce", "drw_ldam", "drw_ce_cosine",
     "drs_class_balanced", "crt", "lws", "tau_norm", "logit_adjusted_post_hoc", "cam_drs", "transform_drs",
     "balanced_softmax_long", "logit_adjusted_post_hoc_long", "input_mixup_balanced_softmax",
     "input_mixup_class_balanced", "input_mixup_cam_drs", "bag_of_tricks", "bag_of_tricks_without_mixup",
@@ -96,7 +96,7 @@ def draw(folder: Path) -> None:
         f"CIFAR-10-LT, small net\nmeasured, {photographs['seeds'].min()} seeds": photographs,
         "CIFAR-10-LT, ResNet-32\npublished, single runs": theirs(),
     }
-    plots.beside(places)[0].figure.savefig(folder / "beside_published.png", dpi=110)
+    plots.beside(results.with_controls(places))[0].figure.savefig(folder / "beside_published.png", dpi=110)
 
 
 def draw_explorer(path: Path) -> None:

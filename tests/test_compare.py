@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib import pyplot as plt
 from test_cli import TINY, ltlab
 from torch import nn
@@ -488,6 +490,15 @@ def test_gains_are_paired_with_plain_training_of_the_same_length():
     assert gains["gain"].tolist() == pytest.approx([3.5, 2.0, 10.0])
     assert gains.loc["cs_ce", "gain_std"] == pytest.approx(statistics.stdev([2.0, 5.0]))
     assert gains["seeds"].tolist() == [2, 2, 1] and math.isnan(gains.loc["bag_of_tricks", "gain_std"])
+
+
+@given(st.integers(1, 100), st.dictionaries(st.sampled_from("abcd"), st.integers(1, 100)))
+def test_a_control_is_the_longest_that_is_not_longer(epochs, available):
+    control = results.control_of(epochs, available)
+    fitting = [length for length in available.values() if length <= epochs]
+    assert (control is None) == (not fitting)
+    assert not fitting or available[control] == max(fitting)
+    assert control == results.control_of(epochs, available | {"longer": epochs + 1, "last": available.get(control, 101)})
 
 
 def test_where_the_test_set_is_not_balanced_the_balanced_error_counts():

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from matplotlib.colors import to_hex
 
-from ltlab import plots
+from ltlab import plots, results
 
 matplotlib.use("agg")
 
@@ -188,10 +188,12 @@ def test_a_trade_off_begins_at_zero_and_its_names_cover_no_point_and_no_other_na
 
 
 def test_a_bar_leads_from_every_error_to_its_own_control() -> None:
-    recipes = ["ce", "ce_long", "short", "bag"]
-    ours = pd.DataFrame({"error": [40.0, 20, 30, 25], "error_std": 1.0, "epochs": [30, 60, 34, 63]}, index=recipes)
-    theirs = pd.DataFrame({"error": [10.0, 11], "error_std": np.nan}, index=["ce", "bag"])  # without the longer control
-    left, right = plots.beside({"here": ours, "there": theirs})
+    recipes = ["ce", "ce_long", "ce_long_finetune", "short", "bag"]
+    ours = pd.DataFrame(
+        {"error": [40.0, 21, 20, 30, 25], "error_std": 1.0, "epochs": [30, 60, 63, 34, 63]}, index=recipes
+    )
+    theirs = pd.DataFrame({"error": [10.0, 11], "error_std": np.nan}, index=["ce", "bag"])  # without longer controls
+    left, right = plots.beside(results.with_controls({"here": ours, "there": theirs}))
     bars = [{}, {}]
     for ax, found in zip((left, right), bars, strict=True):
         for bar in ax.collections:

@@ -73,13 +73,9 @@ def _paired(control: pd.Series, recipe: pd.Series) -> Gain:
     return gain.mean(), gain.std()
 
 
-def _longest(recipe: int, controls: dict[str, int]) -> str:
-    return max((name for name, epochs in controls.items() if epochs <= recipe), key=controls.get)
-
-
 def _with(
     figures: Callable[[pd.Series, pd.Series], Gain] = _paired,
-    control: Callable[[int, dict[str, int]], str] = _longest,
+    control: Callable[[int, dict[str, int]], str | None] = results.control_of,
     *, only_complete: bool = False, controls_too: bool = False,
 ) -> Callable:  # fmt: skip
     """The gains with one thing wrong: the figures of two columns, the control of a recipe, the seeds, the recipes."""
@@ -139,7 +135,7 @@ my_gains = Matches(
             control=lambda recipe, controls: min(controls, key=lambda name: abs(controls[name] - recipe))
         ),
         "A control of just as many epochs is the fairest of all: not longer includes equal": _with(
-            control=lambda recipe, controls: _longest(recipe - 1, controls)
+            control=lambda recipe, controls: results.control_of(recipe - 1, controls)
         ),
         "The two means are of different seeds: subtract seed by seed, then take the mean": _with(
             lambda control, recipe: (control.mean() - recipe.mean(), (control - recipe).std())

@@ -181,11 +181,10 @@ def beside(tables: Mapping[str, pd.DataFrame], *, baseline: str = "ce", longer: 
     Args:
         tables: title, which says what was measured where: table, indexed by recipe, with error and error_std in percent
             (NaN: a single run, drawn as a ring). The first one's recipes are the figure's lines, in its order; a recipe
-            that another lacks has no point there. The first one's column epochs, where it has one, says which of the
-            two controls a recipe has in all panels: the longest that is not longer. Without it there are no bars.
+            that another lacks has no point there. A bar leads to control_error, where a table has this column and
+            it is not NaN, see `results.with_controls`.
         baseline: the recipe whose error is a dashed line in every panel.
-        longer: the one whose error is a dotted line, the control of those that train longer, in every panel whose
-            table has it; None for no such line.
+        longer: the one whose error is a dotted line in every panel whose table has it; None for no such line.
 
     Every panel has a range of its own, which its label says.
 
@@ -206,8 +205,7 @@ def beside(tables: Mapping[str, pd.DataFrame], *, baseline: str = "ce", longer: 
     figure, axes = plt.subplots(1, len(tables), figsize=size, layout="constrained", sharey=True, squeeze=False)
     axes = axes[0]
     for ax, (title, measured) in zip(axes, tables.items(), strict=True):
-        controls = _controls(first, measured, baseline, longer)
-        _panel(ax, measured.reindex(first.index), controls)
+        _panel(ax, measured.reindex(first.index))
         for name, style in ((baseline, "--"), (longer, ":")):
             if name in measured.index:
                 error = measured.loc[name, "error"]
@@ -221,19 +219,10 @@ def beside(tables: Mapping[str, pd.DataFrame], *, baseline: str = "ce", longer: 
     return axes
 
 
-def _controls(first: pd.DataFrame, measured: pd.DataFrame, baseline: str, longer: str | None) -> np.ndarray:
-    """Of each recipe of the first table the measured error of its control, NaN for the controls themselves."""
-    if "epochs" not in first:
-        return np.full(len(first), np.nan)
-    error = pd.Series(measured.loc[baseline, "error"], first.index)
-    if longer in measured.index and longer in first.index:
-        error[first["epochs"] >= first.loc[longer, "epochs"]] = measured.loc[longer, "error"]
-    return error.where(~first.index.isin([baseline, longer])).to_numpy()
-
-
-def _panel(ax: Axes, table: pd.DataFrame, controls: np.ndarray) -> None:
+def _panel(ax: Axes, table: pd.DataFrame) -> None:
     """The errors of a table, a line each, and a bar from each to its control's."""
     y, error, single = np.arange(len(table)), table["error"].to_numpy(), table["error_std"].isna().to_numpy()
+    controls = table.get("control_error", pd.Series(np.nan, table.index)).to_numpy()
     for colour, here, label in (
         (BETTER, error <= controls, "better than its control"), (WORSE, error > controls, "worse than its control"),
     ):  # fmt: skip

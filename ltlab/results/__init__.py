@@ -2,6 +2,7 @@
 
 rows.py          one row per run, with everything needed to know where a number comes from
 comparison.py    recipes times seeds, trained once and kept
+controls.py      which plain training a recipe is compared with
 tables.py        mean and standard deviation over seeds; every table in notebooks, README and command line
 published.py     what others measured
 tricks.py        what a recipe of one's own is put together from
@@ -17,11 +18,12 @@ require_extra("train")
 
 from .code import to_code
 from .comparison import compare, measure
+from .controls import CONTROLS, control_of, with_controls
 from .held_out import hold_out
 from .published import PUBLISHED_AS, SOURCES, published
 from .rows import append_row, fingerprint, measured, provenance, read_rows, result_row
 from .search import Search, search
-from .tables import CONTROLS, caption, formatted, gains, summary, table
+from .tables import caption, formatted, gains, summary, table
 from .tricks import combined, trick_families
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "caption",
     "combined",
     "compare",
+    "control_of",
     "fingerprint",
     "formatted",
     "gains",
@@ -48,4 +51,5 @@ __all__ = [
     "table",
     "to_code",
     "trick_families",
+    "with_controls",
 ]

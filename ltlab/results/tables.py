@@ -3,6 +3,7 @@
 import pandas as pd
 
 from ..recipes import FAMILIES
+from .controls import CONTROLS, control_of
 from .published import SOURCES, published
 
 ERRORS = {  # column of a summary: how a row gives it, as a fraction
@@ -14,7 +15,6 @@ ERRORS = {  # column of a summary: how a row gives it, as a fraction
 }
 FAMILY_OF = {recipe.name: family for family, members in FAMILIES.items() for recipe in members}
 OWN = "of your own"  # the family of all other recipes
-CONTROLS = ("ce", "ce_long", "ce_long_finetune")  # plain training, for longer and longer
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
@@ -80,8 +80,7 @@ def gains(rows: pd.DataFrame) -> pd.DataFrame:
 
         gain_i = e_i(control) - e_i(recipe),   mean = sum_i gain_i / n,   std = sqrt(sum_i (gain_i - mean)^2 / (n - 1))
 
-    The control is plain training for as many epochs or, where the rows have none of that length, the longest of
-    `CONTROLS` with fewer.
+    The control is the longest of `CONTROLS` among the rows that is not longer than the recipe, see `control_of`.
 
     Args:
         rows: as for `summary`, with those of a control.
@@ -97,13 +96,12 @@ def gains(rows: pd.DataFrame) -> pd.DataFrame:
         ValueError: as `summary`; a recipe that is shorter than every control, or has no seed in common with its own.
     """
     figures = summary(rows)
-    controls = figures.loc[[name for name in CONTROLS if name in figures.index], "epochs"].sort_values()
+    controls = {name: figures.loc[name, "epochs"] for name in CONTROLS if name in figures.index}
     errors = 100 * rows.pivot(index="seed", columns="recipe", values="balanced_error")
     lines = []
-    for recipe, (family, epochs) in figures[["family", "epochs"]].drop(controls.index).iterrows():
-        if (fitting := controls[controls <= epochs]).empty:
+    for recipe, (family, epochs) in figures[["family", "epochs"]].drop(list(controls)).iterrows():
+        if (control := control_of(epochs, controls)) is None:
             raise ValueError(f"recipe {recipe!r} of {epochs} epochs has no control: add rows of {', '.join(CONTROLS)}")
-        control = fitting.index[-1]
         gain = (errors[control] - errors[recipe]).dropna()
         if gain.empty:
             raise ValueError(f"recipe {recipe!r} and its control {control!r} have no seed in common")

@@ -16,8 +16,8 @@ from matplotlib.transforms import Affine2D
 
 from .. import plots
 from ..recipes import RECIPES, SHAPES, Protocol, Recipe, get
+from ..results import CONTROLS, control_of
 from ..results.bags import OPTIONS, all_bags, bag_recipe, parts
-from ..results.tables import CONTROLS
 from .explorer import Explorer, blank_figure, choice
 from .timeline import ON, PLAIN, Timeline
 
@@ -134,14 +134,10 @@ class Errors(NamedTuple):
 MISSING = Errors(*[math.nan] * 5)
 
 
-def control_of(epochs: float, figures: Mapping[str, Errors], column: str = "error") -> str:
-    """The plain training that a recipe of so many epochs is held against, "" if there is none, see `results.gains`.
-
-    The longest of `CONTROLS` that is not longer and has an error in this column, "error" or "published".
-    """
-    known = [name for name in CONTROLS if not math.isnan(getattr(figures.get(name, MISSING), column))]
-    fitting = [name for name in known if figures[name].epochs <= epochs]
-    return max(fitting, key=lambda name: figures[name].epochs, default="")
+def controls_in(figures: Mapping[str, Errors], column: str) -> dict[str, float]:
+    """The epochs of the controls that have an error in this column, "error" or "published", see `control_of`."""
+    return {name: figures[name].epochs for name in CONTROLS
+            if not math.isnan(getattr(figures.get(name, MISSING), column))}  # fmt: skip
 
 
 def nearest(
@@ -214,9 +210,9 @@ def _in_words(
         )
     if not math.isnan(figures.get(name, MISSING).published):
         words += f"; {where}: {figures[name].published:.2f} %"
-        if (control := control_of(epochs, figures, "published")) not in ("", name):
+        if (control := control_of(epochs, controls_in(figures, "published"))) not in (None, name):
             words += f", {control} {figures[control].published:.2f} %"
-    if (control := control_of(epochs, figures)) not in ("", name):
+    if (control := control_of(epochs, controls_in(figures, "error"))) not in (None, name):
         length = "equal length" if figures[control].epochs == epochs else f"{figures[control].epochs} epochs"
         words += f"; plain training of {length} ({control}): {_number(*figures[control][:2])} %"
     return words + "."
@@ -249,13 +245,14 @@ class _Table:
             for x, width in zip(PANELS, WIDTHS, strict=True)
         )
         error, std, _, published, _ = np.array(list(figures.values())).T
-        controls = "" if control_of(math.inf, figures) == "" else ", line: control"
+        controls = ", line: control" if controls_in(figures, "error") else ""
         _dress(left, [error - np.nan_to_num(std), error + np.nan_to_num(std)], f"top-1 error (%){controls}", "left")
         _dress(right, published, f"top-1 error (%), {source}", "right")
         self.controls = {
             column: ax.add_collection(LineCollection([], color="black", linewidth=1.5, capstyle="butt"), autolim=False)
             for column, ax in (("error", left), ("published", right))
         }
+        self.known = {column: controls_in(figures, column) for column in self.controls}
         self.spreads = left.add_collection(LineCollection([], linewidth=2))
         self.dots = left.scatter([], [], s=30)
         self.rings = right.scatter([], [], s=40, facecolor="white", linewidth=2)
@@ -283,7 +280,7 @@ class _Table:
         )
         lengths = [epochs, *(e.epochs for e in errors[1:])]
         for column, lines in self.controls.items():
-            controls = [self.figures.get(control_of(n, self.figures, column), MISSING) for n in lengths]
+            controls = [self.figures.get(control_of(n, self.known[column]), MISSING) for n in lengths]
             ends = [(getattr(control, column), y) for y, control in enumerate(controls)]
             lines.set_segments([[(x, y - 0.5), (x, y + 0.5)] for x, y in ends if not math.isnan(x)])
 
