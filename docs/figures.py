@@ -83,7 +83,7 @@ def of(table: pd.DataFrame, recipe: str) -> pd.Series | None:
 
 
 def with_spread(line: pd.Series | None) -> str:
-    return "–" if line is None else f"{line['error']:.1f} ± {line['error_std']:.1f}"
+    return "–" if line is None else results.mean_std(line["error"], line["error_std"], digits=1)
 
 
 def draw(folder: Path) -> None:

@@ -23,7 +23,7 @@ from .held_out import hold_out
 from .published import PUBLISHED_AS, SOURCES, published
 from .rows import append_row, fingerprint, measured, provenance, read_rows, result_row
 from .search import Search, search
-from .tables import caption, formatted, gains, summary, table
+from .tables import caption, formatted, gains, mean_std, summary, table
 from .tricks import combined, trick_families
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "formatted",
     "gains",
     "hold_out",
+    "mean_std",
     "measure",
     "measured",
     "provenance",

@@ -23,7 +23,7 @@ from .code import to_code
 from .comparison import compare
 from .held_out import hold_out
 from .rows import fingerprint, read_rows, runs_in
-from .tables import caption, formatted, table
+from .tables import caption, formatted, mean_std, table
 from .tricks import combined, trick_families
 
 Tricks = dict[str, Recipe]  # family: the trick that is taken from it
@@ -151,17 +151,10 @@ class Search:
     def _rounds_as_text(self) -> pd.DataFrame:
         figures = self.rounds
         return figures[["round", "candidate", "against"]].assign(**{
-            "held-out error (%)": _with_spread(figures["error"], figures["error_std"]),
-            "gain (points)": _with_spread(figures["gain"], figures["gain_se"]),
+            "held-out error (%)": list(map(mean_std, figures["error"], figures["error_std"])),
+            "gain (points)": list(map(mean_std, figures["gain"], figures["gain_se"])),
             "taken": ["open" if pd.isna(taken) else "yes" if taken else "" for taken in figures["taken"]],
         })  # fmt: skip
-
-
-def _with_spread(means: pd.Series, spreads: pd.Series) -> list[str]:
-    return [
-        "–" if pd.isna(mean) else f"{mean:.2f}" + ("" if pd.isna(spread) else f" ± {spread:.2f}")
-        for mean, spread in zip(means, spreads, strict=True)
-    ]
 
 
 # --- the runs --------------------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """Tables: mean and standard deviation over seeds, with the published figure beside them."""
 
+import math
+
 import pandas as pd
 
 from ..recipes import FAMILIES
@@ -110,6 +112,13 @@ def gains(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=columns).set_index("recipe")
 
 
+def mean_std(mean: float, std: float = math.nan, digits: int = 2) -> str:
+    """A number as text for people: "39.00 ± 2.30", "39.00" where the standard deviation is NaN, a dash for NaN."""
+    if math.isnan(mean):
+        return "–"
+    return f"{mean:.{digits}f}" + ("" if math.isnan(std) else f" ± {std:.{digits}f}")
+
+
 def formatted(table: pd.DataFrame) -> pd.DataFrame:
     """A table as text for people: mean ± standard deviation, the groups' errors, seconds, seeds, epochs, published.
 
@@ -118,15 +127,12 @@ def formatted(table: pd.DataFrame) -> pd.DataFrame:
     """
     text = pd.DataFrame(index=table.index)
     for column in ("error",) if _balanced(table) else ("error", "balanced_error"):
-        text[f"{column.removesuffix('_error')} (%)"] = [
-            _number(mean, 2) + ("" if pd.isna(std) else f" ± {std:.2f}")
-            for mean, std in zip(table[column], table[f"{column}_std"], strict=True)
-        ]
+        text[f"{column.removesuffix('_error')} (%)"] = list(map(mean_std, table[column], table[f"{column}_std"]))
     for group in ("many", "medium", "few"):
-        text[f"{group} (%)"] = [_number(mean, 1) for mean in table[f"{group}_error"]]
+        text[f"{group} (%)"] = [mean_std(mean, digits=1) for mean in table[f"{group}_error"]]
     if table["published"].notna().any():
-        text["published (%)"] = [_number(error, 2) for error in table["published"]]
-    text["seconds"] = [_number(seconds, 1) for seconds in table["seconds"]]
+        text["published (%)"] = [mean_std(error) for error in table["published"]]
+    text["seconds"] = [mean_std(seconds, digits=1) for seconds in table["seconds"]]
     return text.assign(seeds=table["seeds"], epochs=table["epochs"])
 
 
@@ -150,7 +156,3 @@ def caption(table: pd.DataFrame) -> str:
 def _balanced(table: pd.DataFrame) -> bool:
     """Whether the classes have equally many test images, as far as the errors tell."""
     return bool(((table["error"] - table["balanced_error"]).abs() < 1e-3).all())
-
-
-def _number(value: float, digits: int) -> str:
-    return "–" if pd.isna(value) else f"{value:.{digits}f}"

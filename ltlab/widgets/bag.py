@@ -16,7 +16,7 @@ from matplotlib.transforms import Affine2D
 
 from .. import plots
 from ..recipes import RECIPES, SHAPES, Protocol, Recipe, get
-from ..results import CONTROLS, control_of
+from ..results import CONTROLS, control_of, mean_std
 from ..results.bags import OPTIONS, all_bags, bag_recipe, parts
 from .explorer import Explorer, blank_figure, choice
 from .timeline import ON, PLAIN, Timeline
@@ -198,7 +198,7 @@ def _in_words(
 
     def of(name: str) -> str:
         error, std, seeds, *_ = figures[name]
-        return f"{_number(error, std)} % ({seeds:.0f} seed{'s' if seeds > 1 else ''})"
+        return f"{mean_std(error, std, 1)} % ({seeds:.0f} seed{'s' if seeds > 1 else ''})"
 
     measured = [other for other in figures if not math.isnan(figures[other].error)]
     if name in measured:
@@ -214,14 +214,8 @@ def _in_words(
             words += f", {control} {figures[control].published:.2f} %"
     if (control := control_of(epochs, controls_in(figures, "error"))) not in (None, name):
         length = "equal length" if figures[control].epochs == epochs else f"{figures[control].epochs} epochs"
-        words += f"; plain training of {length} ({control}): {_number(*figures[control][:2])} %"
+        words += f"; plain training of {length} ({control}): {mean_std(*figures[control][:2], 1)} %"
     return words + "."
-
-
-def _number(error: float, std: float) -> str:
-    if math.isnan(error):
-        return "–"
-    return f"{error:.1f}" + ("" if math.isnan(std) else f" ± {std:.1f}")
 
 
 class _Table:
@@ -264,8 +258,8 @@ class _Table:
         differences = ["this bag", *(_briefly(different) for _, different in near[:NEIGHBOURS])]
         colours = [FULL, *(PALE if len(d) < 2 else PALER for _, d in near[:NEIGHBOURS])]
         errors = [self.figures.get(name, MISSING) for name in names]
-        measured = [_number(e.error, e.error_std) for e in errors]
-        published = [_number(e.published, math.nan) for e in errors]
+        measured = [mean_std(e.error, e.error_std, 1) for e in errors]
+        published = [mean_std(e.published, digits=1) for e in errors]
         self.lit.set_facecolor(ON if chosen in self.figures else PLAIN)
         self.words.set(
             paths=[_outline(text) for column in (names, differences, measured, published) for text in column],
