@@ -12,20 +12,14 @@ from marked import rewrite
 from ltlab import plots, results, widgets
 from ltlab.data import load
 from ltlab.recipes import RECIPES
+from ltlab.results.shown import shown_in
 from ltlab.train import fit
 
 ROOT = Path(__file__).parents[1]
 FIGURES = ROOT / "docs" / "figures"
 SOURCE = "authors-rerun-cui"  # one source, so that its rows compare; this one has the combinations too
 BEGIN, END = "<!-- results: uv run python docs/figures.py -->", "<!-- end of results -->"
-TRICKS = (  # one or two of every kind: the order of the course
-    "ce", "cs_ce", "cb_ce", "focal", "balanced_softmax", "ldam", "ce_cosine", "square_root", "class_balanced",
-    "progressive", "ce_long", "ce_long_finetune", "input_mixup", "manifold_mixup", "remix", "drw_cs_ce", "drw_ldam", "drw_ce_cosine",
-    "drs_class_balanced", "crt", "lws", "tau_norm", "logit_adjusted_post_hoc", "cam_drs", "transform_drs",
-    "balanced_softmax_long", "logit_adjusted_post_hoc_long", "input_mixup_balanced_softmax",
-    "input_mixup_class_balanced", "input_mixup_cam_drs", "bag_of_tricks", "bag_of_tricks_without_mixup",
-    "bag_of_tricks_without_cam",
-)  # fmt: skip
+TRICKS = tuple(shown_in("readme").index)
 
 
 def measured() -> pd.DataFrame:

@@ -24,8 +24,9 @@ from ltlab.data import LongTailedData, load
 from ltlab.losses import BalancedSoftmaxLoss
 from ltlab.recipes import FAMILIES, RECIPES, SHAPES, Recipe, Stage, family
 from ltlab.results import comparison
-from ltlab.results.published import DATA_SETS, IN_THE_PAPER, MISNAMED, OF_LARGE_SETS, ONLY_ON, PUBLISHED_AS, SOURCES
+from ltlab.results.published import DATASET_OF, IN_THE_PAPER, MISNAMED, OF_LARGE_SETS, PUBLISHED_AS, SOURCES
 from ltlab.results.rows import COLUMNS, fingerprint
+from ltlab.results.shown import SHOWN
 from ltlab.train import checkpoint as checkpoints
 
 matplotlib.use("agg")
@@ -414,15 +415,22 @@ def test_the_published_table_is_whole():
     assert figures["top1_error_percent"].between(10, 75).all()
 
 
+def test_the_table_of_what_is_shown_has_a_line_per_recipe_and_an_option_of_its_own_for_each():
+    assert set(SHOWN.index) <= set(RECIPES) and SHOWN.index.is_unique
+    explored = SHOWN[(SHOWN["bag"] == "yes") | (SHOWN["gradients"] == "yes")]
+    assert (explored[["slot", "option"]] != "").all(axis=None) and not explored.duplicated(["slot", "option"]).any()
+    assert set(SHOWN["only_on"]) == {"", "cifar10-lt", "cifar100-lt"}
+    assert SHOWN[["bag", "gradients", "readme"]].isin(["yes", ""]).all(axis=None)
+
+
 def test_every_recipe_with_a_published_figure_has_it_in_the_table():
     figures = set(all_published()[["source", "family", "method"]].itertuples(index=False, name=None))
     for recipe, (kind, methods) in (*PUBLISHED_AS.items(), *IN_THE_PAPER.items()):
         assert recipe in RECIPES
         assert {(source, kind, method) for source, method in methods.items()} <= figures, recipe
-    assert set(ONLY_ON) <= set(PUBLISHED_AS)
     for recipes_of in OF_LARGE_SETS.values():
         assert set(recipes_of) <= figures and set(recipes_of.values()) <= set(RECIPES)
-    known = all_published().replace({"dataset": {value: key for key, value in DATA_SETS.items()}})
+    known = all_published().replace({"dataset": {value: key for key, value in DATASET_OF.items()}})
     assert (
         set(known[["dataset", "imbalance", "source", "family", "method"]].itertuples(index=False, name=None)) > MISNAMED
     )
@@ -498,7 +506,7 @@ def test_a_control_is_the_longest_that_is_not_longer(epochs, available):
     fitting = [length for length in available.values() if length <= epochs]
     assert (control is None) == (not fitting)
     assert not fitting or available[control] == max(fitting)
-    assert control == results.control_of(epochs, available | {"longer": epochs + 1, "last": available.get(control, 101)})
+    assert control == results.control_of(epochs, available | {"longer": epochs + 1})
 
 
 def test_where_the_test_set_is_not_balanced_the_balanced_error_counts():

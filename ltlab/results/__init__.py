@@ -5,6 +5,7 @@ comparison.py    recipes times seeds, trained once and kept
 controls.py      which plain training a recipe is compared with
 tables.py        mean and standard deviation over seeds; every table in notebooks, README and command line
 published.py     what others measured
+shown.py         which recipes are shown where, and under which label
 tricks.py        what a recipe of one's own is put together from
 bags.py          the same by an option for every slot
 held_out.py      what it is chosen by

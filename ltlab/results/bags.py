@@ -5,26 +5,17 @@ from dataclasses import fields
 from itertools import product
 
 from ..recipes import Protocol, Recipe, Stage, describe, get
+from .shown import shown_in
 
 START, DEFERRED = "from the start", "deferred (last fifth)"
 NOTHING, FINETUNING = "nothing", "fine-tuning without mixup"
-SLOTS: dict[str, dict[str, str]] = {  # option: a recipe that has it in this slot; the first option is plain training
-    "loss": {
-        "CE": "ce", "CS_CE": "cs_ce", "CB_CE": "cb_ce", "focal": "focal", "balanced softmax": "balanced_softmax",
-        "LDAM": "ldam",
-    },
-    "sampler": {
-        "none": "ce", "square-root": "square_root", "class-balanced": "class_balanced", "progressive": "progressive",
-        "bilateral": "bilateral",
-    },
-    "foreground": {"none": "ce", "CAM": "cam_drs", "CAM, hole filled": "cam_drs_fill", "whole image": "transform_drs"},
-    "mix": {
-        "none": "ce", "none, 2x epochs": "ce_long", "input": "input_mixup", "manifold": "manifold_mixup",
-        "Remix": "remix",
-    },
-}  # fmt: skip
+BAG = shown_in("bag")
+RECIPE_OF = {  # slot: option: a recipe that has it; the first option is plain training
+    slot: {plain: "ce"} | {option: recipe for recipe, option in BAG["option"][BAG["slot"] == slot].items()}
+    for slot, plain in {"loss": "CE", "sampler": "none", "foreground": "none", "mix": "none"}.items()
+}
 OPTIONS = {
-    **{slot: tuple(options) for slot, options in SLOTS.items()},
+    **{slot: tuple(options) for slot, options in RECIPE_OF.items()},
     "when": (START, DEFERRED), "afterwards": (NOTHING, FINETUNING),
 }  # fmt: skip
 
@@ -54,8 +45,8 @@ def bag_recipe(
     if mix == "none" and afterwards == FINETUNING:
         raise ValueError(f"{FINETUNING} follows mixup; choose a mix, or its control 'none, 2x epochs'")
 
-    slots = {slot: getattr(get(SLOTS[slot][option]).stages[-1], slot) for slot, option in chosen.items()}
-    length = get(SLOTS["mix"][mix]).stages[0].share
+    slots = {slot: getattr(get(RECIPE_OF[slot][option]).stages[-1], slot) for slot, option in chosen.items()}
+    length = get(RECIPE_OF["mix"][mix]).stages[0].share
     if when == START or (loss, sampler, foreground) == ("CE", "none", "none"):
         stages = [Stage(share=length, **slots)]
     else:
@@ -70,7 +61,7 @@ def bag_recipe(
         ]
     if afterwards == FINETUNING:
         stages.append(Stage(share=0.1, schedule="finetune", sampler=slots["sampler"], loss=slots["loss"]))
-    return Recipe(*stages, name="my_bag", classifier=get(SLOTS["loss"][loss]).classifier)
+    return Recipe(*stages, name="my_bag", classifier=get(RECIPE_OF["loss"][loss]).classifier)
 
 
 def parts(loss: str, sampler: str, foreground: str, mix: str, when: str, afterwards: str) -> dict[str, str]:
@@ -81,7 +72,7 @@ def parts(loss: str, sampler: str, foreground: str, mix: str, when: str, afterwa
     slots = {"loss": loss, "sampler": sampler, "foreground": foreground}
     if when == DEFERRED:
         slots |= {slot: f"{option}, deferred" for slot, option in slots.items() if option != OPTIONS[slot][0]}
-    epochs = f"{get(SLOTS['mix'][mix]).stages[0].share:g}x"
+    epochs = f"{get(RECIPE_OF['mix'][mix]).stages[0].share:g}x"
     mix = mix.removesuffix(", 2x epochs")
     return slots | {"mix": mix, "epochs": epochs, "finetune": "no" if afterwards == NOTHING else "yes"}
 
