@@ -10,18 +10,12 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from torch import Tensor
+from torch import Tensor, nn
 
 from .. import plots
 from ..counts import as_tensor
 from ..data import load, long_tail_counts
 from ..losses import (
-    BalancedSoftmaxLoss,
-    CDTLoss,
-    ClassBalancedLoss,
-    CostSensitiveLoss,
-    CrossEntropyLoss,
-    FocalLoss,
     LDAMLoss,
     class_balanced_weights,
     cost_sensitive_weights,
@@ -30,6 +24,8 @@ from ..losses import (
     softmax_focal,
 )
 from ..plots.style import check_names, dress
+from ..recipes import get
+from ..results.shown import shown_in
 from .bars import Bars
 from .explorer import GREY, LEGEND, Explorer, blank_figure, choice
 from .long_tail import group_colours
@@ -256,22 +252,15 @@ def _share_of_cross_entropy(losses: np.ndarray, p: float) -> float:
 # --- gradients -------------------------------------------------------------------------------------------------------
 
 
-def _ldam(class_counts: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-    """LDAM reads cosines and multiplies them by its scale: the logits as they are, divided by it."""
-    loss = LDAMLoss(class_counts)
-    return lambda logits, targets: loss(logits / loss.scale, targets)
+def _loss_of(recipe: str, class_counts: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """The recipe's loss; LDAM reads cosines and multiplies them by its scale: the logits as they are, divided by it."""
+    slot = get(recipe).stages[0].loss
+    loss = slot if isinstance(slot, nn.Module) else slot(class_counts)
+    return (lambda logits, targets: loss(logits / loss.scale, targets)) if isinstance(loss, LDAMLoss) else loss
 
 
-LOSSES = {  # name -> function of the class counts that returns a loss
-    "CE": lambda class_counts: CrossEntropyLoss(),
-    "CS_CE": CostSensitiveLoss,
-    "CB_CE": partial(ClassBalancedLoss, beta=0.9999),
-    "focal": lambda class_counts: FocalLoss(gamma=2.0),
-    "focal softmax": lambda class_counts: FocalLoss(gamma=2.0, form="softmax"),
-    "balanced softmax": BalancedSoftmaxLoss,
-    "LDAM": _ldam,
-    "CDT": partial(CDTLoss, gamma=0.2),
-}
+# name -> function of the class counts that returns a loss
+LOSSES = {option: partial(_loss_of, recipe) for recipe, option in shown_in("gradients")["option"].items()}
 # up to where the axes of pulls may reach: few, as another reach takes a full draw; cross-entropy needs the first
 REACHES = (1.1, 1.5, 3.0, 4.5)
 
