@@ -449,17 +449,17 @@ def local_loss(class_counts):
 @pytest.mark.parametrize(
     ("slots", "message"),
     [
-        ({"loss": lambda class_counts: FocalLoss()}, "<lambda> cannot be imported"),
-        ({"loss": ClassBalancedLoss([3, 2], beta=0.9)}, r"ClassBalancedLoss\(beta=0.9\) was made with class counts"),
-        ({"loss": FocalLoss(alpha=[0.1, 0.9])}, "cannot be written as code"),
-        ({"loss": nn.CrossEntropyLoss(weight=torch.ones(2))}, r"CrossEntropyLoss\(.*\) cannot be written as code"),
-        ({"foreground": ForegroundTransform(masks=torch.ones(2, 4, 4, dtype=torch.bool))}, "cannot be written as code"),
-        ({"loss": partial(BalancedSoftmaxLoss, reduction=math.inf)}, "inf cannot be written as code"),
-        ({"sampler": partial(PowerSampler, q=np.float64(0.5))}, "cannot be written as code"),
+        ({"loss": lambda class_counts: FocalLoss()}, "loss=<lambda>"),
+        ({"loss": ClassBalancedLoss([3, 2], beta=0.9)}, r"loss=ClassBalancedLoss\(beta=0.9\)"),
+        ({"loss": FocalLoss(alpha=[0.1, 0.9])}, "loss=FocalLoss"),
+        ({"loss": nn.CrossEntropyLoss(weight=torch.ones(2))}, r"loss=CrossEntropyLoss"),
+        ({"foreground": ForegroundTransform(masks=torch.ones(2, 4, 4, dtype=torch.bool))}, "foreground=Foreground"),
+        ({"loss": partial(BalancedSoftmaxLoss, reduction=math.inf)}, "reduction=inf"),
+        ({"sampler": partial(PowerSampler, q=np.float64(0.5))}, "q=np.float64"),
     ],
 )
-def test_what_code_cannot_name_is_refused(slots, message):
-    with pytest.raises(ValueError, match=message):
+def test_what_code_cannot_make_again_is_refused(slots, message):
+    with pytest.raises(ValueError, match=f"{message}.* cannot be written as code"):
         to_code(Recipe(Stage(), Stage(**slots)))
 
 
@@ -471,7 +471,7 @@ def test_two_things_of_one_name_are_refused():
     theirs = Stage(loss=CrossEntropyLoss)
     ours = Stage(loss=importlib.import_module("ltlab.losses").CrossEntropyLoss(reduction="mean"))
     assert results.code.settings(ours), "its reduction makes it another than the default"
-    with pytest.raises(ValueError, match=rf"two things are called CrossEntropyLoss, in {__name__} and in ltlab.losses"):
+    with pytest.raises(ValueError, match=r"loss=CrossEntropyLoss\(reduction='mean'\) cannot be written as code"):
         to_code(Recipe(theirs, ours))
 
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 from ..recipes import FAMILIES, Recipe, Stage, get
 from ..recipes.families import MIXES
@@ -41,14 +42,19 @@ def combined(*tricks: Recipe) -> Recipe:
         raise ValueError(f"{longer[0].name} and {longer[1].name} both bring stages of their own: take one")
     if own := [trick.name for trick in tricks if trick.protocol is not None]:
         raise ValueError(f"{own[0]} brings a protocol of its own: leave it out, all are trained by one")
-    at_first = Counter(key for trick in tricks for key in settings(trick.stages[0]))
+    at_first = Counter(key for trick in tricks for key in _held(trick.stages[0]))
     if twice := [key for key, times in at_first.items() if times > 1]:
         raise ValueError(f"{name}: two of them set the {' and the '.join(twice)} of stage 1")
-    throughout: dict[str, object] = {}
+    throughout: dict[str, Any] = {}
     for trick in tricks:
         if trick not in longer:
-            throughout |= settings(trick.stages[0])
+            throughout |= _held(trick.stages[0])
     stages = longer[0].stages if longer else (Stage(),)
     classifier = next((trick.classifier for trick in tricks if trick.classifier != "linear"), "linear")
-    return Recipe(*(replace(stage, **throughout | settings(stage)) for stage in stages), name=name,
+    return Recipe(*(replace(stage, **throughout | _held(stage)) for stage in stages), name=name,
                   classifier=classifier)  # fmt: skip
+
+
+def _held(stage: Stage) -> dict[str, Any]:
+    """What a stage sets otherwise than `Stage()`, but for its length."""
+    return {name: value for name, value in settings(stage).items() if name not in ("epochs", "share")}
