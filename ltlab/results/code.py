@@ -108,7 +108,7 @@ def _expression(value: Any, names: Names) -> str:
 
 
 def _name(value: type | FunctionType, names: Names) -> str:
-    """A class's or function's name, imported from the outermost package that has it: ltlab.losses, not .margin in it."""
+    """A class's or function's name, imported from the outermost package that has it: ltlab.losses, not .margin."""
     for module in accumulate(value.__module__.split("."), "{}.{}".format):
         if getattr(sys.modules.get(module), value.__name__, None) is value:
             names.setdefault(value.__name__, (module, value))

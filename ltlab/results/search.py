@@ -1,16 +1,17 @@
-"""A greedy search for a recipe of one's own: the best of each family of tricks first, then pairs, then more.
+"""A greedy search for a recipe: the best of each family of tricks first, then pairs, then more.
 
-The search chooses by images that it holds out of the training set; the test set is looked at once, at the end.
+The search chooses by images that it holds out of the training set and evaluates on the test set once, at the end.
 """
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from itertools import combinations, count
+from itertools import chain, combinations, count
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import pandas as pd
 import torch
@@ -27,7 +28,7 @@ from .tables import caption, formatted, mean_std, table
 from .tricks import combined, trick_families
 
 Tricks = dict[str, Recipe]  # family: the trick that is taken from it
-COLUMNS = ["round", "candidate", "against", "error", "error_std", "gain", "gain_se", "taken", "note"]
+ROUND = ["round", "candidate", "against", "error", "error_std", "gain", "gain_se", "taken", "note"]
 
 
 def search(
@@ -47,17 +48,16 @@ def search(
         mean(d) > SE(d) = std(d) / sqrt(S),   std with S - 1 below;   SE(d) = 0 for a single seed: any gain counts
 
     and of those that may, the one with the least mean error is taken (in round 1 one of every family), the first of
-    equals. One standard error is a low bar for the best of many candidates: the gains in the rounds flatter what
-    was taken, and only the test errors at the end, in which nothing was chosen, are to be believed.
+    equals. One standard error is a low bar for the best of many candidates: the gains of the rounds flatter what was
+    taken. Only the test errors at the end, by which nothing was chosen, are to be believed.
 
-    All candidates train for the same number of epochs. `hold_out` keeps a share of every class from training, with
-    the run's seed; the criterion is the mean of the per-class errors on it, because what is held out is as
-    long-tailed as the rest. Where it holds 1 to 3 images of a class, that class's error is all but a coin toss, and
-    only seeds, which hold out other images, even it out. At the end baseline and winner train on all training images
-    and meet the test set, which has had no part in the choice.
+    All candidates train for the same number of epochs. `hold_out` keeps a fraction of every class from training, with
+    the run's seed. The criterion is the mean of the per-class errors, because what is held out is as long-tailed as
+    the rest. Where it holds 1 to 3 images of a class, only several seeds even out that class's error. At the end
+    baseline and winner train on all training images and are evaluated on the test set.
 
-    All runs are those of `compare`, rows of folder/runs.csv, and the search follows from the rows alone: stopped
-    by its budget or by hand, it goes on from there when it is called again with the same arguments.
+    All runs are those of `compare`, rows of folder/runs.csv, and the search follows from the rows alone: called again
+    with the same arguments, it continues where its budget or you have stopped it.
 
     Args:
         data_of_seed: `lambda seed: load("shapes-lt", imbalance=100, seed=seed)`; both parts of the training sets are
@@ -67,17 +67,17 @@ def search(
         budget_minutes: of wall-clock time for this call, above 0, `math.inf` for no end. A run is not started when
             less is left than the slowest run of as many epochs in runs.csv took.
         epochs: of every candidate; None takes the protocol's.
-        validation: share of every class that is held out.
+        validation: fraction of every class that is held out.
         families: name: recipes of one or two stages; None takes `trick_families()`. At most one family may bring
             recipes of several stages.
         protocol: by which every candidate trains; None takes the data's. The recipe that is found leaves it open.
         device, precision, capture, progress: as for `compare`.
 
-    A candidate that `combined` or `Recipe` refuses, such as one with a protocol of its own, or whose loss is no longer
-    finite, is left out, and the rounds note the reason.
+    A candidate that `combined` or `Recipe` refuses, or whose loss is no longer finite, is left out, and the rounds note
+    the reason.
 
     Raises:
-        TypeError: something else than a Protocol.
+        TypeError: not a Protocol.
         ValueError: seeds below 1; a budget that is not above 0; what `hold_out` and `compare` refuse.
         FloatingPointError: the baseline's loss is no longer finite.
     """
@@ -89,13 +89,16 @@ def search(
         raise TypeError(f"protocol={protocol!r}: pass a Protocol, such as ltlab.recipes.PROTOCOLS['shapes']")
     held = [hold_out(data_of_seed(seed), validation, seed) for seed in range(seeds)]
     options = {"device": device, "precision": precision, "capture": capture, "progress": progress}
-    runs = _Runs(held.__getitem__, seeds, Path(folder), epochs, protocol, started + 60 * budget_minutes, options)
+    protocol = protocol or protocol_for(held[0].name, held[0].side)
+    deadline = started + 60 * budget_minutes
+    epochs = protocol.epochs if epochs is None else epochs
+    runs = _Runs(held.__getitem__, seeds, Path(folder), epochs, protocol, deadline, options)
     rounds = _Rounds(trick_families() if families is None else families, runs)
     test, next_run = None, ""
     try:
         rounds.play()
         on_all = replace(runs, data_of_seed=cache(data_of_seed))
-        to_test = [{}, rounds.best] if rounds.best else [{}]
+        to_test = [Tricks(), rounds.best] if rounds.best else [Tricks()]
         test = pd.concat([on_all.rows(rounds.recipe(tricks)) for tricks in to_test], ignore_index=True)
     except _BudgetSpent as spent:
         next_run = str(spent)
@@ -110,8 +113,8 @@ class Search:
     it is added to; error, the mean balanced error on the held-out images in percent, with error_std over seeds; gain,
     the mean of the paired differences, with its standard error gain_se; taken, NA while the round is not over;
     note, why it was left out.
-    recipe: the best so far, with shares of epochs, which resolve on any data. test: the rows of plain training and
-    the recipe on the test set, None before the end. next: which run comes next, and why it was not started.
+    recipe: the best so far, whose stages' lengths resolve on any data. test: the rows of plain training and the recipe
+    on the test set, None before the end. next: which run comes next, and why it was not started.
     """
 
     rounds: pd.DataFrame
@@ -121,7 +124,7 @@ class Search:
 
     @property
     def finished(self) -> bool:
-        """Whether all rounds are over and the test set has been looked at."""
+        """Whether all rounds are over and the test set was evaluated."""
         return self.test is not None
 
     @property
@@ -130,34 +133,28 @@ class Search:
         return to_code(self.recipe)
 
     def __str__(self) -> str:
-        one_seed = not self.rounds.empty and math.isnan(self.rounds["error_std"][0])
+        found = self.rounds
+        one_seed = not found.empty and math.isnan(found["error_std"].iloc[0])
         bar = "0, as one seed has no standard error" if one_seed else "its standard error"
+        columns = {
+            "held-out error (%)": list(map(mean_std, found["error"], found["error_std"])),
+            "gain (points)": list(map(mean_std, found["gain"], found["gain_se"])),
+            "taken": ["open" if pd.isna(taken) else "yes" if taken else "" for taken in found["taken"]],
+        }
+        text = found[["round", "candidate", "against"]].assign(**columns).to_string(index=False)
         lines = [
-            self._rounds_as_text().to_string(index=False) if len(self.rounds) else "nothing is measured yet",
+            "nothing is measured yet" if found.empty else text,
             "held-out error: mean of the per-class errors ± standard deviation over seeds",
             "gain: mean of the paired differences ± its standard error",
             f"taken: the best of those whose gain is above {bar}; in round 1 the best of each family",
-            *(f"left out: {row.candidate}: {row.note}" for row in self.rounds.itertuples() if row.note),
+            *(f"left out: {row.candidate}: {row.note}" for row in found.itertuples() if row.note),
             "",
         ]
-        if self.finished:
+        if self.test is not None:
             test = table(self.test)
             lines += ["Trained on all training images, on the test set:", formatted(test).to_string(), caption(test)]
-            lines += ["", f"found: {self.recipe.name}"]
-        else:
-            lines += [f"found so far: {self.recipe.name}", f"the budget is spent; next is {self.next}"]
-        return "\n".join(lines)
-
-    def _rounds_as_text(self) -> pd.DataFrame:
-        figures = self.rounds
-        return figures[["round", "candidate", "against"]].assign(**{
-            "held-out error (%)": list(map(mean_std, figures["error"], figures["error_std"])),
-            "gain (points)": list(map(mean_std, figures["gain"], figures["gain_se"])),
-            "taken": ["open" if pd.isna(taken) else "yes" if taken else "" for taken in figures["taken"]],
-        })  # fmt: skip
-
-
-# --- the runs --------------------------------------------------------------------------------------------------------
+            return "\n".join([*lines, "", f"found: {self.recipe.name}"])
+        return "\n".join([*lines, f"found so far: {self.recipe.name}", f"the budget is spent; next is {self.next}"])
 
 
 class _BudgetSpent(Exception):
@@ -171,16 +168,14 @@ class _Runs:
     data_of_seed: Callable[[int], LongTailedData]
     seeds: int
     folder: Path
-    epochs: int | None
-    protocol: Protocol | None
+    epochs: int
+    protocol: Protocol
     deadline: float
-    options: Mapping[str, object]  # of `compare`
+    options: Mapping[str, Any]  # of `compare`
 
     def resolve(self, recipe: Recipe) -> Recipe:
-        data = self.data_of_seed(0)
-        protocol = self.protocol or protocol_for(data.name, data.side)
-        recipe, epochs = recipe.resolve(protocol), protocol.epochs if self.epochs is None else self.epochs
-        return recipe if recipe.epochs == epochs else recipe.with_epochs(epochs)
+        recipe = recipe.resolve(self.protocol)
+        return recipe if recipe.epochs == self.epochs else recipe.with_epochs(self.epochs)
 
     def rows(self, recipe: Recipe) -> pd.DataFrame:
         """The recipe's rows, a row per seed; runs that are not there yet are trained.
@@ -188,40 +183,27 @@ class _Runs:
         Raises:
             _BudgetSpent: a run would have to start that is not expected to end before the deadline.
         """
-        recipe = self.resolve(recipe)
+        recipe, path = self.resolve(recipe), self.folder / "runs.csv"
         trained = partial(compare, [recipe], self.data_of_seed, folder=self.folder, **self.options)
         for seed in range(self.seeds):
-            if self.is_missing(recipe, seed):
-                self.check_budget(recipe, seed)
-                trained(seed + 1)  # the seeds before are there
+            if (recipe.name, seed, fingerprint(recipe, self.data_of_seed(seed))) in runs_in(path):
+                continue
+            rows, left = read_rows(path), self.deadline - monotonic()
+            slowest = rows["seconds"][rows["epochs"] == recipe.epochs].max()  # NaN where there is none yet
+            if left <= 0 or left < slowest:
+                needs = "" if math.isnan(slowest) else f"; the slowest run so far took {slowest:.0f} s"
+                raise _BudgetSpent(f"{recipe.name} with seed {seed}{needs}")
+            trained(seed + 1)  # the seeds before are there
         return trained(self.seeds)
-
-    def is_missing(self, recipe: Recipe, seed: int) -> bool:
-        return (recipe.name, seed, fingerprint(recipe, self.data_of_seed(seed))) not in runs_in(self.path)
-
-    def check_budget(self, recipe: Recipe, seed: int) -> None:
-        rows, left = read_rows(self.path), self.deadline - monotonic()
-        slowest = rows["seconds"][rows["epochs"] == recipe.epochs].max()  # NaN where there is none yet
-        if left <= 0 or left < slowest:
-            needs = "" if math.isnan(slowest) else f"; the slowest run so far took {slowest:.0f} s"
-            raise _BudgetSpent(f"{recipe.name} with seed {seed}{needs}")
-
-    @property
-    def path(self) -> Path:
-        return self.folder / "runs.csv"
-
-
-# --- the rounds ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(eq=False)
 class _Candidate:
-    """A line of the rounds' table, with the group in which one is taken, and the tricks."""
+    """A line of the rounds' table, and the tricks."""
 
     round: int
     candidate: str
     against: str
-    group: str
     tricks: Tricks
     note: str = ""
     error: float = math.nan
@@ -231,9 +213,9 @@ class _Candidate:
     taken: bool | None = None
 
     def measure(self, errors: pd.Series, reference: pd.Series) -> None:
-        """Fill in the figures from the errors by seed, in percent, and from those of what it is added to."""
+        """Fill in the line from the errors by seed, in percent, and from those of what it is added to."""
         gains = reference - errors
-        self.error, self.error_std = errors.mean(), errors.std(ddof=1)
+        self.error, self.error_std = round(errors.mean(), 6), errors.std(ddof=1)
         self.gain, self.gain_se = gains.mean(), gains.sem()
 
     def is_better(self) -> bool:
@@ -250,61 +232,52 @@ class _Rounds:
         self.candidates: list[_Candidate] = []
 
     def play(self) -> None:
-        """All rounds, until none is better.
-
-        Raises:
-            _BudgetSpent: as `_Runs.rows`; what was taken and measured so far stays.
-        """
-        singles = {family: [{family: trick} for trick in tricks] for family, tricks in self.families.items()}
-        winners = self.play_round(1, singles)
+        """All rounds, until none is better; raises what `_Runs.rows` does, and what was taken so far stays."""
+        winners = self.play_round(
+            1, [[{family: trick} for trick in tricks] for family, tricks in self.families.items()]
+        )
         added = [one | other for one, other in combinations(winners, 2)]
         for number in count(2):
-            if not added or not self.play_round(number, {"": added}):
+            if not added or not self.play_round(number, [added]):
                 return
             added = [self.best | winner for winner in winners if not winner.keys() <= self.best.keys()]
 
-    def play_round(self, number: int, groups: Mapping[str, list[Tricks]]) -> list[Tricks]:
+    def play_round(self, number: int, groups: Iterable[Iterable[Tricks]]) -> list[Tricks]:
         """Measure the candidates and return the best of each group that has one better than the best so far."""
-        against = self.recipe(self.best)
+        against = self.name(self.best)
         candidates = [
-            _Candidate(number, self.name(tricks), against.name, group, tricks, note=self.refusal(tricks))
-            for group, members in groups.items()
-            for tricks in members
+            [_Candidate(number, self.name(tricks), against, tricks, self.refusal(tricks)) for tricks in group]
+            for group in groups
         ]
-        reference = self.errors(against)
+        everyone, reference = list(chain.from_iterable(candidates)), self.errors(self.best)
         if number == 1:
             error, spread = reference.mean(), reference.std(ddof=1)
-            self.candidates = [_Candidate(0, against.name, "", "", {}, error=error, error_std=spread, taken=True)]
-        for candidate in tqdm(candidates, desc=f"round {number}", unit="candidate", leave=False,
+            self.candidates.append(_Candidate(0, against, "", {}, error=error, error_std=spread, taken=True))
+        for candidate in tqdm(everyone, desc=f"round {number}", unit="candidate", leave=False,
                               disable=not self.runs.options["progress"]):  # fmt: skip
             if not candidate.note:
                 try:
-                    candidate.measure(self.errors(self.recipe(candidate.tricks)), reference)
+                    candidate.measure(self.errors(candidate.tricks), reference)
                 except FloatingPointError as error:
                     candidate.note = str(error)
             self.candidates.append(candidate)
-        taken = []
-        for group in groups:
-            better = [candidate for candidate in candidates if candidate.group == group and candidate.is_better()]
-            taken += sorted(better, key=_rounded_error)[:1]
-        for candidate in candidates:
-            candidate.taken = candidate in taken
-        if taken:
-            self.best = min(taken, key=_rounded_error).tricks
-        return [candidate.tricks for candidate in taken]
+        better = [[candidate for candidate in group if candidate.is_better()] for group in candidates]
+        winners = [min(group, key=lambda candidate: candidate.error) for group in better if group]
+        for candidate in everyone:
+            candidate.taken = candidate in winners
+        if winners:
+            self.best = min(winners, key=lambda candidate: candidate.error).tricks
+        return [candidate.tricks for candidate in winners]
 
-    def errors(self, recipe: Recipe) -> pd.Series:
+    def errors(self, tricks: Tricks) -> pd.Series:
         """The balanced error of every seed, in percent."""
-        return (100 * self.runs.rows(recipe).set_index("seed")["balanced_error"]).round(3)
-
-    def members(self, tricks: Tricks) -> list[Recipe]:
-        return [tricks[family] for family in self.families if family in tricks]
-
-    def name(self, tricks: Tricks) -> str:
-        return "+".join(trick.name for trick in self.members(tricks))
+        return (100 * self.runs.rows(self.recipe(tricks)).set_index("seed")["balanced_error"]).round(3)
 
     def recipe(self, tricks: Tricks) -> Recipe:
-        return combined(*self.members(tricks))
+        return combined(*(tricks[family] for family in self.families if family in tricks))
+
+    def name(self, tricks: Tricks) -> str:
+        return "+".join(tricks[family].name for family in self.families if family in tricks) or "ce"
 
     def refusal(self, tricks: Tricks) -> str:
         """Why these tricks do not go together, "" if they do."""
@@ -316,9 +289,4 @@ class _Rounds:
         return ""
 
     def table(self) -> pd.DataFrame:
-        lines = [{name: getattr(candidate, name) for name in COLUMNS} for candidate in self.candidates]
-        return pd.DataFrame(lines, columns=COLUMNS).astype({"taken": "boolean"})
-
-
-def _rounded_error(candidate: _Candidate) -> float:
-    return round(candidate.error, 6)
+        return pd.DataFrame([vars(each) for each in self.candidates], columns=ROUND).astype({"taken": "boolean"})
