@@ -11,7 +11,6 @@ from types import FunctionType
 from typing import Any
 
 from .. import recipes
-from ..losses import Loss
 from ..recipes import Protocol, Recipe, Stage, describe
 from ..recipes.contents import contents
 
@@ -98,7 +97,7 @@ def _expression(value: Any, names: Names) -> str:
         return name
     if isinstance(value, partial):
         made_by, positional, keywords = partial, (value.func, *value.args), value.keywords
-    elif is_dataclass(value) or isinstance(value, Loss):
+    elif is_dataclass(value) or hasattr(value, "default_reduction"):
         made_by, positional, keywords = type(value), (), settings(value)
     else:
         return repr(value)
