@@ -1,16 +1,14 @@
-"""Recipes times seeds: every run is trained once, its row kept, and an interrupted comparison goes on."""
+"""Recipes times seeds: every run is trained once, its row kept, and an interrupted comparison continues."""
 
 import glob
 import os
-import pickle
 import re
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
-from functools import lru_cache, partial
-from multiprocessing import get_context
+from functools import partial
+from itertools import starmap
 from pathlib import Path
-from typing import Self
+from typing import Any
 
 import pandas as pd
 import torch
@@ -33,9 +31,10 @@ def compare(
     """Train every recipe with the seeds 0 ... seeds - 1 and return one row per run, see `result_row`.
 
     The seed draws the data and the training. Each finished run is a row of folder/runs.csv at once; a run whose row
-    is there is not trained again, and an unfinished one goes on from its checkpoint in `folder`. A row counts as the
-    run's as long as recipe, protocol, epochs, images and seed are the same. Device and precision do not matter for
-    that, so that rows from another machine can be used: compare precisions in folders of their own.
+    is there is not trained again, and an unfinished one continues from its checkpoint in `folder`. A row counts as the
+    run's as long as recipe, protocol, epochs, images and seed are the same. Device and precision do not matter, so that
+    rows from another machine can be used: compare precisions in separate folders. The test set is evaluated once, after
+    a run's last epoch.
 
     Args:
         recipes: recipes or names of recipes, each name once.
@@ -44,58 +43,69 @@ def compare(
         folder: of runs.csv and the checkpoints of unfinished runs.
         epochs: shortens or stretches every recipe to this many; None keeps each recipe's own.
         device, precision, capture: as for `fit`.
-        processes: how many runs go side by side, each in a process with its share of the CPU's threads. Small nets
-            gain: two processes of one thread do more than one of two. `data_of_seed` and the recipes must then be
-            such as can be pickled, which a lambda cannot, and a script must call `compare` under
-            `if __name__ == "__main__":`.
+        processes: how many runs train side by side, each in a process with its fraction of the CPU's threads. Small
+            nets gain: two processes of one thread do more than one of two. The data of all seeds are then in memory.
         progress: show a bar of the runs and, with one process, one of the current run's epochs.
 
-    The test set is looked at once, after a run's last epoch.
-
     Raises:
-        ValueError: no recipe, an unknown one, or one name twice; `seeds` or `processes` below 1; a `data_of_seed`
-            or a recipe that cannot be pickled, with several processes; an unknown device or precision; fewer epochs
-            than a recipe has stages; a runs.csv with other columns, or damaged; a checkpoint that is damaged or of
-            another device or precision.
+        ValueError: no recipe, an unknown one, or one name twice; `seeds` or `processes` below 1; an unknown device or
+            precision; fewer epochs than a recipe has stages; a runs.csv with other columns, or damaged; a checkpoint
+            that is damaged or of another device or precision.
         FloatingPointError: a run's training loss is no longer finite; recipe and seed are named.
-        ChildProcessError: one of several processes could not start, or died.
+        ChildProcessError: one of several processes died.
+        pickle.PicklingError: with several processes, data or a recipe that hold what cannot be copied to another
+            process, such as an open file. Lambdas, and functions and classes of a notebook, can be.
     """
     seeds = check_whole_number("seeds", seeds, least=1)
     processes = check_whole_number("processes", processes, least=1)
     recipes = [recipe_named(recipe) if isinstance(recipe, str) else recipe for recipe in recipes]
     names = [recipe.name for recipe in recipes]
     if not names or len(set(names)) < len(names):
-        raise ValueError(f"recipes={names}: give at least one recipe, and each a name of its own")
-    device, folder = find_device(device), Path(folder)
+        raise ValueError(f"recipes={names}: give at least one recipe, and each a different name")
+    device, folder = find_device(device), Path(folder).resolve()  # as other processes find it
     path = folder / "runs.csv"
     done = runs_in(path)
     train = partial(measure, device=device, precision=precision, capture=capture, progress=progress and processes == 1)
-    asked, running = [], {}
-    with (
-        _Workers(processes, data_of_seed, recipes) as workers,
-        tqdm(total=len(recipes) * seeds, desc="compare", unit="run", disable=not progress, leave=False) as bar,
-    ):
-        for seed in range(seeds):
-            data = data_of_seed(seed)
-            for recipe in [_resolve(recipe, data, epochs) for recipe in recipes]:
-                run = (recipe.name, seed, fingerprint(recipe, data))
-                checkpoint = checkpoint_in(folder, *run)
-                asked.append(run)
-                if run in done:
-                    clear(checkpoint)
-                    bar.update()
-                elif processes > 1:
-                    running[workers.submit(train, recipe, seed, checkpoint)] = checkpoint
-                else:
-                    append_row(path, train(recipe, data, seed, checkpoint))
-                    clear(checkpoint)
-                    bar.update()
-        for finished in as_completed(running):
-            append_row(path, finished.result())
-            clear(running[finished])
+    asked: dict[tuple[str, int], tuple[str, int, str]] = {}  # recipe and seed: with the fingerprint
+    with tqdm(total=len(recipes) * seeds, desc="compare", unit="run", disable=not progress, leave=False) as bar:
+
+        def missing() -> Iterator[tuple[Recipe, LongTailedData, int, Path]]:
+            """What `measure` takes, for every run without a row."""
+            for seed in range(seeds):
+                data = data_of_seed(seed)
+                for recipe in [_resolve(recipe, data, epochs) for recipe in recipes]:
+                    run = (recipe.name, seed, fingerprint(recipe, data))
+                    asked[recipe.name, seed] = run
+                    if run not in done:
+                        yield recipe, data, seed, checkpoint_in(folder, *run)
+                    else:
+                        clear(checkpoint_in(folder, *run))
+                        bar.update()
+
+        for row in side_by_side(train, list(missing()), processes) if processes > 1 else starmap(train, missing()):
+            run = asked[row["recipe"], row["seed"]]
+            append_row(path, row | dict(zip(RUN, run, strict=True)))
+            clear(checkpoint_in(folder, *run))
             bar.update()
     rows = read_rows(path).drop_duplicates(RUN)
-    return pd.DataFrame(asked, columns=RUN).merge(rows, on=RUN)[rows.columns]
+    return pd.DataFrame(asked.values(), columns=RUN).merge(rows, on=RUN)[rows.columns]
+
+
+def side_by_side(function: Callable, calls: Iterable[tuple], processes: int) -> Iterator[Any]:
+    """The results of calls in so many processes, the first that is ready first; each has its fraction of the threads.
+
+    Raises:
+        ChildProcessError: a process died.
+    """
+    from joblib import Parallel, delayed, parallel_config
+
+    threads = max(1, (os.cpu_count() or 1) // processes)
+    try:
+        with parallel_config("loky", n_jobs=processes, inner_max_num_threads=threads, idle_worker_timeout=1):
+            results = Parallel(return_as="generator_unordered")(delayed(function)(*call) for call in calls)
+        yield from results
+    except BrokenProcessPool as error:
+        raise ChildProcessError(f"processes={processes}: one of them died, fewer need less memory. {error}") from error
 
 
 def _resolve(recipe: Recipe, data: LongTailedData, epochs: int | None) -> Recipe:
@@ -124,7 +134,7 @@ def measure(
     recipe: Recipe, data: LongTailedData, seed: int, checkpoint: Path, *, device: torch.device | str = "auto",
     precision: str = "auto", capture: bool = False, progress: bool = True, start_from: Path | None = None,
 ) -> dict[str, object]:  # fmt: skip
-    """The row of one run, which starts, or goes on from its checkpoint; the test set is looked at once, at its end.
+    """The row of one run, which starts or continues from its checkpoint; the test set is evaluated once, at its end.
 
     With `start_from`, see `fit`, it starts where a finished run of its first stages has ended; the row is the same.
 
@@ -132,7 +142,7 @@ def measure(
         ValueError: as `fit`.
         FloatingPointError: the training loss is no longer finite; recipe and seed are named.
     """
-    asked = fingerprint(recipe, data)  # before anything of yours has been called, which may change what it holds
+    asked = fingerprint(recipe, data)  # before a custom object is called, which may change what it holds
     try:
         result = fit(recipe, data, seed=seed, device=device, precision=precision, capture=capture, progress=progress,
                      checkpoint=checkpoint, resume=checkpoint.exists(), start_from=start_from,
@@ -140,58 +150,3 @@ def measure(
     except FloatingPointError as error:
         raise FloatingPointError(f"recipe {recipe.name!r}, seed {seed}: {error}") from error
     return result_row(result, data, seed) | {"fingerprint": asked}
-
-
-class _Workers:
-    """Processes that train runs; none for one process, which trains in this one."""
-
-    def __init__(
-        self, processes: int, data_of_seed: Callable[[int], LongTailedData], recipes: Iterable[Recipe]
-    ) -> None:
-        self.processes, self.pool = processes, None
-        if processes > 1:
-            for what, value in [("a data_of_seed", data_of_seed), *(("recipes", recipe) for recipe in recipes)]:
-                _check_pickle(f"processes={processes} needs {what}", value)
-            threads = max(1, (os.cpu_count() or 1) // processes)
-            self.pool = ProcessPoolExecutor(
-                processes, mp_context=get_context("spawn"), initializer=_begin_worker, initargs=(data_of_seed, threads)
-            )
-
-    def submit(self, train: Callable, recipe: Recipe, seed: int, checkpoint: Path) -> Future:
-        return self.pool.submit(_train_in_worker, train, recipe, seed, checkpoint)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if self.pool is not None:
-            self.pool.shutdown(cancel_futures=True)  # runs that have begun end, and leave their checkpoint
-        if isinstance(error, BrokenProcessPool):
-            raise ChildProcessError(
-                f"processes={self.processes}: one of them could not start, or died. A script must call compare under "
-                'if __name__ == "__main__":, and what data_of_seed and the recipes are made of must come from a '
-                "module, not from a notebook's cell; if memory ran out, take fewer processes"
-            ) from error
-
-
-def _check_pickle(needs: str, value: object) -> None:
-    try:
-        pickle.dumps(value)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise ValueError(
-            f"{needs} that can be pickled, {getattr(value, 'name', value)!r} cannot ({error}): define its functions at "
-            "the top of a module"
-        ) from error
-
-
-_data_of_seed: Callable[[int], LongTailedData]  # in a worker: with the last seed's data kept
-
-
-def _begin_worker(data_of_seed: Callable[[int], LongTailedData], threads: int) -> None:
-    global _data_of_seed
-    _data_of_seed = lru_cache(maxsize=1)(data_of_seed)
-    torch.set_num_threads(threads)
-
-
-def _train_in_worker(train: Callable, recipe: Recipe, seed: int, checkpoint: Path) -> dict[str, object]:
-    return train(recipe, _data_of_seed(seed), seed, checkpoint)
