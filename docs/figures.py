@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 FIGURES = ROOT / "docs" / "figures"
 SOURCE = "authors-rerun-cui"  # one source, so that its rows compare; this one has the combinations too
 BEGIN, END = "<!-- results: uv run python docs/figures.py -->", "<!-- end of results -->"
-TRICKS = tuple(shown_in("readme").index)
+TRICKS = tuple(line.recipe for line in shown_in("readme"))
 
 
 def measured() -> pd.DataFrame:

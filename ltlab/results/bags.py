@@ -9,9 +9,8 @@ from .shown import shown_in
 
 START, DEFERRED = "from the start", "deferred (last fifth)"
 NOTHING, FINETUNING = "nothing", "fine-tuning without mixup"
-BAG = shown_in("bag")
 RECIPE_OF = {  # slot: option: a recipe that has it; the first option is plain training
-    slot: {plain: "ce"} | {option: recipe for recipe, option in BAG["option"][BAG["slot"] == slot].items()}
+    slot: {plain: "ce"} | {line.option: line.recipe for line in shown_in("bag") if line.slot == slot}
     for slot, plain in {"loss": "CE", "sampler": "none", "foreground": "none", "mix": "none"}.items()
 }
 OPTIONS = {

@@ -13,9 +13,12 @@ SOURCES = {  # the nearest to what ltlab trains first
 }
 DATASET_OF = {"cifar10-lt": "cifar10", "cifar100-lt": "cifar100", "imagenet-lt": "imagenet_lt", "inat18": "inat18"}
 PUBLISHED_AS = {  # recipe: family, method by source
-    recipe: (line["published_family"], {source: line[source] for source in (CAO, CUI) if line[source]})
-    for recipe, line in SHOWN.to_dict("index").items()
-    if line["published_family"]
+    line.recipe: (
+        line.published_family,
+        {source: name for source, name in {CAO: line.cao, CUI: line.cui}.items() if name},
+    )
+    for line in SHOWN.values()
+    if line.published_family
 }
 # what the paper itself publishes of the same recipe
 IN_THE_PAPER = {"bag_of_tricks": ("Final", {PAPER: "Bag of tricks (paper)"})}
@@ -55,7 +58,7 @@ def published(data: str, imbalance: float) -> pd.DataFrame:
         (source, family, method): recipe
         for recipe, (family, methods) in (*PUBLISHED_AS.items(), *IN_THE_PAPER.items())
         for source, method in methods.items()
-        if SHOWN.loc[recipe, "only_on"] in ("", data) and (data, imbalance, source, family, method) not in MISNAMED
+        if SHOWN[recipe].only_on in ("", data) and (data, imbalance, source, family, method) not in MISNAMED
     } | OF_LARGE_SETS.get(data, {})
     names = [recipe_of.get(row) for row in figures[["source", "family", "method"]].itertuples(index=False, name=None)]
     figures = figures.assign(recipe=pd.Series(names, index=figures.index, dtype=object))

@@ -260,7 +260,7 @@ def _loss_of(recipe: str, class_counts: Tensor) -> Callable[[Tensor, Tensor], Te
 
 
 # name -> function of the class counts that returns a loss
-LOSSES = {option: partial(_loss_of, recipe) for recipe, option in shown_in("gradients")["option"].items()}
+LOSSES = {line.option: partial(_loss_of, line.recipe) for line in shown_in("gradients")}
 # up to where the axes of pulls may reach: few, as another reach takes a full draw; cross-entropy needs the first
 REACHES = (1.1, 1.5, 3.0, 4.5)
 
