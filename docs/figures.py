@@ -54,11 +54,12 @@ def on_cifar() -> pd.DataFrame | None:
 
 def table() -> str:
     """The README's table: measured beside published, in Markdown."""
-    photographs, published, cifar = on_photographs(), theirs(), on_cifar()
+    shapes, photographs, published, cifar = ours(), on_photographs(), theirs(), on_cifar()
     head = ["recipe", "epochs", "shapes-lt, error (%)", "many / medium / few", "CIFAR-10-LT-100, small net (%)",
             "CIFAR-10-LT-100 of Cui et al., published (%)"]  # fmt: skip
     lines = []
-    for recipe, line in ours().iterrows():
+    for recipe in TRICKS:
+        line = shapes.loc[recipe]
         groups = " / ".join(f"{line[f'{group}_error']:.0f}" for group in ("many", "medium", "few"))
         other = f"{published.loc[recipe, 'error']:.2f}" if recipe in published.index else "–"
         cells = [f"`{recipe}`", str(line["epochs"]), with_spread(line), groups]

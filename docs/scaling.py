@@ -17,7 +17,7 @@ from ltlab import models, recipes
 from ltlab.data import benchmark_class_counts
 
 ROOT = Path(__file__).parents[1]
-PAGE, ROWS = ROOT / "docs" / "scaling.md", ROOT / "data" / "results" / "steps.csv"
+PAGE, STEPS = ROOT / "docs" / "scaling.md", ROOT / "data" / "results" / "steps.csv"
 PUBLISHED = ROOT / "data" / "published" / "training_rates.csv"
 BEGIN, END = "<!-- times: uv run python docs/scaling.py -->", "<!-- end of times -->"
 CLASSES = {"resnet10": 1000, "resnet50": 8142}
@@ -33,15 +33,17 @@ RUNS = {
 
 def measured_steps() -> pd.DataFrame:
     """The rows that the benchmark has written; none where there is no file yet."""
-    if ROWS.exists():
-        return pd.read_csv(ROWS)
+    if STEPS.exists():
+        return pd.read_csv(STEPS)
     return pd.DataFrame(columns=["device", "network", "kind", "step", "images_per_second"])
 
 
 def published_steps() -> dict[tuple[str, int], dict[str, float]]:
     """Images per second that others measured, by device and number of devices, then by network."""
-    groups = pd.read_csv(PUBLISHED).groupby(["device", "devices"], sort=False)
-    return {key: rows.set_index("network")["images_per_second"].to_dict() for key, rows in groups}
+    rates: dict[tuple[str, int], dict[str, float]] = {}
+    for row in pd.read_csv(PUBLISHED).to_dict("records"):
+        rates.setdefault((row["device"], row["devices"]), {})[row["network"]] = row["images_per_second"]
+    return rates
 
 
 @cache
@@ -82,10 +84,10 @@ def rates(rows: pd.DataFrame) -> dict[str, dict[str, float]]:
         found[f"{devices} {device}"] = {"resnet10": resnet10 * rate["resnet50"], "resnet50": rate["resnet50"]}
     whole_steps = rows[(rows["kind"] == "cuda") & (rows["step"] != "bare")]
     for device, steps in whole_steps.groupby("device", sort=False):
-        fastest = steps.groupby("network")["images_per_second"].max()
-        if set(CLASSES) <= set(fastest.index):
-            found[f"1 {device}, {OURS}"] = fastest.to_dict()
-            found[f"8 {device}"] = (fastest * eight_for_one(published)).to_dict()
+        fastest: dict[str, float] = steps.groupby("network")["images_per_second"].max().to_dict()
+        if set(CLASSES) <= set(fastest):
+            found[f"1 {device}, {OURS}"] = fastest
+            found[f"8 {device}"] = {network: rate * eight_for_one(published) for network, rate in fastest.items()}
     return found
 
 
@@ -94,7 +96,7 @@ def run_length(name: str) -> tuple[str, str, int]:
     data, recipe, protocol = RUNS[name]
     resolved = recipes.get(recipe).resolve(protocol)
     stages = " + ".join(str(stage.epochs) for stage in resolved.stages)
-    return protocol.model, stages, resolved.epochs * int(benchmark_class_counts(data).sum())
+    return str(protocol.model), stages, resolved.epochs * int(benchmark_class_counts(data).sum())
 
 
 def shown(seconds: float) -> str:
@@ -120,11 +122,11 @@ def of_steps(rows: pd.DataFrame) -> str:
     if rows.empty:
         return "No step has been measured so far."
     lines = []
-    for row in rows.itertuples():
-        network = f"{row.network.replace('resnet', 'ResNet-')}, batch {row.batch_size}"
-        rate = f"{row.images_per_second:,.{1 if row.images_per_second < 100 else 0}f}"
-        lines.append([row.device, network, row.precision, row.step, rate, f"{row.times_bare:.2f}",
-                      f"{row.date}, torch {row.torch}"])  # fmt: skip
+    for row in rows.to_dict("records"):
+        network = f"{row['network'].replace('resnet', 'ResNet-')}, batch {row['batch_size']}"
+        rate = f"{row['images_per_second']:,.{1 if row['images_per_second'] < 100 else 0}f}"
+        lines.append([row["device"], network, row["precision"], row["step"], rate, f"{row['times_bare']:.2f}",
+                      f"{row['date']}, torch {row['torch']}"])  # fmt: skip
     head = ["device", "network", "precision", "step", "images/s", "times the bare step's", "measured"]
     return f"""Steps measured, of random images of 256 pixels that lie on the device; medians of steps taken by turns.
 *Bare* is what published rates time: the network forward and backward and the update, on a batch that lies ready.

@@ -84,11 +84,12 @@ def compare(
 
         for row in side_by_side(train, list(missing()), processes) if processes > 1 else starmap(train, missing()):
             run = asked[row["recipe"], row["seed"]]
-            append_row(path, row | dict(zip(RUN, run, strict=True)))
+            row |= zip(RUN, run, strict=True)
+            append_row(path, row)
             clear(checkpoint_in(folder, *run))
             bar.update()
     rows = read_rows(path).drop_duplicates(RUN)
-    return pd.DataFrame(asked.values(), columns=RUN).merge(rows, on=RUN)[rows.columns]
+    return pd.DataFrame(asked.values(), columns=RUN).merge(rows, on=RUN).reindex(columns=rows.columns)
 
 
 def side_by_side(function: Callable, calls: Iterable[tuple], processes: int) -> Iterator[Any]:
@@ -133,7 +134,7 @@ def clear(checkpoint: Path) -> None:
 def measure(
     recipe: Recipe, data: LongTailedData, seed: int, checkpoint: Path, *, device: torch.device | str = "auto",
     precision: str = "auto", capture: bool = False, progress: bool = True, start_from: Path | None = None,
-) -> dict[str, object]:  # fmt: skip
+) -> dict[str, Any]:  # fmt: skip
     """The row of one run, which starts or continues from its checkpoint; the test set is evaluated once, at its end.
 
     With `start_from`, see `fit`, it starts where a finished run of its first stages has ended; the row is the same.

@@ -60,6 +60,6 @@ def published(data: str, imbalance: float) -> pd.DataFrame:
         for source, method in methods.items()
         if SHOWN[recipe].only_on in ("", data) and (data, imbalance, source, family, method) not in MISNAMED
     } | OF_LARGE_SETS.get(data, {})
-    names = [recipe_of.get(row) for row in figures[["source", "family", "method"]].itertuples(index=False, name=None)]
-    figures = figures.assign(recipe=pd.Series(names, index=figures.index, dtype=object))
+    names = map(recipe_of.get, zip(figures["source"], figures["family"], figures["method"], strict=True))
+    figures = figures.assign(recipe=pd.Series(list(names), index=figures.index, dtype=object))
     return figures.sort_values("source", key=lambda s: s.map(list(SOURCES).index), kind="stable", ignore_index=True)

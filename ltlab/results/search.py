@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import chain, combinations, count
 from pathlib import Path
+from statistics import fmean, stdev
 from time import monotonic
 from typing import Any
 
@@ -134,7 +135,7 @@ class Search:
 
     def __str__(self) -> str:
         found = self.rounds
-        one_seed = not found.empty and math.isnan(found["error_std"].iloc[0])
+        one_seed = not found.empty and math.isnan(next(iter(found["error_std"])))
         bar = "0, as one seed has no standard error" if one_seed else "its standard error"
         columns = {
             "held-out error (%)": list(map(mean_std, found["error"], found["error_std"])),
@@ -147,7 +148,11 @@ class Search:
             "held-out error: mean of the per-class errors ± standard deviation over seeds",
             "gain: mean of the paired differences ± its standard error",
             f"taken: the best of those whose gain is above {bar}; in round 1 the best of each family",
-            *(f"left out: {row.candidate}: {row.note}" for row in found.itertuples() if row.note),
+            *(
+                f"left out: {name}: {note}"
+                for name, note in zip(found["candidate"], found["note"], strict=True)
+                if note
+            ),
             "",
         ]
         if self.test is not None:
@@ -189,7 +194,8 @@ class _Runs:
             if (recipe.name, seed, fingerprint(recipe, self.data_of_seed(seed))) in runs_in(path):
                 continue
             rows, left = read_rows(path), self.deadline - monotonic()
-            slowest = rows["seconds"][rows["epochs"] == recipe.epochs].max()  # NaN where there is none yet
+            like_it = zip(rows["seconds"], rows["epochs"] == recipe.epochs, strict=True)
+            slowest = max((seconds for seconds, alike in like_it if alike), default=math.nan)
             if left <= 0 or left < slowest:
                 needs = "" if math.isnan(slowest) else f"; the slowest run so far took {slowest:.0f} s"
                 raise _BudgetSpent(f"{recipe.name} with seed {seed}{needs}")
@@ -212,15 +218,19 @@ class _Candidate:
     gain_se: float = math.nan
     taken: bool | None = None
 
-    def measure(self, errors: pd.Series, reference: pd.Series) -> None:
+    def measure(self, errors: list[float], reference: list[float]) -> None:
         """Fill in the line from the errors by seed, in percent, and from those of what it is added to."""
-        gains = reference - errors
-        self.error, self.error_std = round(errors.mean(), 6), errors.std(ddof=1)
-        self.gain, self.gain_se = gains.mean(), gains.sem()
+        self.error, self.error_std = _mean_and_std(errors)
+        self.gain, spread = _mean_and_std([r - e for r, e in zip(reference, errors, strict=True)])
+        self.gain_se = spread / math.sqrt(len(errors))
 
     def is_better(self) -> bool:
         """mean(d) > SE(d), 0 for a single seed; rounded, so that no tie falls to the last bit of a float."""
         return round(self.gain - (0 if math.isnan(self.gain_se) else self.gain_se), 6) > 0
+
+
+def _mean_and_std(values: list[float]) -> tuple[float, float]:
+    return round(fmean(values), 6), stdev(values) if len(values) > 1 else math.nan
 
 
 class _Rounds:
@@ -251,7 +261,7 @@ class _Rounds:
         ]
         everyone, reference = list(chain.from_iterable(candidates)), self.errors(self.best)
         if number == 1:
-            error, spread = reference.mean(), reference.std(ddof=1)
+            error, spread = _mean_and_std(reference)
             self.candidates.append(_Candidate(0, against, "", {}, error=error, error_std=spread, taken=True))
         for candidate in tqdm(everyone, desc=f"round {number}", unit="candidate", leave=False,
                               disable=not self.runs.options["progress"]):  # fmt: skip
@@ -269,9 +279,9 @@ class _Rounds:
             self.best = min(winners, key=lambda candidate: candidate.error).tricks
         return [candidate.tricks for candidate in winners]
 
-    def errors(self, tricks: Tricks) -> pd.Series:
+    def errors(self, tricks: Tricks) -> list[float]:
         """The balanced error of every seed, in percent."""
-        return (100 * self.runs.rows(self.recipe(tricks)).set_index("seed")["balanced_error"]).round(3)
+        return [round(100 * error, 3) for error in self.runs.rows(self.recipe(tricks))["balanced_error"]]
 
     def recipe(self, tricks: Tricks) -> Recipe:
         return combined(*(tricks[family] for family in self.families if family in tricks))

@@ -45,7 +45,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
             raise ValueError(f"rows mix the {column} {', '.join(map(str, mixed))}: pass the rows of one")
     groups = rows.groupby("recipe", sort=False)
     for name, group in groups:
-        if group["seed"].duplicated().any() or group["epochs"].nunique() > 1:
+        if len(set(group["seed"])) < len(group) or len(set(group["epochs"])) > 1:
             runs = ", ".join(f"seed {s} of {e} epochs" for s, e in zip(group["seed"], group["epochs"], strict=True))
             raise ValueError(f"recipe {name!r} has the runs {runs}: pass rows with one run per seed and equal epochs")
     figures = groups.agg(epochs=("epochs", "first"), seeds=("seed", "size"))
@@ -130,7 +130,7 @@ def formatted(table: pd.DataFrame) -> pd.DataFrame:
         text[f"{column.removesuffix('_error')} (%)"] = list(map(mean_std, table[column], table[f"{column}_std"]))
     for group in ("many", "medium", "few"):
         text[f"{group} (%)"] = [mean_std(mean, digits=1) for mean in table[f"{group}_error"]]
-    if table["published"].notna().any():
+    if any(table["published"].notna()):
         text["published (%)"] = [mean_std(error) for error in table["published"]]
     text["seconds"] = [mean_std(seconds, digits=1) for seconds in table["seconds"]]
     return text.assign(seeds=table["seeds"], epochs=table["epochs"])
