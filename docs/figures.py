@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib
 import pandas as pd
 from marked import rewrite
+from matplotlib import pyplot as plt
 
 from ltlab import plots, results, widgets
 from ltlab.data import load
@@ -38,9 +39,9 @@ def on_photographs() -> pd.DataFrame:
 
 def theirs() -> pd.DataFrame:
     """The published errors on CIFAR-10-LT with imbalance 100."""
-    figures = results.published("cifar10-lt", 100)
-    figures = figures[(figures["source"] == SOURCE) & figures["recipe"].isin(TRICKS)].set_index("recipe")
-    return figures.rename(columns={"top1_error_percent": "error"}).assign(error_std=float("nan"))
+    errors = results.published("cifar10-lt", 100)
+    errors = errors[(errors["source"] == SOURCE) & errors["recipe"].isin(TRICKS)].set_index("recipe")
+    return errors.rename(columns={"top1_error_percent": "error"}).assign(error_std=float("nan"))
 
 
 def on_cifar() -> pd.DataFrame | None:
@@ -53,7 +54,7 @@ def on_cifar() -> pd.DataFrame | None:
 
 
 def table() -> str:
-    """The README's table: measured beside published, in Markdown."""
+    """The README's table: measured next to published, in Markdown."""
     shapes, photographs, published, cifar = ours(), on_photographs(), theirs(), on_cifar()
     head = ["recipe", "epochs", "shapes-lt, error (%)", "many / medium / few", "CIFAR-10-LT-100, small net (%)",
             "CIFAR-10-LT-100 of Cui et al., published (%)"]  # fmt: skip
@@ -84,14 +85,16 @@ def with_spread(line: pd.Series | None) -> str:
 def draw(folder: Path) -> None:
     """The two figures, as PNG files."""
     folder.mkdir(parents=True, exist_ok=True)
-    plots.gains(results.gains(measured())).figure.savefig(folder / "gain_per_trick.png", dpi=110)
+    plots.gains(results.gains(measured()))
+    plt.savefig(folder / "gain_per_trick.png", dpi=110)
     shapes, photographs = ours(), on_photographs()
     places = {
         f"shapes-lt, small net\nmeasured, {shapes['seeds'].min()} seeds": shapes,
         f"CIFAR-10-LT, small net\nmeasured, {photographs['seeds'].min()} seeds": photographs,
         "CIFAR-10-LT, ResNet-32\npublished, single runs": theirs(),
     }
-    plots.beside(results.with_controls(places))[0].figure.savefig(folder / "beside_published.png", dpi=110)
+    plots.beside(results.with_controls(places))
+    plt.savefig(folder / "beside_published.png", dpi=110)
 
 
 def draw_explorer(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The part of a page that a command writes: what stands between two marks."""
+"""The part of a page that a command writes, between two marks."""
 
 import sys
 from pathlib import Path

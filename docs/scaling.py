@@ -84,7 +84,7 @@ def rates(rows: pd.DataFrame) -> dict[str, dict[str, float]]:
         found[f"{devices} {device}"] = {"resnet10": resnet10 * rate["resnet50"], "resnet50": rate["resnet50"]}
     whole_steps = rows[(rows["kind"] == "cuda") & (rows["step"] != "bare")]
     for device, steps in whole_steps.groupby("device", sort=False):
-        fastest: dict[str, float] = steps.groupby("network")["images_per_second"].max().to_dict()
+        fastest = {name: max(of["images_per_second"]) for name, of in steps.groupby("network")}
         if set(CLASSES) <= set(fastest):
             found[f"1 {device}, {OURS}"] = fastest
             found[f"8 {device}"] = {network: rate * eight_for_one(published) for network, rate in fastest.items()}

@@ -512,7 +512,7 @@ def test_where_the_test_set_is_not_balanced_the_balanced_error_counts():
     rows = made_rows({"ce": [0.4, 0.5], "mine": [0.5, 0.6]}, options="kind=exp held_out=0.2")
     rows["balanced_error"] = [0.8, 0.8, 0.6, 0.7]
     table = results.table(rows)
-    assert table.loc["mine", ["balanced_error", "family"]].tolist() == [pytest.approx(65), "of your own"]
+    assert table.loc["mine", ["balanced_error", "family"]].tolist() == [pytest.approx(65), "custom"]
     assert results.formatted(table)["balanced (%)"].tolist() == ["80.00 ± 0.00", "65.00 ± 7.07"]
     assert "the test set is not balanced" in results.caption(table)
     assert table["published"].isna().all()  # which are of the test set

@@ -6,9 +6,9 @@ controls.py      which plain training a recipe is compared with
 tables.py        mean and standard deviation over seeds; every table in notebooks, README and command line
 published.py     what others measured
 shown.py         which recipes are shown where, and under which label
-tricks.py        what a recipe of one's own is put together from
-bags.py          the same by an option for every slot
-held_out.py      what it is chosen by
+tricks.py        what a custom recipe is put together from
+bags.py          the same, by an option for every slot
+held_out.py      training images to choose by
 search.py        the greedy search for it
 code.py          a recipe as Python code to paste
 """

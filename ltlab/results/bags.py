@@ -25,15 +25,15 @@ def bag_recipe(
 ) -> Recipe:  # fmt: skip
     """The recipe of these choices, each one of `OPTIONS`.
 
-    `when` is for loss, sampler and foreground; a mix is there from the first epoch on, for twice the epochs. Deferred
-    LDAM is LDAM-DRW: its margins from the start, its weights in the last fifth. Foreground and fine-tuning give the
-    last fifth a schedule of its own, as in the code of the paper's authors. Fine-tuning keeps loss and sampler.
+    `when` applies to loss, sampler and foreground; a mix is on from the first epoch, for twice the epochs. Deferred
+    LDAM is LDAM-DRW: its margins from the start, its weights in the last fifth. With a foreground or fine-tuning the
+    last fifth has a separate schedule, as in the code of the paper's authors. Fine-tuning keeps loss and sampler.
 
     Limit cases: the defaults are the recipe ce; sampler "class-balanced", foreground "CAM", mix "input", `DEFERRED`
     and `FINETUNING` are bag_of_tricks.
 
     Raises:
-        ValueError: an unknown option, or choices that make no sense together, with the reason.
+        ValueError: an unknown option, or choices that do not go together, with the reason.
     """
     chosen = {"loss": loss, "sampler": sampler, "foreground": foreground, "mix": mix}
     for name, option in (chosen | {"when": when, "afterwards": afterwards}).items():
@@ -64,9 +64,9 @@ def bag_recipe(
 
 
 def parts(loss: str, sampler: str, foreground: str, mix: str, when: str, afterwards: str) -> dict[str, str]:
-    """What choices put into each slot, and when, how long they train, and whether they fine-tune.
+    """What choices put into each slot, and when; how long they train, and whether they fine-tune.
 
-    Of choices that `bag_recipe` takes, those have equal parts that make the same recipe.
+    Choices that `bag_recipe` takes have equal parts exactly if they make the same recipe.
     """
     slots = {"loss": loss, "sampler": sampler, "foreground": foreground}
     if when == DEFERRED:
@@ -77,19 +77,19 @@ def parts(loss: str, sampler: str, foreground: str, mix: str, when: str, afterwa
 
 
 def all_bags(protocol: Protocol, recipes: Iterable[Recipe]) -> dict[str, tuple[Recipe, dict[str, str]]]:
-    """Of the recipes that choices can make, by name: the recipe and its `parts`."""
+    """Name of each recipe that choices can make: the recipe and its `parts`."""
     made = {}
     for options in product(*OPTIONS.values()):
         choices = dict(zip(OPTIONS, options, strict=True))
         try:
             recipe = bag_recipe(**choices)
         except ValueError:
-            continue  # these choices make no sense together
+            continue  # these choices do not go together
         made[_key(recipe.resolve(protocol))] = parts(**choices)
     keys = {recipe: _key(recipe.resolve(protocol)) for recipe in recipes if recipe.protocol in (None, protocol)}
     return {recipe.name: (recipe, made[key]) for recipe, key in keys.items() if key in made}
 
 
 def _key(recipe: Recipe) -> tuple[str, ...]:
-    """What makes recipes of one protocol train alike, as `Recipe.identity`, which takes fifty times as long."""
+    """What makes recipes of one protocol train alike: as `Recipe.identity`, in a fiftieth of its time."""
     return recipe.classifier, *(describe(getattr(stage, f.name)) for stage in recipe.stages for f in fields(stage))

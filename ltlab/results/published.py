@@ -1,4 +1,4 @@
-"""What others measured: the error rates in data/published, and which recipe each belongs to."""
+"""What others measured: the error rates in data/published, and the recipe that each belongs to."""
 
 import pandas as pd
 
@@ -38,28 +38,28 @@ MISNAMED = {("cifar10-lt", 100, CAO, "Re-weight", "CS_CE sqrt")}
 
 
 def published(data: str, imbalance: float) -> pd.DataFrame:
-    """Published top-1 errors on a data set at an imbalance, each with the recipe that stands for the same method.
+    """Published top-1 errors on a data set at an imbalance, each with the recipe of the same method.
 
     Args:
         data: "cifar10-lt", "cifar100-lt", "imagenet-lt", "inat18"; nothing is published on any other.
         imbalance: largest over smallest class count: 100 or 50 for CIFAR, 256 for imagenet-lt, 500 for inat18.
 
     Returns:
-        A row per figure, the sources in the order of `SOURCES`: the columns of the table, see data/published, with
-        top1_error_percent of a single run; and recipe, None where ltlab has none of the same setting. No rows where
-        nothing is published.
+        A row per published error, the sources in the order of `SOURCES`: the columns of the table, see data/published,
+        with top1_error_percent of a single run; and recipe, None where ltlab has none of the same setting. No rows
+        where nothing is published.
 
     Raises:
         FileNotFoundError: the table is not where ltlab keeps it.
     """
-    figures = pd.read_csv(tables_folder("published") / "published_errors.csv")
-    figures = figures[(figures["dataset"] == DATASET_OF.get(data)) & (figures["imbalance"] == imbalance)]
+    errors = pd.read_csv(tables_folder("published") / "published_errors.csv")
+    errors = errors[(errors["dataset"] == DATASET_OF.get(data)) & (errors["imbalance"] == imbalance)]
     recipe_of = {
         (source, family, method): recipe
         for recipe, (family, methods) in (*PUBLISHED_AS.items(), *IN_THE_PAPER.items())
         for source, method in methods.items()
         if SHOWN[recipe].only_on in ("", data) and (data, imbalance, source, family, method) not in MISNAMED
     } | OF_LARGE_SETS.get(data, {})
-    names = map(recipe_of.get, zip(figures["source"], figures["family"], figures["method"], strict=True))
-    figures = figures.assign(recipe=pd.Series(list(names), index=figures.index, dtype=object))
-    return figures.sort_values("source", key=lambda s: s.map(list(SOURCES).index), kind="stable", ignore_index=True)
+    names = map(recipe_of.get, zip(errors["source"], errors["family"], errors["method"], strict=True))
+    errors = errors.assign(recipe=pd.Series(list(names), index=errors.index, dtype=object))
+    return errors.sort_values("source", key=lambda s: s.map(list(SOURCES).index), kind="stable", ignore_index=True)

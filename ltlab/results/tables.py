@@ -1,4 +1,4 @@
-"""Tables: mean and standard deviation over seeds, with the published figure beside them."""
+"""Tables: mean and standard deviation over seeds, next to the published error."""
 
 import math
 
@@ -16,7 +16,7 @@ ERRORS = {  # column of a summary: how a row gives it, as a fraction
     "few_error": lambda rows: 1 - rows["few_accuracy"],
 }
 FAMILY_OF = {recipe.name: family for family, members in FAMILIES.items() for recipe in members}
-OWN = "of your own"  # the family of all other recipes
+CUSTOM = "custom"  # the family of all other recipes
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
@@ -28,9 +28,9 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
         rows: of runs on one data set with one imbalance and the same options, see `compare`.
 
     Returns:
-        Indexed by recipe: family, "of your own" where ltlab has none; epochs; seeds, the number n; error (top-1),
+        Indexed by recipe: family, "custom" where ltlab has none; epochs; seeds, the number n; error (top-1),
         balanced_error, many_error, medium_error, few_error, in percent, each with its *_std; seconds, the mean of a
-        run; device, where they were measured. The groups are those of `metrics.group_accuracy`.
+        run; device, where they ran. The groups are those of `metrics.group_accuracy`.
 
     Limit cases: one seed has the standard deviation NaN; a group without classes is NaN.
 
@@ -48,33 +48,33 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
         if len(set(group["seed"])) < len(group) or len(set(group["epochs"])) > 1:
             runs = ", ".join(f"seed {s} of {e} epochs" for s, e in zip(group["seed"], group["epochs"], strict=True))
             raise ValueError(f"recipe {name!r} has the runs {runs}: pass rows with one run per seed and equal epochs")
-    figures = groups.agg(epochs=("epochs", "first"), seeds=("seed", "size"))
+    means = groups.agg(epochs=("epochs", "first"), seeds=("seed", "size"))
     for column, fraction in ERRORS.items():
         percent = (100 * fraction(rows)).groupby(rows["recipe"], sort=False)
-        figures[column], figures[f"{column}_std"] = percent.mean(), percent.std(ddof=1)
-    figures.insert(0, "family", figures.index.map(lambda name: FAMILY_OF.get(name, OWN)))
+        means[column], means[f"{column}_std"] = percent.mean(), percent.std(ddof=1)
+    means.insert(0, "family", means.index.map(lambda name: FAMILY_OF.get(name, CUSTOM)))
     devices = groups["device"].agg(lambda device: "; ".join(device.unique()))
-    return figures.assign(seconds=groups["seconds"].mean(), device=devices)
+    return means.assign(seconds=groups["seconds"].mean(), device=devices)
 
 
 def table(rows: pd.DataFrame) -> pd.DataFrame:
-    """`summary` with the published figure on the same data set and imbalance beside it.
+    """`summary` next to the published error on the same data set and imbalance.
 
     Adds the columns published (percent; NaN where there is none), published_as, the name of the method there, and
-    source, a key of `SOURCES`. A recipe with several figures gets the one of the first source. The figures belong
-    to exponential class counts, the test set and the full number of epochs, 200 for these recipes on CIFAR; a shortened
-    run stands beside them all the same, one on held-out images does not.
+    source, a key of `SOURCES`. Of several published errors the first source's is taken. They belong to exponential
+    class counts, the test set and the full number of epochs, 200 for these recipes on CIFAR. A shortened run gets them
+    all the same, one with other class counts or on held-out images does not.
 
     Raises:
         ValueError: as `summary`.
     """
-    figures, first = summary(rows), rows.iloc[0]
+    means, first = summary(rows), rows.iloc[0]
     others = published(first["data"], first["imbalance"]).dropna(subset="recipe")
     options = str(first["options"]).split()
     if "kind=exp" not in options or any(option.startswith("held_out=") for option in options):
         others = others.iloc[:0]
     others = others.drop_duplicates("recipe").set_index("recipe")[["top1_error_percent", "method", "source"]]
-    return figures.join(others.set_axis(["published", "published_as", "source"], axis=1))
+    return means.join(others.set_axis(["published", "published_as", "source"], axis=1))
 
 
 def gains(rows: pd.DataFrame) -> pd.DataFrame:
@@ -97,11 +97,11 @@ def gains(rows: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ValueError: as `summary`; a recipe that is shorter than every control, or has no seed in common with its own.
     """
-    figures = summary(rows)
-    controls = {name: figures.loc[name, "epochs"] for name in CONTROLS if name in figures.index}
+    means = summary(rows)
+    controls = {name: means.loc[name, "epochs"] for name in CONTROLS if name in means.index}
     errors = 100 * rows.pivot(index="seed", columns="recipe", values="balanced_error")
     lines = []
-    for recipe, (family, epochs) in figures[["family", "epochs"]].drop(list(controls)).iterrows():
+    for recipe, (family, epochs) in means[["family", "epochs"]].drop(list(controls)).iterrows():
         if (control := control_of(epochs, controls)) is None:
             raise ValueError(f"recipe {recipe!r} of {epochs} epochs has no control: add rows of {', '.join(CONTROLS)}")
         gain = (errors[control] - errors[recipe]).dropna()
@@ -137,7 +137,7 @@ def formatted(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def caption(table: pd.DataFrame) -> str:
-    """What the columns of `formatted` are, and where the published figures come from."""
+    """What the columns of `formatted` are, and where the published errors come from."""
     devices = dict.fromkeys("; ".join(table["device"]).split("; "))
     lines = [
         "error: top-1 error after the last epoch, mean ± sample standard deviation over seeds",

@@ -12,8 +12,8 @@ from .code import settings
 def trick_families() -> dict[str, list[Recipe]]:
     """The tricks that a search chooses from, a recipe each: re-weighting, re-sampling, mixup, second stage.
 
-    Mixup with the paper's alpha; as second stage every deferred loss, deferred sampler and CAM-based sampling, that is
-    every recipe of two stages with 80 and 20 % of the epochs.
+    Mixup has the paper's alpha. Second stages are every deferred loss, deferred sampler and CAM-based sampling: every
+    recipe of two stages with 80 and 20 % of the epochs.
     """
     second = [*FAMILIES["two-stage"], *FAMILIES["cam"]]
     return {
@@ -27,21 +27,22 @@ def trick_families() -> dict[str, list[Recipe]]:
 def combined(*tricks: Recipe) -> Recipe:
     """One recipe that holds the slots of several, at the epochs of plain training.
 
-    What a recipe of one stage sets holds in every stage; a recipe of several stages gives the stages and their shares,
-    and what its later stages set goes before what holds throughout: balanced softmax, then a deferred loss. A
-    trick's own number of epochs is left out, so mixup gets no more than the others. No trick at all is plain
-    training, "ce"; else the name is the names joined by +.
+    What a recipe of one stage sets holds in every stage. A recipe of several stages gives the stages and their
+    lengths, and what its later stages set takes precedence: balanced softmax, then a deferred loss. A trick's number
+    of epochs is left out, so mixup gets no more than the others. The name is the names joined by +.
+
+    Limit cases: no trick is plain training, "ce".
 
     Raises:
-        ValueError: two tricks that set the same thing in the same stage, or have several stages, or one that brings
-            a protocol of its own; and what `Recipe` refuses.
+        ValueError: two tricks that set the same thing in stage 1, or have several stages; one that has a protocol; and
+            what `Recipe` refuses.
     """
     name = "+".join(trick.name for trick in tricks) or "ce"
     longer = [trick for trick in tricks if len(trick.stages) > 1]
     if len(longer) > 1:
-        raise ValueError(f"{longer[0].name} and {longer[1].name} both bring stages of their own: take one")
+        raise ValueError(f"{longer[0].name} and {longer[1].name} both bring stages: choose one of them")
     if own := [trick.name for trick in tricks if trick.protocol is not None]:
-        raise ValueError(f"{own[0]} brings a protocol of its own: leave it out, all are trained by one")
+        raise ValueError(f"{own[0]} brings a protocol: leave it out, all are trained by the same one")
     at_first = Counter(key for trick in tricks for key in _held(trick.stages[0]))
     if twice := [key for key, times in at_first.items() if times > 1]:
         raise ValueError(f"{name}: two of them set the {' and the '.join(twice)} of stage 1")
