@@ -4,14 +4,13 @@ import math
 import os
 import statistics
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib import pyplot as plt
@@ -163,20 +162,9 @@ def test_processes_side_by_side_give_the_rows_of_one(whole, tmp_path, monkeypatc
     pd.testing.assert_frame_equal(compare(recipes, tiny, 2, folder=tmp_path), theirs)
 
 
-class EndsItsProcess:
-    """A mix that ends every process but the one that has made it."""
-
-    def __init__(self):
-        self.made_in = os.getpid()
-
-    def __call__(self, model, images, targets, **_):
-        os._exit(os.getpid() != self.made_in)
-
-
-@pytest.mark.slow
-def test_a_process_that_dies_is_said_to_have(tmp_path):
+def test_a_process_that_dies_is_said_to_have():
     with pytest.raises(ChildProcessError, match=r"processes=2: .* died"):
-        compare([Recipe(Stage(mix=EndsItsProcess()), name="ends")], tiny, 1, folder=tmp_path, processes=2)
+        list(comparison.side_by_side(os._exit, [(1,)], processes=2))
 
 
 def test_what_is_there_is_not_trained_again(whole, monkeypatch):
@@ -225,11 +213,11 @@ def test_the_fingerprint_is_that_of_what_is_trained_on_what():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"recipes": ["balanced_softmx"]}, "unknown recipe 'balanced_softmx'; did you mean 'balanced_softmax'"),
-        ({"recipes": []}, "give at least one recipe"),
-        ({"recipes": [Recipe(Stage()), Recipe(Stage(loss=BalancedSoftmaxLoss))]}, "each a different name"),
-        ({"seeds": 0}, "seeds=0 must be"),
-        ({"seeds": 1.5}, "seeds=1.5"),
+        ({"recipes": ["balanced_softmx"]}, "'balanced_softmx'.* 'balanced_softmax'"),
+        ({"recipes": []}, r"recipes=\[\]"),
+        ({"recipes": [Recipe(Stage()), Recipe(Stage(loss=BalancedSoftmaxLoss))]}, r"recipes=\['custom', 'custom'\]"),
+        ({"seeds": 0}, "seeds=0"),
+        ({"processes": 1.5}, "processes=1.5"),
         (
             {"recipes": ["ce", Recipe(Stage(), Stage(), Stage(), name="long")]},
             "epochs=2: recipe 'long' needs at least 3",
@@ -253,16 +241,15 @@ def test_a_table_with_other_columns_is_refused_before_anything_is_trained(tmp_pa
         compare(["ce"], tiny, 1, folder=tmp_path)
 
 
-@pytest.mark.parametrize("name", ["None", "NA", "null", "nan", ""])
-def test_a_name_that_pandas_takes_for_a_missing_number_is_a_name(whole, tmp_path, name):
-    for row in whole[1].assign(recipe=name, commit="").to_dict("records"):
+def test_a_name_that_pandas_takes_for_a_missing_number_is_a_name(whole, tmp_path):
+    named = whole[1].assign(recipe=["None", "NA", "nan", ""], commit="")
+    for row in named.to_dict("records"):
         results.append_row(tmp_path / "runs.csv", row)
     rows = results.read_rows(tmp_path / "runs.csv")
-    assert rows["recipe"].tolist() == [name] * 4 and rows["commit"].tolist() == [""] * 4
-    pd.testing.assert_frame_equal(rows, whole[1].assign(recipe=name, commit=""))
+    pd.testing.assert_frame_equal(rows, named)
     assert rows["many_accuracy"].isna().all()
-    mine = compare([Recipe(Stage(), name=name)], tiny, 1, folder=tmp_path)
-    assert mine[["recipe", "seed"]].values.tolist() == [[name, 0]]
+    mine = compare([Recipe(Stage(), name=""), Recipe(Stage(), name="NA")], tiny, 1, folder=tmp_path)
+    assert mine[["recipe", "seed"]].values.tolist() == [["", 0], ["NA", 0]]
 
 
 @pytest.mark.parametrize("cut", [1, 3, 80])
@@ -279,19 +266,6 @@ def test_a_last_line_that_is_cut_off_is_refused_before_a_row_is_glued_to_it(whol
     assert path.read_bytes() == content[:-cut]
 
 
-def test_the_row_names_the_network_that_was_trained(whole):
-    from ltlab.train import fit
-
-    class Mine(torch.nn.Sequential):
-        pass
-
-    data = tiny(0)
-    network = Mine(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 10))
-    result = fit(RECIPES["ce"].resolve(SHAPES).with_epochs(1), data, network, device="cpu", progress=False)
-    assert results.result_row(result, data, seed=0)["model"] == "Mine"
-    assert set(whole[1]["model"]) == {"small_net"}
-
-
 def test_whole_numbers_of_numpy_are_whole_numbers(whole, monkeypatch):
     monkeypatch.setattr(comparison, "fit", never)
     rows = compare(NAMES, tiny, np.int64(2), folder=whole[0], processes=np.int32(1))
@@ -299,11 +273,9 @@ def test_whole_numbers_of_numpy_are_whole_numbers(whole, monkeypatch):
 
 
 def test_a_line_that_is_no_row_is_refused_by_the_files_name(whole, tmp_path):
-    content = (whole[0] / "runs.csv").read_bytes()
-    for damaged, line in ((content + b"," * 40 + b"\n", 6), (content[:-80], 5)):
-        (tmp_path / "runs.csv").write_bytes(damaged)
-        with pytest.raises(ValueError, match=rf"runs.csv is damaged.*line {line}"):
-            compare(NAMES, tiny, 2, folder=tmp_path)
+    (tmp_path / "runs.csv").write_bytes((whole[0] / "runs.csv").read_bytes() + b"," * 40 + b"\n")
+    with pytest.raises(ValueError, match=r"runs.csv is damaged.*line 6"):
+        compare(NAMES, tiny, 2, folder=tmp_path)
 
 
 @pytest.mark.parametrize("damage", [lambda content: b"", lambda content: b"x" * 99, lambda content: content[:-500]])
@@ -629,14 +601,15 @@ def test_what_a_finished_run_leaves_is_removed_with_its_masks(tmp_path):
 
 
 @pytest.mark.slow
-def test_measured_rows_are_of_the_recipes_and_images_as_they_are_now(same_bits):
+@pytest.mark.parametrize("file", ["shapes-lt", "shuffled_maps"])
+def test_measured_rows_are_of_the_recipes_and_images_as_they_are_now(same_bits, file):
     """A change of a recipe or of shapes-lt makes its rows out of date: measure them again, or remove them."""
-    check_fingerprints("shapes-lt", partial(load, "shapes-lt", imbalance=100))
+    check_fingerprints(file, shapes_of_seed)
 
 
-@pytest.mark.slow
-def test_measured_rows_of_shuffled_maps_are_of_the_recipes_and_images_as_they_are_now(same_bits):
-    check_fingerprints("shuffled_maps", partial(load, "shapes-lt", imbalance=100))
+@cache
+def shapes_of_seed(seed: int) -> LongTailedData:
+    return load("shapes-lt", imbalance=100, seed=seed)
 
 
 def test_how_far_another_processor_ends_from_the_same_seed_is_what_the_readme_of_the_data_says():

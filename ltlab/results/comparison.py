@@ -102,7 +102,7 @@ def side_by_side(function: Callable, calls: Iterable[tuple], processes: int) -> 
 
     threads = max(1, (os.cpu_count() or 1) // processes)
     try:
-        with parallel_config("loky", n_jobs=processes, inner_max_num_threads=threads, idle_worker_timeout=1):
+        with parallel_config("loky", n_jobs=processes, inner_max_num_threads=threads, idle_worker_timeout=10):
             results = Parallel(return_as="generator_unordered")(delayed(function)(*call) for call in calls)
         yield from results
     except BrokenProcessPool as error:
