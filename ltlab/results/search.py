@@ -148,11 +148,7 @@ class Search:
             "held-out error: mean of the per-class errors ± standard deviation over seeds",
             "gain: mean of the paired differences ± its standard error",
             f"taken: the best of those whose gain is above {bar}; in round 1 the best of each family",
-            *(
-                f"left out: {name}: {note}"
-                for name, note in zip(found["candidate"], found["note"], strict=True)
-                if note
-            ),
+            *(f"left out: {row['candidate']}: {row['note']}" for row in found.to_dict("records") if row["note"]),
             "",
         ]
         if self.test is not None:
@@ -230,7 +226,12 @@ class _Candidate:
 
 
 def _mean_and_std(values: list[float]) -> tuple[float, float]:
-    return round(fmean(values), 6), stdev(values) if len(values) > 1 else math.nan
+    return fmean(values), stdev(values) if len(values) > 1 else math.nan
+
+
+def _least(candidates: Iterable[_Candidate]) -> _Candidate:
+    """The candidate with the least error, the first of equals; rounded as in `_Candidate.is_better`."""
+    return min(candidates, key=lambda candidate: round(candidate.error, 6))
 
 
 class _Rounds:
@@ -272,11 +273,11 @@ class _Rounds:
                     candidate.note = str(error)
             self.candidates.append(candidate)
         better = [[candidate for candidate in group if candidate.is_better()] for group in candidates]
-        winners = [min(group, key=lambda candidate: candidate.error) for group in better if group]
+        winners = [_least(group) for group in better if group]
         for candidate in everyone:
             candidate.taken = candidate in winners
         if winners:
-            self.best = min(winners, key=lambda candidate: candidate.error).tricks
+            self.best = _least(winners).tricks
         return [candidate.tricks for candidate in winners]
 
     def errors(self, tricks: Tricks) -> list[float]:

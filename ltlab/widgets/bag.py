@@ -274,7 +274,7 @@ class _Table:
         )
         lengths = [epochs, *(e.epochs for e in errors[1:])]
         for column, lines in self.controls.items():
-            controls = [self.figures.get(control_of(n, self.known[column]), MISSING) for n in lengths]
+            controls = [self.figures.get(control_of(n, self.known[column]) or "", MISSING) for n in lengths]
             ends = [(getattr(control, column), y) for y, control in enumerate(controls)]
             lines.set_segments([[(x, y - 0.5), (x, y + 0.5)] for x, y in ends if not math.isnan(x)])
 
