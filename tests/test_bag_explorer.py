@@ -14,7 +14,7 @@ from matplotlib.path import Path
 from ltlab.recipes import CIFAR, RECIPES, SHAPES, Protocol, Recipe, Stage
 from ltlab.results.bags import DEFERRED, FINETUNING, OPTIONS, all_bags, bag_recipe, parts
 from ltlab.widgets import bag_explorer
-from ltlab.widgets.bag import NEIGHBOURS, BagExplorer
+from ltlab.widgets.explore_bag import NEIGHBOURS, BagExplorer
 
 ALL = [dict(zip(OPTIONS, options, strict=True)) for options in product(*OPTIONS.values())]
 PLAIN = ALL[0]

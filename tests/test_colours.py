@@ -12,8 +12,8 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from ltlab import plots
-from ltlab.plots import results
-from ltlab.widgets import bag, foreground, pair, timeline
+from ltlab.plots import recipe_figures
+from ltlab.widgets import explore_bag, explore_foreground, explore_timeline, panels
 
 VISION = {
     "normal": np.eye(3),
@@ -37,11 +37,11 @@ BY_COLOUR_ALONE, BESIDE_A_SIGN = 20, 10
 SETS = {
     "groups": (plots.GROUP_COLOURS.values(), BY_COLOUR_ALONE),
     "families": (plots.FAMILY_COLOURS.values(), BESIDE_A_SIGN),
-    "images A and B": ((pair.A_COLOUR, pair.B_COLOUR, "0.9"), BY_COLOUR_ALONE),
-    "slots that are on": ((timeline.ON, timeline.PLAIN), BESIDE_A_SIGN),
-    "recipes near and far": ((bag.FULL, bag.PALE, bag.PALER), BY_COLOUR_ALONE),
-    "better and worse than a control": ((results.BETTER, results.WORSE), BY_COLOUR_ALONE),
-    "outlines": ((foreground.TRUE_COLOUR, "white", "black"), BY_COLOUR_ALONE),
+    "images A and B": ((panels.A_COLOUR, panels.B_COLOUR, "0.9"), BY_COLOUR_ALONE),
+    "slots that are on": ((explore_timeline.ON_COLOUR, explore_timeline.OFF_COLOUR), BESIDE_A_SIGN),
+    "recipes near and far": ((explore_bag.FULL, explore_bag.PALE, explore_bag.PALER), BY_COLOUR_ALONE),
+    "better and worse than a control": ((recipe_figures.BETTER, recipe_figures.WORSE), BY_COLOUR_ALONE),
+    "outlines": ((explore_foreground.TRUE_COLOUR, "white", "black"), BY_COLOUR_ALONE),
 }
 
 

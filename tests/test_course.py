@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from ltlab import mixup, recipes, results, samplers
 from ltlab.cam import ForegroundTransform
 from ltlab.course import CHECKS, QUIZZES, Matches, Verdict, check, difference, questions, quiz
-from ltlab.course.bag_of_tricks import CHOICE_MISTAKES, SEARCHES, choose
+from ltlab.course.check_bag_of_tricks import CHOICE_MISTAKES, SEARCHES, choose
 from ltlab.data import benchmark_class_counts
 from ltlab.losses import BalancedSoftmaxLoss, ClassBalancedLoss, CostSensitiveLoss, effective_numbers, ldam_margins
 from ltlab.recipes import OneCycle, Recipe, Stage

@@ -4,14 +4,23 @@ from textwrap import shorten
 from typing import Any
 
 from ..names import look_up
-from . import bag_of_tricks, foreground, long_tail, mixing, resampling, reweighting, start_here, two_stage
+from . import (
+    check_bag_of_tricks,
+    check_foreground,
+    check_long_tail,
+    check_mixing,
+    check_resampling,
+    check_reweighting,
+    check_start_here,
+    check_two_stage,
+)
 from .answers import NotYet, Unsolved, Verdict
 
 CHECKS = {
     f"{number}.{kind}": verify
     for number, room in {
-        "00": start_here, "01": long_tail, "02": reweighting, "03": resampling, "04": mixing, "05": two_stage,
-        "06": foreground, "07": bag_of_tricks,
+        "00": check_start_here, "01": check_long_tail, "02": check_reweighting, "03": check_resampling,
+        "04": check_mixing, "05": check_two_stage, "06": check_foreground, "07": check_bag_of_tricks,
     }.items()
     for kind, verify in room.EXERCISES.items()
 }  # fmt: skip

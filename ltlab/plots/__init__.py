@@ -1,7 +1,7 @@
 """Arrays to matplotlib axes.
 
-Every function takes what `np.asarray` takes, draws on `ax` (or on a new figure of a fitting size) and returns the axes;
-none calls `plt.show`. Classes stand in the order of their training images, the most frequent first, and the groups
+Every function takes what `np.asarray` takes, draws on `ax` (or on a new figure of a suitable size) and returns the
+axes; none calls `plt.show`. Classes are in the order of their training images, the most frequent first, and the groups
 many, medium and few have the same colours in every figure.
 """
 
@@ -9,9 +9,9 @@ from .. import require_extra
 
 require_extra("course")
 
-from .classes import class_counts, confusion_matrix, count_axis, per_class_error
-from .images import contact_sheet, image_grid, mask_outline
-from .results import beside, comparison, gains, trade_off
+from .class_figures import class_counts, confusion_matrix, count_axis, per_class_error
+from .image_figures import contact_sheet, image_grid, mask_outline, mosaic
+from .recipe_figures import beside, comparison, gains, trade_off
 from .style import (
     BARS_UP_TO,
     FAMILY_COLOURS,
@@ -20,9 +20,13 @@ from .style import (
     GROUP_COLOURS,
     NAMES_UP_TO,
     NUMBERS_UP_TO,
+    check_names,
+    dress,
     family_colours,
+    group_colours,
+    name_ticks,
 )
-from .training import SLOTS, training_curves, training_step
+from .training_figures import training_curves, training_step
 
 __all__ = [
     "BARS_UP_TO",
@@ -32,17 +36,21 @@ __all__ = [
     "GROUP_COLOURS",
     "NAMES_UP_TO",
     "NUMBERS_UP_TO",
-    "SLOTS",
     "beside",
+    "check_names",
     "class_counts",
     "comparison",
     "confusion_matrix",
     "contact_sheet",
     "count_axis",
+    "dress",
     "family_colours",
     "gains",
+    "group_colours",
     "image_grid",
     "mask_outline",
+    "mosaic",
+    "name_ticks",
     "per_class_error",
     "trade_off",
     "training_curves",

@@ -1,8 +1,10 @@
 """What all figures share: colours, sizes, axes and the legend above them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 
@@ -27,12 +29,17 @@ LEGEND_ABOVE = {  # a legend above the axes, where no bar can reach it
 }  # fmt: skip
 
 
-def family_colours(families: Sequence[str]) -> dict[str, str]:
-    """A colour for every family of recipes that occurs, in the order of `FAMILY_COLOURS`."""
-    there = set(families)
-    return {family: colour for family, colour in FAMILY_COLOURS.items() if family in there} | {
-        family: "0.4" for family in sorted(there - set(FAMILY_COLOURS))
-    }
+def family_colours(families: Iterable[str]) -> dict[str, str]:
+    """A colour for every family of recipes that occurs, in the order of `FAMILY_COLOURS`; grey for unknown ones."""
+    found = set(families)
+    known = {family: colour for family, colour in FAMILY_COLOURS.items() if family in found}
+    return known | dict.fromkeys(sorted(found - set(known)), "0.4")
+
+
+def group_colours(counts: Any, *, many: int = 100, few: int = 20) -> list[str]:
+    """The colour of every class's group, many, medium or few, by its training images, (C,)."""
+    counts, colours = np.asarray(counts), [*GROUP_COLOURS.values()]
+    return [colours[group] for group in (counts <= many).astype(int) + (counts < few)]
 
 
 def new_axes(width: float, height: float) -> Axes:
@@ -40,22 +47,25 @@ def new_axes(width: float, height: float) -> Axes:
     return plt.subplots(figsize=(width, height), layout="constrained")[1]
 
 
-def dress(ax: Axes, *, xlabel: str | None = None, ylabel: str | None = None) -> Axes:
-    """Labels large enough for the back row, and no frame on the right and above."""
-    if xlabel:
-        ax.set_xlabel(xlabel)
-    if ylabel:
-        ax.set_ylabel(ylabel)
-    for label in (ax.xaxis.label, ax.yaxis.label):
-        label.set_size(FONT_SIZE)
+def dress(ax: Axes, *, xlabel: str = "", ylabel: str = "") -> Axes:
+    """Labels that can be read from the back row, and no frame on the right and at the top."""
+    ax.set_xlabel(xlabel or ax.get_xlabel(), fontsize=FONT_SIZE)
+    ax.set_ylabel(ylabel or ax.get_ylabel(), fontsize=FONT_SIZE)
     ax.tick_params(labelsize=FONT_SIZE)
     sns.despine(ax=ax)
     return ax
+
+
+def name_ticks(ax: Axes, names: Sequence[str], *, angle: float = 0, **look: Any) -> None:
+    """A name under every integer of the x axis, tilted by an angle in degrees; none where too many would overlap."""
+    if len(names) <= NAMES_UP_TO:
+        tilted = {"rotation": angle, "ha": "right", "rotation_mode": "anchor"} if angle else {}
+        ax.set_xticks(range(len(names)), names, **tilted, **look)
 
 
 def check_names(names: Sequence[str] | None, n: int) -> list[str]:
     """One name per class; without names, the class indices."""
     names = [str(name) for name in (range(n) if names is None else names)]
     if len(names) != n:
-        raise ValueError(f"{len(names)} names for {n}: give one each")
+        raise ValueError(f"{len(names)} names for {n}: pass one for each")
     return names

@@ -1,58 +1,40 @@
 """Sliders over plots: one explorer for each idea of the course.
 
-explorer     what all of them share: controls, one figure, one line of text
-long_tail    what imbalance does to a data set; real benchmarks
-reweighting  effective numbers, focal loss, and the gradients of all losses
-resampling   class probabilities, repeats, and a batch as it is drawn
-mixup        between two images
-beta         how strongly mixup mixes
-manifold     mixing inside the network
-remix        whose label a mixed picture gets
-timeline     which trick is on when
-post_hoc     corrections after training
-foreground   what a model takes for the object, and the object moved
-bag          an option for every slot, and what was measured nearest to the recipe they make
-quiz         questions with buttons, and why an answer is right or not
+explorer              what all of them are: controls, one figure, one line of text
+sliders, panels       their controls, and what they draw with: axes in pixels, classes by frequency, moving bars
+pixels                small images that can move
+explore_long_tail     what imbalance does to a data set; real benchmarks
+explore_reweighting   effective numbers, focal loss, and the gradients of all losses
+explore_resampling    class probabilities, repeats, and a batch as it is drawn
+explore_mixup         between two images, and inside the network
+explore_lambda        how strongly mixup mixes, and whose label a mixed picture gets
+explore_timeline      which trick is on when
+explore_post_hoc      corrections after training
+explore_foreground    what a model takes for the object, and the object moved
+explore_bag           an option for every slot, and what was measured nearest to the recipe they make
+quiz                  questions with buttons, and why an answer is right or not
 """
 
 from .. import require_extra
 
 require_extra("course")
 
-from .bag import bag_explorer
-from .beta import beta_explorer
-from .explorer import Explorer, blank_figure, choice
-from .foreground import foreground_explorer
-from .long_tail import IMBALANCES, long_tail_explorer, real_distributions_explorer
-from .manifold import manifold_explorer
-from .mixup import mixup_explorer
-from .post_hoc import post_hoc_explorer
+from .explore_bag import bag_explorer
+from .explore_foreground import foreground_explorer
+from .explore_lambda import beta_explorer, remix_explorer
+from .explore_long_tail import IMBALANCES, long_tail_explorer, real_distributions_explorer
+from .explore_mixup import manifold_explorer, mixup_explorer
+from .explore_post_hoc import post_hoc_explorer
+from .explore_resampling import sampling_explorer
+from .explore_reweighting import effective_number_explorer, focal_explorer, gradient_explorer, pulls
+from .explore_timeline import timeline_explorer
+from .explorer import Explorer, blank_figure
 from .quiz import Choice, Question, Quiz
-from .remix import remix_explorer
-from .resampling import sampling_explorer
-from .reweighting import effective_number_explorer, focal_explorer, gradient_explorer
-from .timeline import timeline_explorer
+from .sliders import choice
 
 __all__ = [
-    "IMBALANCES",
-    "Choice",
-    "Explorer",
-    "Question",
-    "Quiz",
-    "bag_explorer",
-    "beta_explorer",
-    "blank_figure",
-    "choice",
-    "effective_number_explorer",
-    "focal_explorer",
-    "foreground_explorer",
-    "gradient_explorer",
-    "long_tail_explorer",
-    "manifold_explorer",
-    "mixup_explorer",
-    "post_hoc_explorer",
-    "real_distributions_explorer",
-    "remix_explorer",
-    "sampling_explorer",
-    "timeline_explorer",
-]
+    "IMBALANCES", "Choice", "Explorer", "Question", "Quiz", "bag_explorer", "beta_explorer", "blank_figure", "choice",
+    "effective_number_explorer", "focal_explorer", "foreground_explorer", "gradient_explorer", "long_tail_explorer",
+    "manifold_explorer", "mixup_explorer", "post_hoc_explorer", "pulls", "real_distributions_explorer",
+    "remix_explorer", "sampling_explorer", "timeline_explorer",
+]  # fmt: skip

@@ -1,8 +1,8 @@
-"""What all explorers share: move a control, see the figure and one line of text change.
+"""The explorer itself: move a control, and the figure and one line of text change.
 
-An `Explorer` draws on one off-screen figure. What a control does not move is drawn once; each frame redraws the moving
-artists over it and sends the picture as PNG bytes. The text says what the figure shows: for screen readers, for tests,
-and for a figure that is not there.
+An `Explorer` draws on one off-screen figure. What no control moves is drawn once; each frame redraws the moving artists
+over it and sends the picture as PNG bytes. The text says what the figure shows: for screen readers, for tests, and
+where no figure can be displayed.
 """
 
 import html
@@ -22,12 +22,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from traitlets import Unicode
 
-from .. import plots
-
 CSS_DPI = 96  # a CSS pixel is 1/96 inch, so a font of 12 points looks like one
 PIXEL_RATIO = 2  # drawn pixels per CSS pixel: crisp on a high-density screen, and when scaled down on a narrow one
-GREY = {"color": "0.45", "linewidth": 1.5}  # of lines to compare with
-LEGEND = {"frameon": False, "fontsize": plots.FONT_SIZE, "handlelength": 1.8, "borderaxespad": 0.2}
 
 
 class Explorer(ipywidgets.VBox):
@@ -42,43 +38,35 @@ class Explorer(ipywidgets.VBox):
         )
 
     Artists in `moving` are drawn last, in their order, over a saved picture of all others. An artist that `update`
-    changes without being in `moving` is still drawn right: it makes the figure stale, and a stale figure is drawn anew,
-    which only takes longer. The picture's size never changes.
+    changes without being in `moving` is still drawn correctly: it makes the figure stale, and a stale figure is redrawn
+    in full, which takes longer. The picture's size never changes.
 
-    If `update` raises, the summary shows the error, the picture stays, and the exception goes on: to the notebook cell
-    that set the control, or to Jupyter's log where a person moved it.
+    If `update` raises, the summary shows the error, the picture stays, and the exception propagates: to the notebook
+    cell that set the control, or to Jupyter's log if a person moved it.
 
     Args:
         controls: name in `update` -> control with a `value` and a visible `description`.
         figure: an off-screen figure with fixed axes; see `blank_figure`.
         update: takes the controls' values by name, moves artists, returns one line of text.
-        moving: artists that `update` moves.
-        label: what the figure is, for screen readers.
+        moving: the artists that `update` moves.
+        label: what the figure shows, for screen readers.
 
     Raises:
-        ValueError: a control without a description.
+        ValueError: a control has no description.
     """
 
     def __init__(
-        self,
-        controls: Mapping[str, ipywidgets.ValueWidget],
-        figure: Figure,
-        update: Callable[..., str],
-        *,
-        moving: Iterable[Artist] = (),
-        label: str,
-    ) -> None:
+        self, controls: Mapping[str, Any], figure: Figure, update: Callable[..., str], *,
+        moving: Iterable[Artist] = (), label: str,
+    ) -> None:  # fmt: skip
         for name, control in controls.items():
             if not control.description:
                 raise ValueError(f"control {name!r} has no description: give it the field's term as description=")
-        self.controls = dict(controls)
-        self.figure = figure
-        self._update = update
-        self._moving = list(moving)
-        self._background = None
-        self._one_at_a_time = threading.RLock()  # a moved control and a running cell come in different threads
+        self.controls, self.figure = dict(controls), figure
+        self._update, self._moving, self._background = update, list(moving), None
+        self._one_at_a_time = threading.RLock()  # a moved control and a running cell use different threads
         for artist in self._moving:
-            artist.set_animated(True)  # left out of an ordinary draw, and changing it does not make the figure stale
+            artist.set_animated(True)  # an ordinary draw leaves it out, and changing it does not make the figure stale
         width, height = (round(CSS_DPI * inches) for inches in figure.get_size_inches())
         self._picture = _Picture(
             format="png", width=str(width), height=str(height), tooltip=label,
@@ -98,8 +86,8 @@ class Explorer(ipywidgets.VBox):
         return {name: control.value for name, control in self.controls.items()}
 
     def picture(self) -> PIL.Image.Image:
-        """The figure as it is drawn now, RGB."""
-        canvas = self.figure.canvas
+        """The figure as currently drawn, RGB."""
+        canvas: Any = self.figure.canvas
         return PIL.Image.frombuffer("RGBA", canvas.get_width_height(physical=True), canvas.buffer_rgba()).convert("RGB")
 
     def _redraw(self, change: object = None) -> None:
@@ -114,7 +102,7 @@ class Explorer(ipywidgets.VBox):
             self._say(summary)
 
     def _draw(self) -> None:
-        canvas = self.figure.canvas
+        canvas: Any = self.figure.canvas
         if self._background is None or self.figure.stale:  # an artist outside `moving` has changed
             canvas.draw()
             self._background = canvas.copy_from_bbox(self.figure.bbox)
@@ -128,7 +116,7 @@ class Explorer(ipywidgets.VBox):
         self._text.value = f'<p role="status" style="{style}">{html.escape(text)}</p>'
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The live widget, and for where no widget can live (a saved notebook on a code host) picture and summary."""
+        """The live widget; where there is no kernel (a saved notebook on a code host), picture and summary."""
         live = super()._repr_mimebundle_(**kwargs) or {}
         size = {"width": int(self._picture.width), "height": int(self._picture.height)}
         picture = io.BytesIO()
@@ -139,18 +127,18 @@ class Explorer(ipywidgets.VBox):
 
 
 class _Picture(ipywidgets.Image):
-    """An image whose tooltip, its name for screen readers, reaches the page: it does so only beside a description."""
+    """An image whose tooltip, its name for screen readers, reaches the page: without a description it does not."""
 
     description = Unicode("").tag(sync=True)
 
 
 def _png(picture: PIL.Image.Image) -> bytes:
-    """RGB picture as PNG, without the row filters that cost Pillow half of a frame's time and save nothing here."""
+    """RGB picture as PNG, without the row filters, which cost Pillow half of a frame's time and save nothing here."""
     width, height = picture.size
     rows = np.zeros((height, 1 + 3 * width), np.uint8)  # each row begins with its filter, 0 for none
     rows[:, 1:] = np.asarray(picture).reshape(height, -1)
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits per channel, RGB
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows, level=1)), (b"IEND", b""))
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.data, level=1)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
     )
@@ -161,14 +149,3 @@ def blank_figure(width: float, height: float) -> Figure:
     figure = Figure((width / CSS_DPI, height / CSS_DPI), dpi=CSS_DPI * PIXEL_RATIO)
     FigureCanvasAgg(figure)
     return figure
-
-
-def choice(description: str, options: Iterable[str], *, width: int = 60) -> ipywidgets.ToggleButtons:
-    """One of a few options, as buttons of `width` CSS pixels; Tab and Enter reach them, as they do no dropdown.
-
-    (JupyterLab keeps the arrow keys of a closed dropdown for itself.)
-    """
-    buttons = ipywidgets.ToggleButtons(
-        options=tuple(options), description=description, style={"button_width": f"{width}px"}
-    )
-    return buttons.add_class("widget-inline-hbox")  # else the buttons lie below the description

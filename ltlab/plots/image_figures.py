@@ -50,15 +50,15 @@ def image_grid(
         cell = max([1.0, *(0.09 * len(title) for title in titles or ())])  # inches, wide enough for the longest title
         ax = new_axes(cell * columns, cell * rows * (height + head) / (width + gap))
 
-    mosaic = _mosaic(images, rows, columns, head, gap, fill=255)  # (R, S, 3)
+    sheet = mosaic(images, rows, columns, head, gap)  # (R, S, 3)
     extent = (0, columns, rows, 0)
-    ax.imshow(mosaic, extent=extent, interpolation="nearest", aspect=(height + head) / (width + gap))
+    ax.imshow(sheet, extent=extent, interpolation="nearest", aspect=(height + head) / (width + gap))
     if masks is not None:
         masks = np.asarray(masks, dtype=bool)
         if masks.shape != (n, height, width):
             raise ValueError(f"masks of shape {masks.shape} must be {(n, height, width)}, one per image")
-        edges = mask_outline(_mosaic(masks[..., None], rows, columns, head, gap, fill=False)[..., 0])
-        edges /= mosaic.shape[1] / columns, mosaic.shape[0] / rows  # pixels to cells
+        edges = mask_outline(mosaic(masks[..., None], rows, columns, head, gap, fill=False)[..., 0])
+        edges /= sheet.shape[1] / columns, sheet.shape[0] / rows  # pixels to cells
         for colour, line_width in (("black", 2.5), ("white", 1)):  # seen on dark and on light images
             ax.add_collection(LineCollection(edges, colors=colour, linewidths=line_width, capstyle="projecting"))
     for k, title in enumerate(check_names(titles, n) if titles is not None else ()):
@@ -85,7 +85,7 @@ def contact_sheet(images: Any, labels: Any, *, rows: int, columns: int = 16) -> 
     return image_grid(cells, columns=columns, ax=new_axes(0.6 * columns, 0.6 * rows))
 
 
-def _mosaic(cells: np.ndarray, rows: int, columns: int, head: int, gap: int, fill: Any) -> np.ndarray:
+def mosaic(cells: np.ndarray, rows: int, columns: int, head: int = 0, gap: int = 0, fill: float = 255) -> np.ndarray:
     """(N, H, W, K) cells in rows of `columns`, each with `head` pixels above and `gap` on its right -> (R, S, K)"""
     n, height, width, channels = cells.shape
     sheet = np.full((rows * columns, height + head, width + gap, channels), fill, dtype=cells.dtype)

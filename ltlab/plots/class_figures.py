@@ -20,6 +20,8 @@ from .style import (
     NUMBERS_UP_TO,
     check_names,
     dress,
+    group_colours,
+    name_ticks,
     new_axes,
 )
 
@@ -170,20 +172,18 @@ def _class_bars(
     classes = len(counts)
     names = check_names(names, classes)
     order = np.argsort(-counts, kind="stable")
-    heights, counts = heights[order], counts[order]
-    group = (counts <= many).astype(int) + (counts < few)  # 0 many, 1 medium, 2 few
-    colours = np.array(list(GROUP_COLOURS.values()))
+    heights, colours = heights[order], group_colours(counts[order], many=many, few=few)
     if classes <= BARS_UP_TO:
-        ax.bar(range(classes), heights, width=0.85 if classes <= 50 else 1.0, color=colours[group])
+        ax.bar(range(classes), heights, width=0.85 if classes <= 50 else 1.0, color=colours)
     else:
-        for g, colour in enumerate(colours):
-            start, stop = np.searchsorted(group, [g, g + 1])
+        start = 0
+        for colour in GROUP_COLOURS.values():
+            stop = start + colours.count(colour)
             ax.stairs(heights[start:stop], np.arange(start, stop + 1) - 0.5, fill=True, color=colour)
+            start = stop
     ax.set_xlim(-0.6, classes - 0.4)
-    if classes <= NAMES_UP_TO:
-        ax.set_xticks(range(classes), [names[c] for c in order])
-        if max(map(len, names)) * classes > 60:  # about the characters that fit in one line
-            plt.setp(ax.get_xticklabels(), rotation=35, ha="right", rotation_mode="anchor")
+    one_line = max(map(len, names)) * classes <= 60  # about the characters that fit
+    name_ticks(ax, [names[c] for c in order], angle=0 if one_line else 35)
     ax.set_xlabel("class, most frequent first")
     return order
 

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from .style import BLUE, FONT_SIZE, GROUP_COLOURS, dress, new_axes
 
-SLOTS = {  # what stands between the labels and a step of training, in order
+SLOT_QUESTIONS = {  # what stands between the labels and a step of training, in order
     "sampler": "which image next",
     "foreground": "where the object is",
     "mix": "between images",
@@ -28,25 +28,27 @@ def training_step(lit: str | None = None, *, ax: Axes | None = None) -> Axes:
     Raises:
         ValueError: `lit` is neither.
     """
-    if lit not in (None, "labels", *SLOTS):
-        raise ValueError(f"lit={lit!r} is not a slot: choose one of {', '.join(SLOTS)}, or labels")
+    if lit not in (None, "labels", *SLOT_QUESTIONS):
+        raise ValueError(f"lit={lit!r} is not a slot: choose one of {', '.join(SLOT_QUESTIONS)}, or labels")
     ax = ax or new_axes(12, 2)
     parts = ["labels", "sampler", "images", "foreground", "augment", "mix", "model", "loss", "step"]
     left = 0.0
     for part in parts:
-        width = {"foreground": 2.1, "augment": 1.25}.get(part, 1.65 if part in SLOTS else 1.05)  # by the longest words
-        on = part == lit or (lit is None and part in SLOTS)
+        width = {"foreground": 2.1, "augment": 1.25}.get(
+            part, 1.65 if part in SLOT_QUESTIONS else 1.05
+        )  # by the longest words
+        on = part == lit or (lit is None and part in SLOT_QUESTIONS)
         face = GROUP_COLOURS["many"] if on else "white"
-        edge = GROUP_COLOURS["many"] if on or part in SLOTS else "0.75"
+        edge = GROUP_COLOURS["many"] if on or part in SLOT_QUESTIONS else "0.75"
         box = FancyBboxPatch(
             (left, -0.35), width, 0.7, boxstyle="round,pad=0,rounding_size=0.12", fc=face, ec=edge, lw=2
         )
         ax.add_patch(box)
         text = {"ha": "center", "va": "center", "fontsize": FONT_SIZE}
-        ax.text(left + width / 2, 0, part.upper() if part in SLOTS else part, color="white" if on else "0.15",
-                weight="bold" if part in SLOTS else "normal", **text)  # fmt: skip
-        if part in SLOTS:
-            ax.text(left + width / 2, -0.62, SLOTS[part], color="0.3", **text)
+        ax.text(left + width / 2, 0, part.upper() if part in SLOT_QUESTIONS else part, color="white" if on else "0.15",
+                weight="bold" if part in SLOT_QUESTIONS else "normal", **text)  # fmt: skip
+        if part in SLOT_QUESTIONS:
+            ax.text(left + width / 2, -0.62, SLOT_QUESTIONS[part], color="0.3", **text)
         if part != parts[-1]:
             ax.annotate(
                 "", (left + width + 0.3, 0), (left + width + 0.02, 0), arrowprops={"arrowstyle": "->", "lw": 1.5}

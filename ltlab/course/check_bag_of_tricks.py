@@ -18,7 +18,7 @@ _BEYOND = Recipe(
     Stage(share=0.4, schedule="second", mix=_MIX, foreground=ForegroundTransform(), loss=BalancedSoftmaxLoss),
     Stage(share=0.1, schedule="finetune", loss=BalancedSoftmaxLoss),
 )
-SLOTS = {  # of a stage: what is to stand there, as a hint
+SLOT_HINTS = {  # of a stage: what is to stand there, as a hint
     "mix": "While images are mixed, it is what layer3 gives out, with alpha 1; the fine-tuning mixes nothing",
     "sampler": "No balanced draws beside balanced softmax: that would correct for the counts twice",
     "loss": "Deferred: plain at first, then losses.BalancedSoftmaxLoss, the class itself, where draws were balanced",
@@ -46,7 +46,7 @@ def _compare_slots(answer: Recipe, protocol: Protocol) -> None:
     """`NotYet` with the first slot that is not as it should be on this protocol."""
     stages = zip(answer.resolve(protocol).stages, _BEYOND.resolve(protocol).stages, strict=True)
     for number, (given, wanted) in enumerate(stages, start=1):
-        for slot, hint in SLOTS.items():
+        for slot, hint in SLOT_HINTS.items():
             if (found := describe(getattr(given, slot))) != describe(getattr(wanted, slot)):
                 raise NotYet(f"stage {number} on {protocol.name}, {slot}: {found}. {hint}")
 

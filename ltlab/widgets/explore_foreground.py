@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import ipywidgets
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -20,14 +19,15 @@ from ..cam import (
 )
 from ..data import LongTailedData, load
 from ..images import evaluated
-from .explorer import Explorer, blank_figure, choice
+from .explorer import Explorer, blank_figure
+from .panels import axes_at
 from .pixels import show_pixels
+from .sliders import choice, slider, stops, switch
 
 IMAGES_PER_CLASS = 20
-GREY = 225  # behind a foreground that stands alone
+EMPTY = 225  # the grey value behind a foreground without its image
 TRUE_COLOUR = "#ff6a5c"  # of a true mask's outline
 OWN_CLASS = -1
-PANELS = ("image", "map", "foreground", "moved", "result")
 
 
 def foreground_explorer(
@@ -40,11 +40,11 @@ def foreground_explorer(
     angle, scale, shift right and down, flip and fill.
 
     The pictures are the image, the class activation map, the foreground (where the map reaches threshold times its
-    mean, outlined in white; the true mask, where the data has one, in red; both on black, so that they show on
-    every colour), the foreground alone after its transform, and the result. The shift is cut where the foreground
-    would leave the frame.
+    mean, outlined in white; the true mask, where the data has one, in red; both on black, so that they are visible on
+    every colour), the foreground alone after its transform, and the result. The shift stops where the foreground would
+    leave the frame.
 
-    The models run once, when the explorer is made, over the first 20 training images of every class: no control runs
+    The models run once, when the explorer is made, over the first 20 training images of every class; no control runs
     them again.
 
     Args:
@@ -61,105 +61,94 @@ def foreground_explorer(
     models = {"model": models} if isinstance(models, nn.Module) else dict(models)
     names = data.class_names
     if not models:
-        raise ValueError("models is empty: the explorer needs one to look through")
-    there = [min(n, IMAGES_PER_CLASS) for n in data.class_counts.tolist()]  # images on the slider, of each class
-    _check(there, label, number, threshold)
+        raise ValueError("models is empty: pass at least one, the explorer shows its maps")
+    available = [min(n, IMAGES_PER_CLASS) for n in data.class_counts.tolist()]  # images on the slider, of each class
     chosen = torch.cat([(data.train.labels == c).nonzero()[:IMAGES_PER_CLASS, 0] for c in range(len(names))])
     shown = data.train.take(chosen).to("cpu")
-    evidence = {name: _features(model, shown.images) for name, model in models.items()}
     h, w = shown.images.shape[2:]
+    controls = _controls(names, models, available, h, w, label, number, threshold)
+    evidence = {name: _features(model, shown.images) for name, model in models.items()}
     figure = blank_figure(1000, 250)
     panels = _Panels(figure, h, w)
 
-    def update(label: int, number: int, of: int, model: str, threshold: float, fill: bool, **move: float) -> str:
+    def update(label: int, number: int, of: int, model: str, threshold: float, fill: bool, **move: Any) -> str:
         own = (shown.labels == label).nonzero()  # (n, 1)
-        row = own[number - 1]
-        map_class = label if of == OWN_CLASS else of
+        row, map_class = own[number - 1], label if of == OWN_CLASS else of
         image, true = shown.images[row], None if shown.masks is None else shown.masks[row]
         features, weight = evidence[model]
         cam = class_activation_maps(features[row], weight, torch.tensor([map_class]), (h, w))
         mask = foreground_masks(cam, threshold)
         transform = _transform(**move)  # move: angle, scale, right, down, flip
         result = transform_foreground(image, mask, **transform, fill=fill)
-        moved, covered = _moved_alone(image, mask, transform)
-        shift = _shift(mask, covered, transform)
-        panels.show(image, cam, mask, true, moved, result)
-        panels.titles["image"].set_text(names[label])
-        panels.titles["map"].set_text(f"map of {names[map_class]}")
+        moved = transform_foreground(image.where(mask[:, None], EMPTY), mask, **transform, fill=True)
+        covered = transform_foreground(mask[:, None].byte(), mask, **transform, fill=True)[:, 0] == 1
+        panels.show([image, cam, image, moved, result], mask, true, names[label], f"map of {names[map_class]}")
+        done = _words(**move, shift=_shift(mask, covered, transform))
         fit = "" if true is None else f", IoU {intersection_over_union(mask, true).item():.2f} with the true mask"
         return (
             f"{names[label]}, training image {number} of {len(own)}; the map of {names[map_class]}"
             f"{f' ({model})' if len(models) > 1 else ''} at {threshold:g} times its mean: foreground "
-            f"{mask.float().mean():.0%} of the image{fit}; moved: {_words(**move, shift=shift)}; "
+            f"{mask.float().mean():.0%} of the image{fit}; moved: {done}; "
             f"{(mask & ~covered).float().mean():.0%} of the image "
             f"{'is hole, filled' if fill else 'shows the ghost of the old foreground'}"
         )
 
-    controls = _controls(names, models, there, h, w, label, number, threshold)
     about = "A training image, a class activation map, the foreground, and the foreground moved"
     return Explorer(controls, figure, update, moving=panels.artists, label=about)
 
 
-def _check(there: Sequence[int], label: int, number: int, threshold: float) -> None:
-    known = 0 <= label < len(there)
-    if not known or not 1 <= number <= there[label] or not 0 <= threshold <= 2:
-        raise ValueError(
-            f"label={label}, number={number}, threshold={threshold} are not on the sliders: label from 0 to "
-            f"{len(there) - 1}, number from 1 to {there[label] if known else max(there)}, threshold from 0 to 2"
-        )
-
-
 def _controls(
-    names: Sequence[str], models: Mapping[str, nn.Module], there: Sequence[int], h: int, w: int,
+    names: Sequence[str], models: Mapping[str, nn.Module], available: Sequence[int], h: int, w: int,
     label: int, number: int, threshold: float,
-) -> dict[str, ipywidgets.ValueWidget]:  # fmt: skip
+) -> dict[str, Any]:  # fmt: skip
     classes = [(name, c) for c, name in enumerate(names)]
-    controls = {
-        "label": ipywidgets.SelectionSlider(options=classes, value=label, description="class"),
-        "number": ipywidgets.IntSlider(value=number, min=1, max=there[label], description="number"),
-        "of": ipywidgets.SelectionSlider(options=[("own class", OWN_CLASS), *classes], description="map of"),
+    controls: dict[str, Any] = {
+        "label": stops("label", label, classes, description="class"),
+        "number": slider("number", number, 1, available[label], 1),
+        "of": stops("of", OWN_CLASS, [("own class", OWN_CLASS), *classes], description="map of"),
         "model": choice("model", models, width=90),
-        "threshold": ipywidgets.FloatSlider(value=threshold, max=2, step=0.05, description="threshold"),
-        "angle": ipywidgets.FloatSlider(value=0, min=-180, max=180, step=5, description="angle", readout_format=".0f"),
-        "scale": ipywidgets.FloatSlider(value=1, min=0.5, max=1.5, step=0.05, description="scale"),
-        "right": ipywidgets.IntSlider(value=0, min=-w // 2, max=w // 2, description="shift right"),
-        "down": ipywidgets.IntSlider(value=0, min=-h // 2, max=h // 2, description="shift down"),
-        "flip": ipywidgets.Checkbox(description="flip", indent=False, layout={"width": "80px"}),
-        "fill": ipywidgets.Checkbox(description="fill", indent=False, layout={"width": "80px"}),
+        "threshold": slider("threshold", threshold, 0, 2, 0.05),
+        "angle": slider("angle", 0, -180, 180, 5.0, readout_format=".0f"),
+        "scale": slider("scale", 1, 0.5, 1.5, 0.05),
+        "right": slider("right", 0, -w // 2, w // 2, 1, description="shift right"),
+        "down": slider("down", 0, -h // 2, h // 2, 1, description="shift down"),
+        "flip": switch("flip", width="80px"),
+        "fill": switch("fill", width="80px"),
     }
     if len(models) == 1:
         controls["model"].layout.display = "none"
 
-    def take_the_class_s_images(change: dict[str, Any]) -> None:
-        controls["number"].max = there[change["new"]]
+    def limit_number(change: dict[str, Any]) -> None:
+        controls["number"].max = available[change["new"]]
 
-    controls["label"].observe(take_the_class_s_images, names="value")  # before the explorer's own observer draws
+    controls["label"].observe(limit_number, names="value")  # before the explorer's own observer draws
     return controls
 
 
 class _Panels:
-    """The pictures side by side, their titles, and the outlines of the foreground and the true mask."""
+    """The five pictures, and the outlines of the foreground and of the true mask."""
 
     def __init__(self, figure: Figure, h: int, w: int) -> None:
-        self.pictures, self.titles = {}, {}
-        for k, name in enumerate(PANELS):
-            ax = figure.add_axes((0.005 + 0.2 * k, 0.02, 0.19, 0.85))
+        self.pictures, self.titles = [], []
+        for k, title in enumerate(("", "", "foreground", "moved", "result")):
+            ax = axes_at(figure, 5 + 200 * k, 32, 190, 213)
             ax.set_axis_off()
-            self.pictures[name] = show_pixels(ax, [[0]], cmap="cividis", vmin=0, vmax=1, extent=(0, w, h, 0))
-            self.titles[name] = ax.text(0, -0.03 * h, name, fontsize=plots.FONT_SIZE, va="bottom")
+            self.pictures.append(show_pixels(ax, [[0]], cmap="cividis", vmin=0, vmax=1, extent=(0, w, h, 0)))
+            self.titles.append(ax.text(0, -0.03 * h, title, fontsize=plots.FONT_SIZE, va="bottom"))
         self.outlines = [
-            self.pictures["foreground"].axes.plot([], [], color=colour, linewidth=width, solid_capstyle="projecting")[0]
+            self.pictures[2].axes.plot([], [], color=colour, linewidth=width, solid_capstyle="projecting")[0]
             for colour, width in (("black", 3), ("white", 1.5), ("black", 4), (TRUE_COLOUR, 1.8))
         ]
-        self.artists = [*self.pictures.values(), *self.outlines, self.titles["image"], self.titles["map"]]
+        self.artists = [*self.pictures, *self.outlines, *self.titles[:2]]
 
-    def show(self, image: Tensor, cam: Tensor, mask: Tensor, true: Tensor | None, moved: Tensor, final: Tensor) -> None:
-        self.pictures["map"].set_data(cam[0].numpy())
-        for panel, pixels in (("image", image), ("foreground", image), ("moved", moved), ("result", final)):
-            self.pictures[panel].set_data(pixels[0].permute(1, 2, 0).numpy())
+    def show(self, shown: Sequence[Tensor], mask: Tensor, true: Tensor | None, *titles: str) -> None:
+        for picture, (pixels,) in zip(self.pictures, shown, strict=True):
+            picture.set_data((pixels if pixels.ndim == 2 else pixels.permute(1, 2, 0)).numpy())
         for outline, outlined in zip(self.outlines, (mask, mask, true, true), strict=True):
             if outlined is not None:
                 outline.set_data(*_one_line(plots.mask_outline(outlined[0].numpy())))
+        for text, title in zip(self.titles, titles, strict=False):
+            text.set_text(title)
 
 
 def _transform(angle: float, scale: float, right: int, down: int, flip: bool) -> dict[str, Tensor]:
@@ -168,18 +157,11 @@ def _transform(angle: float, scale: float, right: int, down: int, flip: bool) ->
     return {name: torch.tensor([value]) for name, value in one.items()}
 
 
-def _moved_alone(image: Tensor, mask: Tensor, transform: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """The transformed foreground on grey, and where it lies, (1, H, W) bool."""
-    moved = transform_foreground(image.where(mask[:, None], GREY), mask, **transform, fill=True)
-    covered = transform_foreground(mask[:, None].byte(), mask, **transform, fill=True)[:, 0] == 1
-    return moved, covered
-
-
 def _shift(mask: Tensor, covered: Tensor, transform: Mapping[str, Tensor]) -> list[int]:
-    """How many pixels the foreground has moved right and down, by its place in a frame with room on all sides."""
+    """By how many pixels the foreground has moved right and down, from its place in a frame with room on all sides."""
     h, w = mask.shape[1:]
     wide = F.pad(mask, (w, w, h, h))
-    still = transform | {"translate": torch.zeros(1, 2)}
+    still = {**transform, "translate": torch.zeros(1, 2)}
     wide = transform_foreground(wide[:, None].byte(), wide, **still, fill=True)[:, 0] == 1
     (now,), (before,) = bounding_boxes(covered), bounding_boxes(wide)
     doubled = now[:2] + now[2:] - before[:2] - before[2:] + 2 * torch.tensor([w, h])
@@ -198,7 +180,7 @@ def _one_line(segments: np.ndarray) -> np.ndarray:
 
 
 def _words(angle: float, scale: float, right: int, down: int, flip: bool, shift: Sequence[int]) -> str:
-    """What is done to the foreground, in the order in which it is done; `shift`: what the frame makes of the shift."""
+    """What is done to the foreground, in the order in which it is done; `shift`: what the frame leaves of the shift."""
     shifts = []
     for possible, asked, ways in zip(shift, (right, down), (("left", "right"), ("up", "down")), strict=True):
         moved, wanted = (f"{abs(pixels)} {ways[pixels >= 0]}" for pixels in (possible, asked))

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,20 +18,21 @@ from .. import plots
 from ..recipes import RECIPES, SHAPES, Protocol, Recipe, get
 from ..results import CONTROLS, control_of, mean_std
 from ..results.bags import OPTIONS, all_bags, bag_recipe, parts
-from .explorer import Explorer, blank_figure, choice
-from .timeline import ON, PLAIN, Timeline
+from .explore_timeline import OFF_COLOUR, ON_COLOUR, Timeline
+from .explorer import Explorer, blank_figure
+from .panels import axes_at
+from .sliders import choice
 
 NEIGHBOURS = 6
 FULL, PALE, PALER = plots.GROUP_COLOURS["many"], "#7db4d6", "0.6"  # no part differs, one does, several do
-SIZE, BASELINE = 11, 0.18  # points, of the table's texts, and how far they begin below a line's middle, in lines
+TEXT_SIZE, BASELINE = 11, 0.18  # points, of the table's texts, and how far they start below a line's middle, in lines
 NEEDED = {
     "measured": {"error", "error_std", "seeds"},
     "published": {"recipe", "top1_error_percent", "source", "dataset", "imbalance"},
 }
 BUTTONS = {"loss": 145, "sampler": 128, "foreground": 135, "mix": 130, "when": 160, "afterwards": 200}  # CSS pixels
-PANELS, WIDTHS = (0.472, 0.81), (0.225, 0.135)  # of the figure's width: where the two axes begin, how wide they are
-COLUMNS = (0.012, 0.312, 0.706, 0.952)  # and where the texts begin: name, difference, measured, published
-TIMELINE = ("sampler", "foreground", "mix", "loss")
+MEASURED_PANEL, PUBLISHED_PANEL = (472, 225), (810, 135)  # CSS pixels: where the two axes start, how wide they are
+TEXT_COLUMNS = (12, 312, 706, 952)  # and where the texts start: name, difference, measured, published
 
 
 class BagExplorer(Explorer):
@@ -53,32 +54,32 @@ def bag_explorer(
     measured: pd.DataFrame, published: pd.DataFrame, protocol: Protocol = SHAPES,
     recipes: Iterable[Recipe] | None = None,
 ) -> BagExplorer:  # fmt: skip
-    """Choose what stands in every slot, and when: the recipe's timeline, and the errors of the recipes nearest to it.
+    """Choose what fills every slot, and when: the recipe's timeline, and the errors of the recipes nearest to it.
 
         distance = number of parts that differ; 0: the chosen recipe itself
         parts: loss, sampler, foreground, each with its time; mix; epochs; finetune
 
-    Controls: an option for each slot; whether loss, sampler and foreground come from the start or deferred; what
-    comes afterwards, see `bag_recipe`. Choices that make no sense together leave the figure as it is, and the summary
-    says the reason.
+    Controls: an option for each slot; whether loss, sampler and foreground are used from the start or deferred; what
+    comes afterwards, see `bag_recipe`. Choices that make no sense together leave the figure unchanged, and the summary
+    gives the reason.
 
-    Below the timeline: the chosen recipe, then the nearest others, of equally near ones those with the lowest
-    measured error. Full circles: measured, mean ± std over seeds. Open ones: published, on another data set and
-    therefore on an axis of their own. The black line in each row: its control, the longest plain training in the
-    tables that is not longer than the row's recipe.
+    Below the timeline: the chosen recipe, then the nearest others, of equally near ones those with the lowest measured
+    error. Full circles: measured, mean ± std over seeds. Open ones: published, on another data set and therefore on a
+    separate axis. The black line in each row: its control, the longest plain training in the tables that is not longer
+    than the row's recipe.
 
     Args:
         measured: indexed by recipe, with the columns error and error_std, in percent, and seeds, as `results.table`
             returns it; measured on the protocol's data.
-        published: a row per figure with the columns recipe, top1_error_percent, source, dataset and imbalance, as
-            `results.published` returns it. Errors from several sources do not compare, so the one with most of these
-            recipes is shown; pass the rows of another to see that. No rows: nothing is published.
+        published: a row per error with the columns recipe, top1_error_percent, source, dataset and imbalance, as
+            `results.published` returns it. Errors of different sources are not comparable, so only the source with most
+            of these recipes is shown; to see another, pass its rows alone. No rows: nothing is published.
         protocol: fills in epochs and learning rates, as in training.
-        recipes: what the tables' names stand for; all of ltlab if None. Rows of other names, and of recipes that no
-            choices make, are left out.
+        recipes: those that the tables' names refer to; all of ltlab if None. Rows of other names, and of recipes that
+            no choices make, are left out.
 
     Returns:
-        An explorer whose attribute `recipe` is the chosen one, to be trained.
+        An explorer whose attribute `recipe` is the chosen one, ready to train.
 
     Raises:
         ValueError: a column is missing, a recipe is measured twice, `published` mixes data sets or imbalances, or
@@ -90,11 +91,12 @@ def bag_explorer(
     figures, where, source = _figures(measured, published, epochs)
 
     figure = blank_figure(1000, 480)
-    above, below = figure.add_axes((0.125, 0.725, 0.865, 0.21)), figure.add_axes((0.125, 0.61, 0.865, 0.1))
-    below.set_ylabel("learning\nrate", fontsize=plots.FONT_SIZE, rotation=0, ha="right", va="center")
     longest = get("bag_of_tricks").resolve(protocol)  # and of most stages; with ce it has all schedules
-    timeline = Timeline(above, below, [get("ce").resolve(protocol), longest], TIMELINE)
-    below.xaxis.set_label_coords(-0.045, -0.15)  # beside the numbers: no room below them
+    timeline = Timeline(figure, [get("ce").resolve(protocol), longest], (125, 31, 865, 101), (125, 139, 865, 48),
+                        rows=("sampler", "foreground", "mix", "loss"))  # fmt: skip
+    rate = timeline.axes[1]
+    rate.set_ylabel("learning\nrate", rotation=0, ha="right", va="center")
+    rate.xaxis.set_label_coords(-0.045, -0.15)  # next to the numbers: no room below them
     table = _Table(figure, figures, f"measured on {protocol.name}", where, source)
     drawn = ""
 
@@ -223,34 +225,33 @@ class _Table:
 
     def __init__(self, figure: Figure, figures: Mapping[str, Errors], here: str, there: str, source: str) -> None:
         self.figures = figures
-        bottom, height = 0.105, 0.4
-        lines = figure.add_axes((0, bottom, 1, height), xlim=(0, 1), ylim=(NEIGHBOURS + 0.5, -0.5))
+        lines = axes_at(figure, 0, 238, 1000, 192, xlim=(0, 1000), ylim=(NEIGHBOURS + 0.5, -0.5))
         lines.axis("off")
-        titles = {COLUMNS[0]: "nearest recipes", COLUMNS[1]: "differs in", PANELS[0]: here, 0.992: there}
-        for x, title in titles.items():
-            lines.text(x, -0.8, title, color="0.3", fontsize=SIZE, ha="right" if title == there else "left")
-        self.lit = lines.add_patch(Rectangle((0.006, -0.5), 0.988, 1, linewidth=0))
+        starts = *TEXT_COLUMNS[:2], MEASURED_PANEL[0], 992
+        for x, title in zip(starts, ("nearest recipes", "differs in", here, there), strict=True):
+            lines.text(x, -0.8, title, color="0.3", fontsize=TEXT_SIZE, ha="right" if title == there else "left")
+        self.lit = lines.add_patch(Rectangle((6, -0.5), 988, 1, linewidth=0))
         to_pixels = Affine2D().scale(figure.dpi / 72)  # of points
         self.words = PathCollection([], offsets=[], offset_transform=lines.transData, linewidth=0)
         lines.add_collection(self.words, autolim=False).set_transform(to_pixels)
 
         left, right = (
-            figure.add_axes((x, bottom, width, height), sharey=lines, facecolor="none")
-            for x, width in zip(PANELS, WIDTHS, strict=True)
+            axes_at(figure, x, 238, width, 192, sharey=lines, facecolor="none")
+            for x, width in (MEASURED_PANEL, PUBLISHED_PANEL)
         )
         error, std, _, published, _ = np.array(list(figures.values())).T
-        controls = ", line: control" if controls_in(figures, "error") else ""
-        _dress(left, [error - np.nan_to_num(std), error + np.nan_to_num(std)], f"top-1 error (%){controls}", "left")
+        line = ", line: control" if controls_in(figures, "error") else ""
+        _dress(left, [error - np.nan_to_num(std), error + np.nan_to_num(std)], f"top-1 error (%){line}", "left")
         _dress(right, published, f"top-1 error (%), {source}", "right")
-        self.controls = {
-            column: ax.add_collection(LineCollection([], color="black", linewidth=1.5, capstyle="butt"), autolim=False)
-            for column, ax in (("error", left), ("published", right))
-        }
-        self.known = {column: controls_in(figures, column) for column in self.controls}
-        self.spreads = left.add_collection(LineCollection([], linewidth=2))
+        look = {"color": "black", "linewidth": 1.5, "capstyle": "butt"}
+        self.control_lines = {column: LineCollection([], **look) for column in ("error", "published")}
+        self.known = {column: controls_in(figures, column) for column in self.control_lines}
+        self.spreads = LineCollection([], linewidth=2)
+        for ax, moving in zip((left, right, left), (*self.control_lines.values(), self.spreads), strict=True):
+            ax.add_collection(moving, autolim=False)
         self.dots = left.scatter([], [], s=30)
         self.rings = right.scatter([], [], s=40, facecolor="white", linewidth=2)
-        self.moving = [self.lit, *self.controls.values(), self.spreads, self.dots, self.rings, self.words]
+        self.moving = [self.lit, *self.control_lines.values(), self.spreads, self.dots, self.rings, self.words]
 
     def show(self, chosen: str, epochs: int, near: list[tuple[str, list[str]]]) -> None:
         """Draw the chosen recipe, of so many epochs, and its nearest neighbours, see `nearest`."""
@@ -260,20 +261,18 @@ class _Table:
         errors = [self.figures.get(name, MISSING) for name in names]
         measured = [mean_std(e.error, e.error_std, 1) for e in errors]
         published = [mean_std(e.published, digits=1) for e in errors]
-        self.lit.set_facecolor(ON if chosen in self.figures else PLAIN)
+        self.lit.set_facecolor(ON_COLOUR if chosen in self.figures else OFF_COLOUR)
         self.words.set(
             paths=[_outline(text) for column in (names, differences, measured, published) for text in column],
-            offsets=[(x, y + BASELINE) for x in COLUMNS for y in range(len(names))],
-            facecolor=["0.4" if colour == PALER else "black" for colour in colours] * len(COLUMNS),
+            offsets=[(x, y + BASELINE) for x in TEXT_COLUMNS for y in range(len(names))],
+            facecolor=["0.4" if colour == PALER else "black" for colour in colours] * len(TEXT_COLUMNS),
         )
         self.dots.set(offsets=[(e.error, y) for y, e in enumerate(errors)], color=colours)
         self.rings.set(offsets=[(e.published, y) for y, e in enumerate(errors)], edgecolor=colours)
-        self.spreads.set(
-            segments=[[(e.error - e.error_std, y), (e.error + e.error_std, y)] for y, e in enumerate(errors)],
-            color=colours,
-        )
+        spreads = [[(e.error - e.error_std, y), (e.error + e.error_std, y)] for y, e in enumerate(errors)]
+        self.spreads.set(segments=spreads, color=colours)
         lengths = [epochs, *(e.epochs for e in errors[1:])]
-        for column, lines in self.controls.items():
+        for column, lines in self.control_lines.items():
             controls = [self.figures.get(control_of(n, self.known[column]) or "", MISSING) for n in lengths]
             ends = [(getattr(control, column), y) for y, control in enumerate(controls)]
             lines.set_segments([[(x, y - 0.5), (x, y + 0.5)] for x, y in ends if not math.isnan(x)])
@@ -285,18 +284,18 @@ def _briefly(different: list[str]) -> str:
 
 @cache
 def _outline(text: str) -> TextPath:
-    """A text as a shape, in points: drawn in a twentieth of a `Text`'s time, which 28 of them need in every frame."""
-    return TextPath((0, 0), text, size=SIZE)
+    """A text as a shape, in points: it draws in a twentieth of a `Text`'s time, and every frame has 28 of them."""
+    return TextPath((0, 0), text, size=TEXT_SIZE)
 
 
-def _dress(ax: Axes, errors: Any, label: str, loc: str) -> None:
-    """An axis that holds all errors, with a little room on both sides; none where there is no error."""
+def _dress(ax: Axes, errors: Any, label: str, loc: Literal["left", "right"]) -> None:
+    """An axis that holds all errors, with a little room on both sides; hidden where there is no error."""
     ax.set_visible(not np.isnan(errors).all())
     if ax.get_visible():
         low, high = np.nanmin(errors), np.nanmax(errors)
         room = 1 + 0.04 * (high - low)
         ax.set_xlim(low - room, high + room)
-    ax.set_xlabel(label, fontsize=SIZE, loc=loc)
-    ax.tick_params(labelsize=SIZE)
+    ax.set_xlabel(label, fontsize=TEXT_SIZE, loc=loc)
+    ax.tick_params(labelsize=TEXT_SIZE)
     ax.tick_params(axis="y", left=False, labelleft=False)
     ax.spines[["left", "right", "top"]].set_visible(False)

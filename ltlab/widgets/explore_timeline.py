@@ -6,32 +6,32 @@ from itertools import accumulate, groupby
 from types import SimpleNamespace
 from typing import Any
 
-import ipywidgets
 import numpy as np
-from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from .. import plots
 from ..losses import CrossEntropyLoss
-from ..plots.style import dress
 from ..recipes import CIFAR, Protocol, Recipe, Stage, describe, get
-from .explorer import Explorer, blank_figure, choice
+from .explorer import Explorer, blank_figure
+from .panels import axes_at
+from .sliders import choice, slider
 
-TELLING = ("ce", "drw_cs_ce", "drs_class_balanced", "crt", "cam_drs", "input_mixup_finetune")
-ROWS = ("sampler", "foreground", "mix", "loss", "trains")
-PLAIN, ON = "0.92", "#a9cde8"  # a slot as in plain training, and one with a trick
+INSTRUCTIVE = ("ce", "drw_cs_ce", "drs_class_balanced", "crt", "cam_drs", "input_mixup_finetune")
+TIMELINE_ROWS = ("sampler", "foreground", "mix", "loss", "trains")
+OFF_COLOUR, ON_COLOUR = "0.92", "#a9cde8"  # of a slot as in plain training, and of one with a trick
 SAMPLES = 8  # of the learning rate, per epoch
-STEP = 0.01  # of the slider, a share of the epochs
+START_STEP = 0.01  # of the slider, a fraction of the epochs
 
 
-def timeline_explorer(protocol: Protocol = CIFAR, recipes: Sequence[Recipe | str] = TELLING) -> Explorer:
+def timeline_explorer(protocol: Protocol = CIFAR, recipes: Sequence[Recipe | str] = INSTRUCTIVE) -> Explorer:
     """Which trick is on when: the slots of a recipe over its epochs, and the learning rate below them.
 
-    Controls: recipe, and where its stage 2 starts, as a share of its epochs; the number of epochs stays, and later
-    stages keep their shares of the rest. Choosing a recipe sets the slider to the recipe's own start.
+    Controls: recipe, and where its stage 2 starts, as a fraction of its epochs; the number of epochs stays the same,
+    and later stages keep their fractions of the rest. Choosing a recipe sets the slider to the recipe's own start.
 
-    Blue: a trick; grey: as in plain training. Dotted lines: a stage begins; a stage of 0 epochs is a line alone. A
+    Blue: a trick; grey: as in plain training. Dotted lines: a stage begins; a stage of 0 epochs is only a line. A
     learning rate that falls to zero leaves the axis.
 
     Args:
@@ -44,12 +44,11 @@ def timeline_explorer(protocol: Protocol = CIFAR, recipes: Sequence[Recipe | str
     resolved = [(get(recipe) if isinstance(recipe, str) else recipe).resolve(protocol) for recipe in recipes]
     by_name = {recipe.name: recipe for recipe in resolved}
     if not resolved or len(by_name) < len(resolved):
-        raise ValueError(f"recipes={list(recipes)}: give at least one recipe, and each a name of its own")
+        raise ValueError(f"recipes={list(recipes)}: pass at least one recipe, and each name once")
 
     figure = blank_figure(1000, 430)
-    above, below = figure.add_axes((0.105, 0.47, 0.88, 0.45)), figure.add_axes((0.105, 0.115, 0.88, 0.31))
-    below.set_ylabel("learning rate", fontsize=plots.FONT_SIZE)
-    timeline = Timeline(above, below, resolved)
+    timeline = Timeline(figure, resolved, (105, 34, 880, 194), (105, 247, 880, 133))
+    timeline.axes[1].set_ylabel("learning rate")
 
     def update(recipe: str, start: float) -> str:
         own = by_name[recipe]
@@ -60,10 +59,8 @@ def timeline_explorer(protocol: Protocol = CIFAR, recipes: Sequence[Recipe | str
 
     controls = {
         "recipe": choice("recipe", by_name, width=165),
-        "start": ipywidgets.FloatSlider(
-            value=_own_start(resolved[0]), min=0.05, max=0.95, step=STEP, description="stage 2 from",
-            style={"description_width": "100px"}, layout={"width": "400px"},
-        ),
+        "start": slider("start", _own_start(resolved[0]), 0.05, 0.95, START_STEP, description="stage 2 from",
+                        style={"description_width": "100px"}, layout={"width": "400px"}),
     }  # fmt: skip
 
     def take_own_start(change: dict[str, Any]) -> None:
@@ -80,9 +77,9 @@ def can_move(recipe: Recipe) -> bool:
 
 
 def with_second_stage_at(recipe: Recipe, epoch: int) -> Recipe:
-    """A resolved recipe whose stage 2 starts after `epoch` epochs; later stages keep their shares of the rest.
+    """A resolved recipe whose stage 2 starts after `epoch` epochs; later stages keep their fractions of the rest.
 
-    The number of epochs and the schedules stay. The recipe's own start gives the recipe back.
+    The number of epochs and the schedules stay the same. The recipe's own start gives back the recipe.
 
     Raises:
         ValueError: no epoch is left for stage 1, or fewer than one for each later stage that trains.
@@ -104,16 +101,16 @@ def learning_rates(recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _own_start(recipe: Recipe) -> float:
-    """The start of stage 2 as the slider's nearest share; its middle where there is none to move."""
+    """The start of stage 2 as the slider's nearest fraction; its middle where there is none to move."""
     return round(recipe.stages[0].epochs / recipe.epochs, 2) if can_move(recipe) else 0.5
 
 
-def _epoch(recipe: Recipe, share: float) -> int:
-    """The epoch at a share of a recipe; its own start where the slider can come no nearer to it."""
+def _epoch(recipe: Recipe, fraction: float) -> int:
+    """The epoch at a fraction of a recipe; its own start where the slider can come no nearer to it."""
     own = recipe.stages[0].epochs
-    if abs(share - own / recipe.epochs) <= STEP / 2:
+    if abs(fraction - own / recipe.epochs) <= START_STEP / 2:
         return own
-    return min(max(1, round(share * recipe.epochs)), _latest_start(recipe))
+    return min(max(1, round(fraction * recipe.epochs)), _latest_start(recipe))
 
 
 def _latest_start(recipe: Recipe) -> int:
@@ -124,32 +121,35 @@ def _latest_start(recipe: Recipe) -> int:
 class Timeline:
     """The slots of a recipe over its epochs, a row each, and its learning rate below them.
 
-    Text stands at the beginning of its bar, and once where neighbouring stages have the same: in the first of them that
-    holds it. A trick's text that is too long for the bar stands beside it, on the side with more room, with an arrow
-    towards it. A stage that is too short for its name has its number alone, or nothing.
+    A text is at the start of its bar, and once where neighbouring stages have the same: in the first of them that holds
+    it. A trick's text that is too long for the bar is next to it, on the side with more room, with an arrow towards it.
+    A stage that is too short for its name has only its number, or nothing.
 
     Args:
-        above, below: axes for the slots and for the learning rate.
         recipes: every resolved recipe that will be shown; they set the range of the learning rate.
-        rows: which of `ROWS`.
+        above, below: left, top, width and height of the axes for the slots and for the learning rate, in CSS pixels.
+        rows: which of `TIMELINE_ROWS`.
     """
 
-    def __init__(self, above: Axes, below: Axes, recipes: Sequence[Recipe], rows: Sequence[str] = ROWS) -> None:
-        self.axes, self.rows = (above, below), rows
-        above.set(ylim=(len(rows) - 0.5, -0.5), yticks=range(len(rows)), yticklabels=rows)
-        above.tick_params(labelsize=plots.FONT_SIZE, length=0, labelbottom=False)
-        above.spines[:].set_visible(False)
+    def __init__(
+        self, figure: Figure, recipes: Sequence[Recipe], above: Sequence[float], below: Sequence[float],
+        rows: Sequence[str] = TIMELINE_ROWS,
+    ) -> None:  # fmt: skip
+        self.rows, self.axes = rows, (axes_at(figure, *above), plots.dress(axes_at(figure, *below), xlabel="epoch"))
+        slots, rate = self.axes
+        slots.set(ylim=(len(rows) - 0.5, -0.5), yticks=range(len(rows)), yticklabels=rows)
+        slots.tick_params(labelsize=plots.FONT_SIZE, length=0, labelbottom=False)
+        slots.spines[:].set_visible(False)
         rates = np.concatenate([learning_rates(recipe)[1][::SAMPLES] for recipe in recipes])
-        below.set(yscale="log", ylim=(0.5 * rates.min(), 2 * rates.max()))
-        dress(below, xlabel="epoch")
-        (self.rate,) = below.plot([], [], color=plots.GROUP_COLOURS["many"], linewidth=2)
+        rate.set(yscale="log", ylim=(0.5 * rates.min(), 2 * rates.max()))
+        (self.rate,) = rate.plot([], [], color=plots.GROUP_COLOURS["many"], linewidth=2)
         style = {"fontsize": plots.FONT_SIZE, "va": "center_baseline"}
         self.stages = [
             SimpleNamespace(
-                bars=[above.add_patch(Rectangle((0, y - 0.4), 0, 0.8, edgecolor="white")) for y in range(len(rows))],
-                lines=[above.axvline(0, color="0.3"), below.axvline(0, color="0.3", linestyle=":")],
-                texts=[above.text(0, y, "", **style) for y in range(len(rows))],
-                title=above.text(0, -0.85, "", color="0.3", **style),
+                bars=[slots.add_patch(Rectangle((0, y - 0.4), 0, 0.8, edgecolor="white")) for y in range(len(rows))],
+                lines=[slots.axvline(0, color="0.3"), rate.axvline(0, color="0.3", linestyle=":")],
+                texts=[slots.text(0, y, "", **style) for y in range(len(rows))],
+                title=slots.text(0, -0.85, "", color="0.3", **style),
             )
             for _ in range(max(len(recipe.stages) for recipe in recipes))
         ]
@@ -175,62 +175,52 @@ class Timeline:
             for (text, is_trick), run in groupby(range(len(slots)), key=slots.__getitem__):
                 self._show_run(row, [*run], text, is_trick, ends, total)
 
-    def _show_titles(self, stages: Sequence[Stage], ends: Sequence[int], total: int) -> None:
-        """The stages' names, from the last, which may stand on its left, to the first; none runs into the next."""
+    def _show_titles(self, stages: Sequence[Stage], ends: Sequence[int], total: float) -> None:
+        """The stages' names, from the last, which may be on its left, to the first; none overlaps the next."""
         limit = total
         for number, stage in reversed([*enumerate(stages, 1)]):
             title, begin = self.stages[number - 1].title, ends[number - 1]
             change = f": {describe(stage.classifier)}" if stage.classifier else ""
-            for text in (f"stage {number}{change}", f"stage {number}", f"{number}"):
-                title.set(text=text, x=begin, ha="left", visible=True)  # else it has no width
-                if begin + self._width(title, total) < limit:
-                    break
-                if number == len(stages):
-                    title.set(text=f"{text} →", ha="right")
-                    begin -= self._width(title, total)
-                    break
+            texts = f"stage {number}{change}", f"stage {number}", f"{number}"
+            text = next((text for text in texts if begin + self._width(title, text, total) < limit), "")
+            if number == len(stages) and text != texts[0]:
+                title.set(x=begin, ha="right")
+                begin -= self._width(title, f"{texts[0]} →", total)
             else:
-                title.set_visible(False)
+                title.set(text=text, x=begin, ha="left")
             limit = begin - 0.005 * total
 
     def _show_run(
-        self, row: int, run: Sequence[int], text: str, is_trick: bool, ends: Sequence[int], total: int
+        self, row: int, run: Sequence[int], text: str, is_trick: bool, ends: Sequence[int], total: float
     ) -> None:
         """The bars of neighbouring stages with the same in a row, and their text."""
         for n in run:
-            epochs, colour = ends[n + 1] - ends[n], ON if is_trick else PLAIN
+            epochs, colour = ends[n + 1] - ends[n], ON_COLOUR if is_trick else OFF_COLOUR
             self.stages[n].bars[row].set(x=ends[n], width=epochs, facecolor=colour, visible=epochs > 0)
-        begin, end = ends[run[0]], ends[run[-1] + 1]
+        begin, end, gap = ends[run[0]], ends[run[-1] + 1], 0.005 * total
         if begin == end:
             return
         drawn = self.stages[run[0]].texts[row]
-        drawn.set(text=text, visible=True)  # else it has no width
-        needed = self._width(drawn, total) + 0.01 * total
+        needed = self._width(drawn, text, total) + 2 * gap
         begin = next((ends[n] for n in run if needed < ends[n + 1] - ends[n]), begin)
-        self._place(drawn, begin, end, total, is_trick)
-
-    def _place(self, text: Text, begin: int, end: int, total: int, is_trick: bool) -> None:
-        gap = 0.005 * total
-        fits = self._width(text, total) + 2 * gap < end - begin
-        if fits:
-            text.set(x=begin + gap, ha="left")
+        if needed < end - begin:
+            drawn.set(x=begin + gap, ha="left")
         elif begin <= total - end:
-            text.set(text=f"← {text.get_text()}", x=end + gap, ha="left")
+            drawn.set(text=f"← {text}", x=end + gap, ha="left", visible=is_trick)
         else:
-            text.set(text=f"{text.get_text()} →", x=begin - gap, ha="right")
-        text.set_visible(fits or is_trick)
+            drawn.set(text=f"{text} →", x=begin - gap, ha="right", visible=is_trick)
 
-    def _width(self, text: Text, total: int) -> float:
-        """Of a text, in epochs."""
-        above = self.axes[0]
-        return total * text.get_window_extent(above.figure.canvas.get_renderer()).width / above.bbox.width
+    def _width(self, drawn: Text, text: str, total: float) -> float:
+        """The width of a text, in epochs, once it is written."""
+        drawn.set(text=text, visible=True)
+        return total * drawn.get_window_extent().width / self.axes[0].bbox.width
 
 
 def _in_row(stage: Stage, row: str) -> tuple[str, bool]:
-    """What stands in a row of the timeline, and whether it differs from plain training."""
+    """The text of a row of the timeline, and whether it differs from plain training."""
     if row == "trains":
         batch_norm = "" if stage.batch_norm == "train" else f", batch norm {stage.batch_norm}"
-        part = "all layers" if stage.trains == "all" else "classifier alone"
+        part = "all layers" if stage.trains == "all" else "classifier only"
         return part + batch_norm, bool(stage.trains != "all" or batch_norm)
     slot = getattr(stage, row)
     return ("" if slot is None else describe(slot)), not (slot is None or isinstance(slot, CrossEntropyLoss))
@@ -242,9 +232,9 @@ def _in_words(recipe: Recipe) -> str:
     for number, stage in enumerate(recipe.stages):
         parts = [f"classifier {describe(stage.classifier)}"] if stage.classifier else []
         if stage.epochs:
-            parts += [f"{row} {_in_row(stage, row)[0]}" for row in ROWS if _in_row(stage, row)[0]]
+            parts += [f"{row} {_in_row(stage, row)[0]}" for row in TIMELINE_ROWS if _in_row(stage, row)[0]]
             when = f"epochs {begin + 1} to {begin + stage.epochs}"
-            parts.append("the schedule goes on" if recipe.continues(number) else "a schedule of its own")
+            parts.append("the schedule continues" if recipe.continues(number) else "its own schedule")
         else:
             when = "0 epochs"
         stages.append(f"stage {number + 1}, {when}: {', '.join(parts)}")

@@ -1,0 +1,320 @@
+"""Re-weighting: effective numbers, the focal loss, and where each loss pulls the classifier."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from torch import Tensor, nn
+
+from .. import plots
+from ..counts import as_tensor
+from ..data import load, long_tail_counts
+from ..losses import (
+    LDAMLoss,
+    class_balanced_weights,
+    cost_sensitive_weights,
+    effective_numbers,
+    sigmoid_focal,
+    softmax_focal,
+)
+from ..recipes import get
+from ..results.shown import shown_in
+from .explorer import Explorer, blank_figure
+from .panels import LEGEND, REFERENCE, TITLE, Bars, ByFrequency, data_sets, plot_at
+from .sliders import choice, slider, stops
+
+CURVE, SECOND_CURVE = plots.GROUP_COLOURS["many"], plots.GROUP_COLOURS["few"]
+
+# --- effective numbers -----------------------------------------------------------------------------------------------
+
+BETAS = tuple((f"{1 - 10**-x:.6g}", 1 - 10**-x) for x in np.linspace(0, 6, 61).round(1).tolist())
+
+
+def effective_number_explorer(counts_by_name: Mapping[str, Any] | None = None, *, beta: float = 0.9999) -> Explorer:
+    """Class-balanced weights between uniform (beta = 0) and inverse frequency (beta -> 1), by effective numbers.
+
+    Controls: data set, and beta, with 1 - beta on a log scale from 1 to 1e-6.
+
+    Left, one weight per class, all scaled to sum to the number of classes. Right, why: what n images of a class count
+    as, E_n = (1 - beta^n) / (1 - beta), which never exceeds 1 / (1 - beta).
+
+    Args:
+        counts_by_name: data set's name -> (C,) training images per class; if None, CIFAR-10-LT and CIFAR-100-LT
+            (imbalance 100) and shapes-lt.
+        beta: where the slider starts, 1 - 10^-x with x = 0, 0.1, ... 6.
+
+    Raises:
+        ValueError: `counts_by_name` is empty, or `beta` is not on the slider.
+    """
+    given = data_sets(counts_by_name, lambda: {
+        "CIFAR-10-LT": long_tail_counts(10, 5000, 100),
+        "CIFAR-100-LT": long_tail_counts(100, 500, 100),
+        "shapes-lt": load("shapes-lt", test_count=1).class_counts,
+    })  # fmt: skip
+    sorted_counts = {name: ByFrequency(counts).counts for name, counts in given.items()}
+    start = min((value for _, value in BETAS), key=lambda value: abs(value - beta))
+    if not math.isclose(start, beta, rel_tol=0, abs_tol=1e-9):
+        raise ValueError(f"beta={beta} is not on the slider: take 1 - 10^-x, x = 0, 0.1, ... 6, such as {start:.6g}")
+    figure = blank_figure(1000, 400)
+    left, right = _Weights(figure), _EffectiveNumbers(figure)
+
+    def update(data_set: str, beta: float) -> str:
+        counts = sorted_counts[data_set]
+        weights, numbers = class_balanced_weights(counts, beta), effective_numbers(counts, beta)
+        left.show(counts, weights)
+        right.show(counts, numbers, beta)
+        return (
+            f"{data_set}, beta = {beta:.6g}: largest/smallest weight {weights.max() / weights.min():.3g} "
+            f"(uniform 1, inverse frequency {counts[0] / counts[-1]:.3g}); the largest class's {counts[0]:,} "
+            f"images count as {numbers[0]:,.4g}, the smallest's {counts[-1]:,} as {numbers[-1]:,.3g}"
+        )
+
+    controls = {"data_set": choice("data set", sorted_counts, width=120), "beta": stops("beta", start, BETAS)}
+    label = "Class-balanced weights per class, and the effective number of images"
+    return Explorer(controls, figure, update, moving=left.artists + right.artists, label=label)
+
+
+class _Weights:
+    """Class-balanced weights between uniform ones and the inverse frequencies, all with mean 1."""
+
+    def __init__(self, figure: Figure) -> None:
+        self.ax = plot_at(figure, 75, 20, 500, 320, xlabel="class, most frequent first", ylabel="weight (mean 1)")
+        self.ax.set_yscale("log")
+        self.ax.axhline(1, **REFERENCE, linestyle=":", label="uniform: beta = 0")
+        (self.inverse,) = self.ax.plot([], [], **REFERENCE, linestyle="--", label="inverse frequency: beta → 1")
+        (self.balanced,) = self.ax.plot([], [], color=CURVE, marker="o", markersize=4, label="class-balanced")
+        self.ax.yaxis.set_major_formatter("{x:,g}")
+        self.ax.legend(loc="upper left", **LEGEND)
+        self.counts, self.artists = None, [self.balanced]
+
+    def show(self, counts: Tensor, weights: Tensor) -> None:
+        if counts is not self.counts:  # what only the data set decides: it takes a full draw
+            inverse, n = cost_sensitive_weights(counts), len(counts)
+            inverse /= inverse.mean()
+            self.inverse.set_data(range(n), inverse.numpy())
+            low, high = 0.6 * inverse.min().item(), 7 * inverse.max().item()
+            self.ax.set(xlim=(-0.03 * n, 1.02 * n - 0.9), ylim=(low, high))
+            self.counts = counts
+        self.balanced.set_data(range(len(counts)), weights.numpy())
+
+
+class _EffectiveNumbers:
+    """What n images of a class count as, between 1 and n."""
+
+    def __init__(self, figure: Figure) -> None:
+        self.ax = plot_at(figure, 665, 20, 325, 320, xlabel="training images n of a class",
+                          ylabel="effective number of n images")  # fmt: skip
+        self.ax.set(xscale="log", yscale="log")
+        self.ax.axhline(1, **REFERENCE, linestyle=":")
+        (self.identity,) = self.ax.plot([], [], **REFERENCE, linestyle="--")
+        (self.curve,) = self.ax.plot([], [], color=CURVE)
+        (self.dots,) = self.ax.plot([], [], color=CURVE, linestyle="", marker="o", markersize=5)
+        for axis in (self.ax.xaxis, self.ax.yaxis):
+            axis.set_major_formatter("{x:,g}")
+        self.counts, self.artists = None, [self.curve, self.dots]
+
+    def show(self, counts: Tensor, numbers: Tensor, beta: float) -> None:
+        largest = counts[0].item()
+        if counts is not self.counts:  # as for the weights
+            self.identity.set_data([1, largest], [1, largest])
+            self.ax.set(xlim=(0.8, 1.3 * largest), ylim=(0.8, 1.3 * largest))
+            self.counts = counts
+        grid = torch.logspace(0, math.log10(largest), 100, dtype=torch.float64)
+        self.curve.set_data(grid.numpy(), effective_numbers(grid, beta).numpy())
+        self.dots.set_data(counts.numpy(), numbers.numpy())
+
+
+# --- focal loss ------------------------------------------------------------------------------------------------------
+
+FOCAL_ALPHAS = ("none", 0.1, 0.25, 0.5, 0.75, 0.9)
+FOCAL_FORMS = {"sigmoid": sigmoid_focal, "softmax": softmax_focal}
+LOG_ODDS = torch.linspace(-7, 7, 281, dtype=torch.float64)
+
+
+def focal_explorer(*, gamma: float = 2.0) -> Explorer:
+    """The focal loss and its gradient against p_t, the probability of the right answer, compared with cross-entropy.
+
+    Controls: gamma (0 to 5), alpha ("none" leaves the factor out) and form.
+
+    form="softmax": p_t is the softmax probability of the label, and there is one answer. form="sigmoid": every class
+    asks its own yes/no question, p_t is the probability of the right answer; alpha weights the label's "yes",
+    1 - alpha the other classes' "no".
+
+    Args:
+        gamma: where the slider starts.
+
+    Raises:
+        ValueError: `gamma` lies outside [0, 5].
+    """
+    figure = blank_figure(1000, 400)
+    x = "p_t, probability of the right answer"
+    axes = [plot_at(figure, 65, 20, 420, 320, xlabel=x, ylabel="loss", xlim=(0, 1), ylim=(0, 5)),
+            plot_at(figure, 565, 20, 420, 320, xlabel=x, ylabel="size of the gradient at the logit", xlim=(0, 1),
+                    ylim=(0, 1.4))]  # fmt: skip
+    lines = [_focal_lines(ax, values) for ax, values in zip(axes, _answer(softmax_focal, 0.0, None), strict=True)]
+    legend = axes[0].legend(loc="upper right", **LEGEND)
+    entry_of_the_others = legend.get_lines()[2], legend.get_texts()[2]  # the last, so that no other moves
+
+    def update(gamma: float, alpha: str | float, form: str) -> str:
+        factor = None if isinstance(alpha, str) else alpha
+        yes, no = (_answer(focal, gamma, factor) for focal in (FOCAL_FORMS[form], _other_class))
+        two = form == "sigmoid" and factor is not None
+        for (yes_line, no_line), right, wrong in zip(lines, yes, no, strict=True):
+            yes_line.set_ydata(right)
+            no_line.set(ydata=wrong, visible=two)
+        for entry in entry_of_the_others:
+            entry.set_visible(two)
+        easy, hard = (_fraction_of_cross_entropy(yes[0], at) for at in (0.9, 0.1))
+        answer = "an answer to the label's question" if two else "an answer"
+        return (
+            f"gamma {gamma:.1f}, alpha {alpha}, {form}: of its cross-entropy {answer} costs {_plain(easy)} at "
+            f"p_t = 0.9 and {_plain(hard)} at p_t = 0.1 ({_plain(hard / easy)} times the fraction)"
+        )
+
+    controls = {
+        "gamma": slider("gamma", gamma, 0, 5, 0.1, readout_format=".1f"),
+        "alpha": stops("alpha", "none", FOCAL_ALPHAS),
+        "form": choice("form", FOCAL_FORMS, width=80),
+    }
+    moving = [*entry_of_the_others, *(line for pair in lines for line in pair)]
+    label = "Focal loss and its gradient against the probability of the right answer"
+    return Explorer(controls, figure, update, moving=moving, label=label)
+
+
+def _plain(number: float) -> str:
+    """A number above zero to two digits and without a power of ten: 0.000012, 0.59, 1, 59,000."""
+    digits = 1 - math.floor(math.log10(number))
+    text = f"{round(number, digits):,.{max(0, digits)}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _focal_lines(ax: Axes, cross_entropy: np.ndarray) -> tuple[Line2D, Line2D]:
+    p = LOG_ODDS.sigmoid().numpy()
+    ax.plot(p, cross_entropy, **REFERENCE, linestyle="--", label="cross-entropy: gamma = 0")
+    (yes,) = ax.plot(p, cross_entropy, color=CURVE, linewidth=2.5, label="focal")
+    look = {"color": SECOND_CURVE, "linewidth": 2.5, "linestyle": "-."}
+    (no,) = ax.plot(p, cross_entropy, **look, label="focal, other classes (with alpha)")
+    return yes, no
+
+
+def _answer(focal: Callable, gamma: float, alpha: float | None) -> tuple[np.ndarray, np.ndarray]:
+    """Loss and size of its gradient where one answer is right with `LOG_ODDS`, all other answers being certain."""
+    u = LOG_ODDS.clone().requires_grad_()
+    logits = torch.stack([u, torch.zeros_like(u)], 1)  # (N, 2): the softmax has the log-odds u
+    if focal is not softmax_focal:
+        logits = logits - torch.tensor([0.0, 60.0])  # the other class's question has its right answer, at no cost
+    losses = focal(logits, torch.zeros(len(u), dtype=torch.int64), gamma, alpha)
+    (gradient,) = torch.autograd.grad(losses.sum(), u)
+    return losses.detach().numpy(), gradient.abs().numpy()
+
+
+def _other_class(logits: Tensor, targets: Tensor, gamma: float, alpha: float | None) -> Tensor:
+    """The sigmoid form where the question in doubt is that of a class which is not the label."""
+    return sigmoid_focal(-logits, targets + 1, gamma, alpha)
+
+
+def _fraction_of_cross_entropy(losses: np.ndarray, p: float) -> float:
+    """The loss at probability p, as a fraction of -log p."""
+    known = LOG_ODDS.sigmoid().numpy()
+    return np.interp(p, known, losses / -np.log(known)).item()
+
+
+# --- gradients -------------------------------------------------------------------------------------------------------
+
+
+def _loss_of(recipe: str, class_counts: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """The recipe's loss. LDAM reads cosines and multiplies them by its scale: it gets the logits divided by that."""
+    slot = get(recipe).stages[0].loss
+    loss = slot if isinstance(slot, nn.Module) else slot(class_counts)
+    return (lambda logits, targets: loss(logits / loss.scale, targets)) if isinstance(loss, LDAMLoss) else loss
+
+
+PULLING: dict[str, tuple[str, Callable]] = {  # key -> label, and a function of the class counts that returns a loss
+    line.recipe: (line.option, partial(_loss_of, line.recipe)) for line in shown_in("gradients")
+}
+# limits of the axis of pulls: few, as another one takes a full draw; cross-entropy needs the first
+REACHES = (1.1, 1.5, 3.0, 4.5)
+
+
+def pulls(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, targets: Tensor) -> Tensor:
+    """Where a step of gradient descent pulls every logit, -N dL/dz; for cross-entropy it is [k = y] - p_k.
+
+    Args:
+        loss: of the batch; its own reduction decides how its samples share the step.
+        logits: z, (N, C).
+        targets: (N,) int64.
+
+    Returns:
+        (N, C) float64, above zero where the logit is pushed up.
+    """
+    z = logits.detach().double().requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(z, targets), z)
+    return -len(z) * gradient
+
+
+def gradient_explorer(
+    logits: Tensor, targets: Tensor, class_counts: Any, *, names: Sequence[str] | None = None
+) -> Explorer:
+    """Where each loss pulls the classifier: its gradient at the logits of a small batch.
+
+    Control: loss. One row per sample; bars above zero push a class's logit up, bars below push it down, and the
+    outlines are cross-entropy's. A weighted loss divides by the batch's sum of weights, as in training.
+    LDAM reads the logits as its scale times a cosine. All rows have one scale, which fits the loss.
+
+    Args:
+        logits: (N, C) of N = 1 to 4 samples, such as a head, a medium and a tail class's.
+        targets: (N,) int64, their labels.
+        class_counts: (C,) training images per class.
+        names: (C,) class names; the class indices if None.
+
+    Raises:
+        ValueError: other than 1 to 4 samples, shapes that do not fit, or a number of names that is not that of classes.
+    """
+    classes, counts, n = ByFrequency(class_counts, names), as_tensor(class_counts), len(logits)
+    if logits.ndim != 2 or not 1 <= n <= 4 or logits.shape[1] != len(classes) or len(targets) != n:
+        raise ValueError(
+            f"logits of shape {tuple(logits.shape)} and {len(targets)} targets: pass 1 to 4 samples of "
+            f"{len(classes)} classes"
+        )
+    all_pulls = {key: pulls(make(counts), logits, targets)[:, classes.order] for key, (_, make) in PULLING.items()}
+    plain, own = all_pulls["ce"], classes.rank[targets].tolist()  # the place of each sample's class
+    figure = blank_figure(1000, 170 * n + 60)
+    height = (170 * n - 13) / (n + 0.35 * (n - 1))  # of a row; a third of it lies between two
+    samples = []
+    for row, (rank, p) in enumerate(zip(own, logits.softmax(1)[range(n), targets], strict=True)):
+        ax = plot_at(figure, 80, 25 + 1.35 * height * row, 910, height, ylabel="pull")
+        samples.append(Bars(ax, plain[row], outlined=True, color=classes.colours))
+        ax.axhline(0, color="0.2", linewidth=1)
+        ax.set_title(
+            f"an image of class {classes.names[rank]} ({classes.counts[rank]:,} training images), p = {p:.2f}", **TITLE
+        )
+        ax.tick_params(labelbottom=row == n - 1)
+        plots.name_ticks(ax, classes.names)
+
+    def update(loss: str) -> str:
+        reach = _reach(all_pulls[loss], plain)
+        for sample, pull in zip(samples, all_pulls[loss], strict=True):
+            sample.show(pull)
+            if sample.ax.get_ylim()[1] != reach:
+                sample.ax.set_ylim(-reach, reach)
+        said = ", ".join(
+            f"{classes.names[rank]} {pull[rank]:+.2f} (CE {before[rank]:+.2f})"
+            for rank, pull, before in zip(own, all_pulls[loss], plain, strict=True)
+        )
+        return f"{PULLING[loss][0]}: pull of each image on its own class's logit: {said}"
+
+    controls = {"loss": choice("loss", [(label, key) for key, (label, _) in PULLING.items()], width=140)}
+    moving = [artist for sample in samples for artist in sample.artists]
+    return Explorer(controls, figure, update, moving=moving, label="Pull of each image on every class's logit")
+
+
+def _reach(pull: Tensor, outline: Tensor) -> float:
+    """The first of `REACHES` that holds the bars and their outlines."""
+    highest = 1.02 * max(pull.abs().max().item(), outline.abs().max().item())
+    return next((reach for reach in REACHES if reach >= highest), highest)

@@ -1,0 +1,85 @@
+"""The parts that explorers draw with: axes placed in pixels, classes by frequency, bars that move."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .. import plots
+from ..counts import as_tensor
+from .explorer import CSS_DPI
+
+REFERENCE = {"color": "0.45", "linewidth": 1.5}  # of lines to compare with
+LEGEND = {"frameon": False, "fontsize": plots.FONT_SIZE, "handlelength": 1.8, "borderaxespad": 0.2}
+A_COLOUR, B_COLOUR = "#832db6", "#a96b59"  # of a pair; blue, green and vermilion belong to the groups
+TITLE = {"fontsize": plots.FONT_SIZE, "loc": "left"}
+
+
+def axes_at(figure: Figure, left: float, top: float, width: float, height: float, **settings: Any) -> Axes:
+    """Axes in CSS pixels, `left` and `top` from the figure's upper left corner."""
+    w, h = CSS_DPI * figure.get_size_inches()
+    return figure.add_axes((left / w, 1 - (top + height) / h, width / w, height / h), **settings)
+
+
+def plot_at(
+    figure: Figure, left: float, top: float, width: float, height: float, *, xlabel: str = "", ylabel: str = "",
+    **settings: Any,
+) -> Axes:  # fmt: skip
+    """The same, dressed as the figures of `plots`: large labels, no frame on the right and above."""
+    return plots.dress(axes_at(figure, left, top, width, height, **settings), xlabel=xlabel, ylabel=ylabel)
+
+
+def check_bars(classes: int) -> None:
+    """ValueError where there are more classes than an explorer can draw a bar for."""
+    if classes > plots.BARS_UP_TO:
+        raise ValueError(f"{classes} classes: the explorer draws a bar for each, at most {plots.BARS_UP_TO}")
+
+
+class ByFrequency:
+    """Classes in the order of their training images, the most frequent first.
+
+    Args:
+        class_counts: (C,) training images per class.
+        names: (C,) class names; the class indices if None.
+
+    Raises:
+        ValueError: bad counts, or the number of names is not that of classes.
+    """
+
+    def __init__(self, class_counts: Any, names: Sequence[str] | None = None) -> None:
+        counts = as_tensor(class_counts).cpu()
+        names = plots.check_names(names, len(counts))
+        self.order = counts.argsort(descending=True, stable=True)  # (C,) class indices
+        self.rank = self.order.argsort()  # (C,) the place of each class
+        self.counts = counts[self.order]
+        self.names = [names[c] for c in self.order]
+        self.colours = plots.group_colours(self.counts)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+class Bars:
+    """Bars whose heights change, `ax.bar(x, heights, **look)`; black outlines, if asked for, keep the first heights."""
+
+    def __init__(self, ax: Axes, heights: Any, *, x: Any = None, outlined: bool = False, **look: Any) -> None:
+        heights = np.asarray(heights)
+        x = range(len(heights)) if x is None else x
+        self.ax, self.bars = ax, ax.bar(x, heights, **look).patches
+        outlines = ax.bar(x, heights, fill=False, edgecolor="black", linewidth=1.5).patches if outlined else []
+        self.artists: list[Any] = [*self.bars, *outlines]
+
+    def show(self, heights: Any) -> None:
+        """Set all heights, NaN as 0."""
+        for bar, height in zip(self.bars, np.nan_to_num(np.asarray(heights)).tolist(), strict=True):
+            bar.set_height(height)
+
+
+def data_sets(counts_by_name: Mapping[str, Any] | None, default: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Class counts by the name of a data set; ValueError where there are none."""
+    found = default() if counts_by_name is None else dict(counts_by_name)
+    if not found:
+        raise ValueError("counts_by_name is empty: pass the class counts of at least one data set")
+    return found

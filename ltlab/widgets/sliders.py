@@ -1,0 +1,62 @@
+"""The controls of explorers. Every option is a (label, value) pair: a label may be translated, its value is a key."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import ipywidgets
+
+
+def slider(
+    name: str, value: float, low: float, high: float, step: float, *, description: str = "", **settings: Any
+) -> ipywidgets.FloatSlider | ipywidgets.IntSlider:
+    """A slider over integers where `step` is one, else over floats.
+
+    Args:
+        name: of the argument that gives the value where it starts.
+        description: the text next to it; `name` if empty.
+
+    Raises:
+        ValueError: `value` lies outside [low, high].
+    """
+    if not low <= value <= high:
+        raise ValueError(f"{name}={value} is not on the slider: choose a value from {low:g} to {high:g}")
+    kind = ipywidgets.IntSlider if isinstance(step, int) else ipywidgets.FloatSlider
+    return kind(value=value, min=low, max=high, step=step, description=description or name, **settings)
+
+
+def stops(name: str, value: Any, options: Iterable[Any], *, description: str = "") -> ipywidgets.SelectionSlider:
+    """A slider over some options, each a number or a (label, value) pair.
+
+    Raises:
+        ValueError: `value` is not among them.
+    """
+    pairs = [option if isinstance(option, tuple) else (f"{option}", option) for option in options]
+    if value not in (known := [key for _, key in pairs]):
+        raise ValueError(f"{name}={value} is not on the slider: choose one of {', '.join(map(str, known))}")
+    return ipywidgets.SelectionSlider(options=pairs, value=value, description=description or name)
+
+
+def class_slider(
+    description: str, names: Sequence[str], classes: Iterable[int], position: int
+) -> ipywidgets.SelectionSlider:
+    """A slider over some classes by name; it starts at a position among these, counted modulo their number."""
+    options = [(names[c], c) for c in classes]
+    return ipywidgets.SelectionSlider(options=options, index=position % len(options), description=description)
+
+
+def choice(description: str, options: Iterable[str | tuple[str, Any]], *, width: int = 60) -> ipywidgets.ToggleButtons:
+    """One of a few options, as buttons of `width` CSS pixels; Tab and Enter reach them, unlike those of a dropdown.
+
+    (JupyterLab keeps the arrow keys of a closed dropdown for itself.)
+
+    Args:
+        options: each a (label, value) pair, or a string that is both.
+    """
+    pairs = [(option, option) if isinstance(option, str) else option for option in options]
+    buttons = ipywidgets.ToggleButtons(options=pairs, description=description, style={"button_width": f"{width}px"})
+    return buttons.add_class("widget-inline-hbox")  # else the buttons lie below the description
+
+
+def switch(description: str, value: bool = False, **layout: str) -> ipywidgets.Checkbox:
+    """A checkbox, without the indentation that lines it up with sliders."""
+    return ipywidgets.Checkbox(value=value, description=description, indent=False, layout=layout)
