@@ -1,37 +1,47 @@
-"""What a check says of an answer, and how a result is held against the one that it should be."""
+"""What a check says of an answer, and how a result is compared with the one that it should be.
+
+Every hint has an id, by which tests and translations know it; its text may be reworded.
+"""
 
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
 RTOL, ATOL = 1e-4, 1e-6  # float32 work passes, a wrong formula does not
+Mistakes = Mapping[str, tuple[str, Any]]  # id -> the hint, and a function or settings that make the mistake
 
 
 class NotYet(Exception):
-    """An answer that is not right yet; the message is the hint."""
+    """An answer that is not right yet: the id of the hint, and the hint."""
+
+    def __init__(self, hint: str, text: str) -> None:
+        super().__init__(text)
+        self.hint = hint
 
 
 class Unsolved(NotYet):
     """There is no answer yet."""
 
     def __init__(self) -> None:
-        super().__init__("not solved yet: write your lines where the ... stands, then run the cell again")
+        super().__init__("unsolved", "not solved yet: replace the ... by your lines, then run the cell again")
 
 
 @dataclass(frozen=True)
 class Verdict:
     """Whether an answer is right, and one line that says so or gives a hint.
 
-    It is true where the answer is right, and shows as its line: as the last value of a cell it needs no print.
+    It is true where the answer is right, and its representation is the line: as the last value of a cell it needs no
+    print. `hint` is the id of the hint, empty for a right answer.
     """
 
     name: str
     right: bool
     text: str
+    hint: str = ""
 
     def __bool__(self) -> bool:
         return self.right
@@ -42,43 +52,53 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Matches:
-    """The check of a function: on every case it has to give what the oracle gives.
+    """The check of a function: in every case it has to return what the oracle returns.
 
     Where it does not, the hint names the first such case, the difference there and, if one of the known mistakes gives
-    just the same result, that mistake. Arguments are copied for every call, so that an answer may change them.
+    the same result, that mistake. Arguments are copied for every call, so an answer may change them.
 
     Args:
         oracle: the function as it should be.
-        cases: in words -> arguments; the first ones small enough for a look.
-        mistakes: hint -> function that makes the mistake.
+        cases: description -> arguments; the first ones small enough to follow by hand.
+        mistakes: id -> (hint, function that makes the mistake).
         right: what is said of a right answer.
     """
 
     oracle: Callable
     cases: Mapping[str, tuple]
-    mistakes: Mapping[str, Callable]
+    mistakes: Mistakes
     right: str
 
     def __call__(self, answer: Any) -> str:
         """`right`, or `NotYet`."""
-        wants_function(answer)
+        check_callable(answer)
         for case, arguments in self.cases.items():
             expected = self.oracle(*copy.deepcopy(arguments))
             given = answer(*copy.deepcopy(arguments))
             if found := difference(given, expected):
-                hints = [
-                    hint
-                    for hint, mistake in self.mistakes.items()
-                    if not difference(given, mistake(*copy.deepcopy(arguments)))
-                ]
-                raise NotYet(f"{case}: {found}" + "".join(f". {hint}" for hint in hints[:1]))
+                raise_hint(
+                    f"{case}: {found}", self.mistakes,
+                    lambda wrong: not difference(given, wrong(*copy.deepcopy(arguments))),  # noqa: B023
+                )  # fmt: skip
         return self.right
 
 
-def wants_function(answer: Any) -> None:
+def raise_hint(text: str, mistakes: Mistakes, made: Callable[[Any], bool]) -> NoReturn:
+    """`NotYet` with a text and the hint of the first mistake that was `made`; its id is "different" if none was."""
+    found = ((name, f"{text}. {hint}") for name, (hint, wrong) in mistakes.items() if made(wrong))
+    raise NotYet(*next(found, ("different", text)))
+
+
+def check_kind(answer: Any, wanted: type | tuple[type, ...], words: str) -> None:
+    """`NotYet` for an answer of another type; `words` name the wanted one."""
+    if not isinstance(answer, wanted):
+        raise NotYet("kind", f"expected {words}, got {kind(answer)}")
+
+
+def check_callable(answer: Any) -> None:
     """`NotYet` for what cannot be called."""
     if not callable(answer):
-        raise NotYet(f"this wants the function itself, without brackets behind its name; it got {kind(answer)}")
+        raise NotYet("kind", f"expected the function itself, without parentheses after its name; got {kind(answer)}")
 
 
 def difference(given: Any, expected: Any) -> str:
@@ -95,7 +115,7 @@ def difference(given: Any, expected: Any) -> str:
 
 
 def _difference(given: Any, expected: Any) -> str:
-    """`difference`, also of the values of a dictionary: there None is a wrong value, not a missing answer."""
+    """`difference`, also for the values of a dictionary: there None is a wrong value, not a missing answer."""
     if given is None or expected is None:
         return "" if given is expected else f"expected {kind(expected)}, got {kind(given)}"
     if isinstance(expected, Mapping):
@@ -120,7 +140,7 @@ def _difference(given: Any, expected: Any) -> str:
 
 
 def kind(value: Any) -> str:
-    """What kind of thing a value is, in words."""
+    """The kind of a value, in words."""
     if isinstance(value, Tensor):
         return "one number" if value.ndim == 0 else f"a tensor of shape {tuple(value.shape)}"
     if value is None:

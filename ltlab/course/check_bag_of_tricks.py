@@ -10,7 +10,7 @@ from ..cam import ForegroundTransform
 from ..losses import BalancedSoftmaxLoss
 from ..mixup import ManifoldMixup
 from ..recipes import CIFAR, OTHERS, RECIPES, SHAPES, Protocol, Recipe, Stage, describe
-from .answers import Matches, NotYet, Unsolved, kind, wants_function
+from .answers import Matches, Mistakes, NotYet, Unsolved, check_callable, check_kind, raise_hint
 
 _MIX = ManifoldMixup(alpha=1.0, layer="layer3")
 _BEYOND = Recipe(
@@ -18,9 +18,9 @@ _BEYOND = Recipe(
     Stage(share=0.4, schedule="second", mix=_MIX, foreground=ForegroundTransform(), loss=BalancedSoftmaxLoss),
     Stage(share=0.1, schedule="finetune", loss=BalancedSoftmaxLoss),
 )
-SLOT_HINTS = {  # of a stage: what is to stand there, as a hint
+SLOT_HINTS = {  # of a stage: what must fill it
     "mix": "While images are mixed, it is what layer3 gives out, with alpha 1; the fine-tuning mixes nothing",
-    "sampler": "No balanced draws beside balanced softmax: that would correct for the counts twice",
+    "sampler": "No balanced draws together with balanced softmax: that would correct for the counts twice",
     "loss": "Deferred: plain at first, then losses.BalancedSoftmaxLoss, the class itself, where draws were balanced",
     "foreground": "Foregrounds move in stage 2 and nowhere else, as in the paper's recipe",
     "epochs": "The shares stay those of the paper's recipe: 1.6, 0.4 and 0.1",
@@ -31,29 +31,28 @@ SLOT_HINTS = {  # of a stage: what is to stand there, as a hint
 
 def beyond_the_explorer(answer: Any) -> str:
     """The paper's recipe with manifold mixup at layer3, and deferred balanced softmax for its balanced draws."""
-    if not isinstance(answer, Recipe):
-        raise NotYet(f"this wants a Recipe, it got {kind(answer)}")
+    check_kind(answer, Recipe, "a Recipe")
     if len(answer.stages) != len(_BEYOND.stages):
-        raise NotYet(f"the paper's recipe has {len(_BEYOND.stages)} stages, this one has {len(answer.stages)}")
+        raise NotYet("stages", f"the paper's recipe has {len(_BEYOND.stages)} stages, this one {len(answer.stages)}")
     for protocol in (CIFAR, SHAPES):
         _compare_slots(answer, protocol)
     if answer.name in RECIPES:
-        raise NotYet(f"right, but {answer.name!r} is another recipe's name, and finished runs are kept by name")
+        raise NotYet("name", f"right, but {answer.name!r} is another recipe's name, and runs are stored by name")
     return "no button of the explorer makes it: what can be written down as stages can be trained and compared"
 
 
 def _compare_slots(answer: Recipe, protocol: Protocol) -> None:
-    """`NotYet` with the first slot that is not as it should be on this protocol."""
+    """`NotYet` with the first slot that is wrong on this protocol."""
     stages = zip(answer.resolve(protocol).stages, _BEYOND.resolve(protocol).stages, strict=True)
     for number, (given, wanted) in enumerate(stages, start=1):
         for slot, hint in SLOT_HINTS.items():
             if (found := describe(getattr(given, slot))) != describe(getattr(wanted, slot)):
-                raise NotYet(f"stage {number} on {protocol.name}, {slot}: {found}. {hint}")
+                raise NotYet(slot, f"stage {number} on {protocol.name}, {slot}: {found}. {hint}")
 
 
 # --- gains -----------------------------------------------------------------------------------------------------------
 
-Gain = tuple[float, float]
+Gain = tuple[Any, Any]  # two numbers
 ALIKE = {  # what gains do not depend on
     "data": "made", "imbalance": 1.0, "options": "", "device": "", "seconds": 0.0,
     "top1_error": 0.0, "many_accuracy": 0.0, "medium_accuracy": 0.0, "few_accuracy": 0.0,
@@ -64,27 +63,26 @@ def gains(errors: pd.DataFrame, epochs: dict[str, int], _controls: list[str]) ->
     """`results.gains` of a table of errors."""
     fractions = (errors / 100).rename_axis(index="seed").reset_index()
     rows = fractions.melt("seed", var_name="recipe", value_name="balanced_error").dropna()
-    table = results.gains(rows.assign(epochs=rows["recipe"].map(epochs), **ALIKE))
+    table = results.gains(rows.assign(epochs=rows["recipe"].map(epochs.__getitem__), **ALIKE))
     return dict(zip(table.index, zip(table["gain"], table["gain_std"], strict=True), strict=True))
 
 
 def _paired(control: pd.Series, recipe: pd.Series) -> Gain:
-    gain = control - recipe
-    return gain.mean(), gain.std()
+    return (control - recipe).mean(), (control - recipe).std()
 
 
 def _with(
-    figures: Callable[[pd.Series, pd.Series], Gain] = _paired,
+    gain: Callable[[Any, Any], Gain] = _paired,
     control: Callable[[int, dict[str, int]], str | None] = results.control_of,
     *, only_complete: bool = False, controls_too: bool = False,
 ) -> Callable:  # fmt: skip
-    """The gains with one thing wrong: the figures of two columns, the control of a recipe, the seeds, the recipes."""
+    """The gains with one thing wrong: mean and std of two columns, the control of a recipe, the seeds, the recipes."""
 
     def wrong(errors: pd.DataFrame, epochs: dict[str, int], controls: list[str]) -> dict[str, Gain]:
         errors = errors.dropna() if only_complete else errors
         lengths = {name: epochs[name] for name in controls}
         names = [name for name in errors if controls_too or name not in controls]
-        return {name: figures(errors[control(epochs[name], lengths)], errors[name]) for name in names}
+        return {name: gain(errors[control(epochs[name], lengths)], errors[name]) for name in names}
 
     return wrong
 
@@ -112,40 +110,32 @@ my_gains = Matches(
         ),
     },
     mistakes={
-        "The sign is the other way round: a gain is the control's error minus the recipe's": _with(
-            lambda control, recipe: _paired(recipe, control)
-        ),
-        "The std is not paired: subtract seed by seed, then take the std of the differences": _with(
-            lambda control, recipe: (control.mean() - recipe.mean(), (control.var() + recipe.var()) ** 0.5)
-        ),
-        "That is the population's std; a sample's divides by S - 1": _with(
-            lambda control, recipe: ((control - recipe).mean(), (control - recipe).std(ddof=0))
-        ),
-        "That is the standard error; the std is not divided by the root of S": _with(
-            lambda control, recipe: ((control - recipe).mean(), (control - recipe).sem())
-        ),
-        "Controls are what is compared with: leave them out": _with(controls_too=True),
-        "That is always the shortest control: a recipe of 60 epochs is to be held against 60 plain ones": _with(
-            control=lambda recipe, controls: min(controls, key=controls.get)
-        ),
-        "That is always the longest control: it may train longer than the recipe itself": _with(
-            control=lambda recipe, controls: max(controls, key=controls.get)
-        ),
-        "That is the nearest control: it may train longer than the recipe itself": _with(
-            control=lambda recipe, controls: min(controls, key=lambda name: abs(controls[name] - recipe))
-        ),
-        "A control of just as many epochs is the fairest of all: not longer includes equal": _with(
-            control=lambda recipe, controls: results.control_of(recipe - 1, controls)
-        ),
-        "The two means are of different seeds: subtract seed by seed, then take the mean": _with(
-            lambda control, recipe: (control.mean() - recipe.mean(), (control - recipe).std())
-        ),
-        "One missing seed makes all of it NaN: take the seeds that both have": _with(
-            lambda control, recipe: ((control - recipe).mean(skipna=False), (control - recipe).std(skipna=False))
-        ),
-        "Seeds are lost that only another recipe lacks: what counts is that this one and its control have them": _with(
-            only_complete=True
-        ),
+        "sign": ("The sign is wrong: a gain is the control's error minus the recipe's",
+                 _with(lambda control, recipe: _paired(recipe, control))),
+        "unpaired_std": ("The std is not paired: subtract seed by seed, then take the std of the differences",
+                         _with(lambda control, recipe: (
+                             control.mean() - recipe.mean(), (control.var() + recipe.var()) ** 0.5))),
+        "population": ("That is the population's std; a sample's divides by S - 1",
+                       _with(lambda control, recipe: ((control - recipe).mean(), (control - recipe).std(ddof=0)))),
+        "standard_error": ("That is the standard error; the std is not divided by the root of S",
+                           _with(lambda control, recipe: ((control - recipe).mean(), (control - recipe).sem()))),
+        "controls": ("Recipes are compared with the controls: leave these out", _with(controls_too=True)),
+        "shortest": ("That is always the shortest control: compare a recipe of 60 epochs with 60 plain ones",
+                     _with(control=lambda recipe, controls: min(controls, key=controls.__getitem__))),
+        "longest": ("That is always the longest control: it may train longer than the recipe itself",
+                    _with(control=lambda recipe, controls: max(controls, key=controls.__getitem__))),
+        "nearest": ("That is the nearest control: it may train longer than the recipe itself",
+                    _with(control=lambda recipe, controls: min(
+                        controls, key=lambda name: abs(controls[name] - recipe)))),
+        "equal": ("A control of just as many epochs is the fairest of all: not longer includes equal",
+                  _with(control=lambda recipe, controls: results.control_of(recipe - 1, controls))),
+        "seeds": ("The two means are of different seeds: subtract seed by seed, then take the mean",
+                  _with(lambda control, recipe: (control.mean() - recipe.mean(), (control - recipe).std()))),
+        "nan": ("One missing seed makes everything NaN: take the seeds that both have",
+                _with(lambda control, recipe: (
+                    (control - recipe).mean(skipna=False), (control - recipe).std(skipna=False)))),
+        "complete": ("Seeds are lost that only another recipe lacks: this one and its control have them",
+                     _with(only_complete=True)),
     },
     right="paired by seed, against the longest plain training that is not longer: as in results.gains",
 )  # fmt: skip
@@ -167,7 +157,7 @@ def _by_seed(runs: pd.DataFrame, values: str = "held_out_error") -> pd.DataFrame
 
 def choose(runs: pd.DataFrame) -> str:
     """The recipe with the least mean held-out error over the seeds that all recipes have."""
-    return _by_seed(runs).dropna().mean().idxmin()
+    return str(_by_seed(runs).dropna().mean().idxmin())
 
 
 SEARCHES = {
@@ -189,33 +179,30 @@ SEARCHES = {
         weighted=[(27, 28), (29, 29), (43, 44)],
     ),
 }
-CHOICE_MISTAKES: dict[str, Callable[[pd.DataFrame], str]] = {
-    "It has the least test error. What was chosen by the test set cannot be judged by it: what else is in a row?": (
-        lambda runs: _by_seed(runs, "test_error").mean().idxmin()
-    ),
-    "It has the luckiest single run: take the mean over seeds": lambda runs: _by_seed(runs).min().idxmin(),
-    "That is the one with the largest error": lambda runs: _by_seed(runs).mean().idxmax(),
-    "Are these means over the same seeds? mean() passes over a missing run in silence": (
-        lambda runs: _by_seed(runs).mean().idxmin()
-    ),
-    "A recipe with a missing run is still in the race: leave out the seed, not the recipe": (
-        lambda runs: _by_seed(runs).dropna(axis=1).mean().idxmin()
-    ),
-}
+CHOICE_MISTAKES: Mistakes = {
+    "test_error": ("It has the least test error. What was chosen by the test set cannot be judged by it: what else is "
+                   "in a row?", lambda runs: _by_seed(runs, "test_error").mean().idxmin()),
+    "luckiest": ("It has the luckiest single run: take the mean over seeds",
+                 lambda runs: _by_seed(runs).min().idxmin()),
+    "largest": ("That is the one with the largest error", lambda runs: _by_seed(runs).mean().idxmax()),
+    "seeds": ("Are these means over the same seeds? mean() skips a missing run silently",
+              lambda runs: _by_seed(runs).mean().idxmin()),
+    "recipe_left_out": ("A recipe with a missing run is still in the race: leave out the seed, not the recipe",
+                        lambda runs: _by_seed(runs).dropna(axis=1).mean().idxmin()),
+}  # fmt: skip
 
 
 def chosen_fairly(answer: Any) -> str:
     """A choice by held-out images, over the seeds that all recipes have."""
-    wants_function(answer)
+    check_callable(answer)
     for search, runs in SEARCHES.items():
         given = answer(runs.copy())
         if given is None or given is ...:
             raise Unsolved
-        if not isinstance(given, str):
-            raise NotYet(f"this wants the name of a recipe back, it got {kind(given)}")
+        check_kind(given, str, "the name of a recipe back")
         if given != (best := choose(runs)):
-            hints = [hint for hint, mistake in CHOICE_MISTAKES.items() if mistake(runs) == given]
-            raise NotYet(". ".join([f"{search}: expected {best}, got {given}", *hints[:1]]))
+            text = f"{search}: expected {best}, got {given}"
+            raise_hint(text, CHOICE_MISTAKES, lambda wrong: wrong(runs) == given)  # noqa: B023
     return "by held-out images and on common seeds; the test set is still unseen, and may now judge the choice once"
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..cam import transform_foreground
-from .answers import Matches, NotYet, kind
+from .answers import Matches, NotYet, kind, raise_hint
 
 STILL = {"flip": [False], "translate": [[0, 0]], "rotate": [0.0], "scale": [1.0]}
 
@@ -32,37 +32,37 @@ def _moved(image: Tensor, mask: Tensor, **knobs: Any) -> Tensor:
 
 
 KNOB_MISTAKES = {
-    "It turns the wrong way: rotate counts counter-clockwise": {"rotate": [90.0], "translate": [[0, -3]]},
-    "It goes down instead of up: the second number of translate points down": {
-        "rotate": [-90.0], "translate": [[0, 3]]},
-    "It goes sideways: translate is right first, then down": {"rotate": [-90.0], "translate": [[-3, 0]]},
-    "It turns the wrong way and goes down: rotate counts counter-clockwise, and translate is right first, then down": {
-        "rotate": [90.0], "translate": [[0, 3]]},
-    "It stays where it is": {"rotate": [-90.0]},
-    "It is not turned": {"translate": [[0, -3]]},
+    "turn": ("It turns the wrong way: rotate counts counter-clockwise", {"rotate": [90.0], "translate": [[0, -3]]}),
+    "down": ("It moves down instead of up: the second number of translate points down",
+             {"rotate": [-90.0], "translate": [[0, 3]]}),
+    "sideways": ("It moves sideways: translate is right first, then down", {"rotate": [-90.0], "translate": [[-3, 0]]}),
+    "turn_and_down": ("It turns the wrong way and moves down: rotate counts counter-clockwise, and translate is right "
+                      "first, then down", {"rotate": [90.0], "translate": [[0, 3]]}),
+    "not_moved": ("It does not move", {"rotate": [-90.0]}),
+    "not_turned": ("It is not turned", {"translate": [[0, -3]]}),
 }  # fmt: skip
 
 
 def clockwise_and_up(answer: Any) -> str:
     """The knobs of a quarter turn clockwise and a shift by three pixels upwards."""
     if not isinstance(answer, Mapping) or set(answer) != set(STILL):
-        raise NotYet(f"this wants a dictionary of {', '.join(STILL)}; it got {kind(answer)}")
+        raise NotYet("kind", f"expected a dictionary of {', '.join(STILL)}; got {kind(answer)}")
     image, mask = _image(black=False)
     given = _moved(image, mask, **answer)
     if torch.equal(given, image):
-        raise NotYet("nothing moves yet: turn and shift it")
+        raise NotYet("still", "nothing moves yet: turn and shift it")
     if not torch.equal(given, _moved(image, mask, rotate=[-90.0], translate=[[0, -3]])):
-        hints = [hint for hint, wrong in KNOB_MISTAKES.items() if torch.equal(given, _moved(image, mask, **wrong))]
-        raise NotYet("; ".join(["the foreground is not where it should be", *hints[:1]]))
+        text = "the foreground is not where it should be"
+        raise_hint(text, KNOB_MISTAKES, lambda wrong: torch.equal(given, _moved(image, mask, **wrong)))
     return "a quarter turn clockwise is -90 degrees, three pixels up are -3: angles count as on paper, rows as in text"
 
 
-def _pasted(image: Tensor, mask: Tensor, columns: Tensor, *, asks_colour: bool = False) -> Tensor:
+def _pasted(image: Tensor, mask: Tensor, columns: Tensor, *, by_colour: bool = False) -> Tensor:
     """The image with column x of its foreground taken from `columns[x]`, a column outside the frame from nowhere."""
     inside = (columns >= 0) & (columns < mask.shape[1])
     columns = columns.clamp(0, mask.shape[1] - 1)
     shown, moved = inside & mask[:, columns], image[:, :, columns]
-    return torch.where(shown & (moved > 0) if asks_colour else shown, moved, image)
+    return torch.where(shown & (moved > 0) if by_colour else shown, moved, image)
 
 
 def _mirrored(mask: Tensor) -> Tensor:
@@ -84,44 +84,39 @@ my_flip = Matches(
     oracle=lambda image, mask: _moved(image, mask, flip=[True]),
     cases=CASES,
     mistakes={
-        "It is mirrored about the middle of the image; the middle of the foreground's box is meant": (
-            lambda image, mask: _pasted(image, mask, mask.shape[1] - 1 - torch.arange(mask.shape[1]))
-        ),
-        "It is upside down; left and right change places": _upside_down,
-        "Nothing is flipped yet": lambda image, mask: image,
-        "The background is flipped too; it stays where it is": (
-            lambda image, mask: image[:, :, _mirrored(mask).clamp(0, mask.shape[1] - 1)]
-        ),
-        "The background is gone: paste the moved foreground over the image": (
-            lambda image, mask: _pasted(image, mask, _mirrored(mask)) * mask[:, _mirrored(mask) % mask.shape[1]]
-        ),
-        "Dark pixels of the object get lost: ask the mask, not the colour": (
-            lambda image, mask: _pasted(image, mask, _mirrored(mask), asks_colour=True)
-        ),
+        "image_axis": ("It is mirrored about the middle of the image; use the middle of the foreground's box",
+                       lambda image, mask: _pasted(image, mask, mask.shape[1] - 1 - torch.arange(mask.shape[1]))),
+        "upside_down": ("It is upside down; left and right change places", _upside_down),
+        "unflipped": ("Nothing is flipped yet", lambda image, mask: image),
+        "background_too": ("The background is flipped too; it must not change",
+                           lambda image, mask: image[:, :, _mirrored(mask).clamp(0, mask.shape[1] - 1)]),
+        "background_lost": ("The background is missing: paste the moved foreground over the image",
+                            lambda image, mask: (
+                                _pasted(image, mask, _mirrored(mask)) * mask[:, _mirrored(mask) % mask.shape[1]])),
+        "dark": ("Dark pixels of the object are lost: use the mask, not the colour",
+                 lambda image, mask: _pasted(image, mask, _mirrored(mask), by_colour=True)),
     },
     right="as cam.transform_foreground, to the bit: the box is mapped onto itself, so nothing leaves the frame",
-)
+)  # fmt: skip
 
 
-def _to_the_left(image: Tensor, mask: Tensor, *, first: int = 0, asks_colour: bool = False) -> Tensor:
+def _to_the_left(image: Tensor, mask: Tensor, *, first: int = 0, by_colour: bool = False) -> Tensor:
     columns = torch.arange(mask.shape[1]) + mask.any(0).nonzero()[first]
-    return _pasted(image, mask, columns % mask.shape[1], asks_colour=asks_colour)
+    return _pasted(image, mask, columns % mask.shape[1], by_colour=by_colour)
 
 
 to_the_left_edge = Matches(
     oracle=lambda image, mask: _moved(image, mask, translate=[[-16, 0]]),  # stops at the frame
     cases=CASES,
     mistakes={
-        "It lies a column too far to the left": (lambda image, mask: _to_the_left(image, mask, first=1)),
-        "Some pixels of the object are not there, and some in one channel only": (
-            lambda image, mask: _to_the_left(image, mask, asks_colour=True)
-        ),
-        "Nothing has moved": lambda image, mask: image,
-        "The background has moved too; only the foreground is to move": (
-            lambda image, mask: torch.roll(image, -int(mask.any(0).nonzero()[0]), dims=2)
-        ),
+        "too_far": ("It is one column too far to the left", lambda image, mask: _to_the_left(image, mask, first=1)),
+        "pixels_lost": ("Some pixels of the object are missing, and some in one channel only",
+                        lambda image, mask: _to_the_left(image, mask, by_colour=True)),
+        "not_moved": ("Nothing has moved", lambda image, mask: image),
+        "background_too": ("The background has moved too; only the foreground must move",
+                           lambda image, mask: torch.roll(image, -int(mask.any(0).nonzero()[0]), dims=2)),
     },
-    right="[0] is the first column, and the mask says what the object is, whatever its colour",
-)
+    right="[0] is the first column, and the mask says what the object is, of any colour",
+)  # fmt: skip
 
 EXERCISES = {"tweak": clockwise_and_up, "implement": my_flip, "bug": to_the_left_edge}

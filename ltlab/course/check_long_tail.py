@@ -8,20 +8,20 @@ from torch import Tensor
 
 from ..data import long_tail_counts
 from ..metrics import class_groups
-from .answers import Matches, NotYet, difference, kind, wants_function
+from .answers import Matches, NotYet, check_callable, check_kind, difference
 
 
 def two_few_shot(answer: Any) -> str:
     """The imbalance at which two of ten classes, the largest with 320 images, are few-shot."""
     if isinstance(answer, Tensor) and answer.numel() == 1:
         answer = answer.item()
-    if not isinstance(answer, Real):
-        raise NotYet(f"this wants the imbalance, a number; it got {kind(answer)}")
+    check_kind(answer, (int, float, Real), "the imbalance, a number")
     counts = long_tail_counts(10, 320, imbalance=answer)
     few = int(class_groups(counts)["few"].sum())
     if few != 2:
-        way = "a smaller imbalance leaves fewer" if few > 2 else "a larger imbalance makes more"
-        raise NotYet(f"at imbalance {answer:g}, {few} classes have fewer than 20 images, of {counts}; {way}")
+        hint = "smaller" if few > 2 else "larger"
+        told = f"at imbalance {answer:g}, {few} classes have fewer than 20 images, of {counts}"
+        raise NotYet(hint, f"{told}; a {hint} imbalance {'leaves fewer' if few > 2 else 'makes more'}")
     return f"two few-shot classes at imbalance {answer:g}: {counts}"
 
 
@@ -30,7 +30,7 @@ def group_accuracy(accuracy: Tensor, counts: Tensor) -> dict[str, Tensor]:
     return {name: accuracy[group].mean() for name, group in class_groups(counts).items()}
 
 
-def _shifted_borders(accuracy: Tensor, counts: Tensor) -> dict[str, Tensor]:
+def _shifted_limits(accuracy: Tensor, counts: Tensor) -> dict[str, Tensor]:
     groups = {"many": counts >= 100, "medium": (counts > 20) & (counts < 100), "few": counts <= 20}
     return {name: accuracy[group].mean() for name, group in groups.items()}
 
@@ -54,12 +54,13 @@ my_group_accuracy = Matches(
             torch.linspace(0.9, 0.1, 10), torch.tensor(long_tail_counts(10, 5000, imbalance=100))),
     },
     mistakes={
-        "Classes weigh alike: the test set is balanced, so do not weigh them by their training images": _over_images,
-        "A border is off by one: many-shot is more than 100 images, few-shot fewer than 20": _shifted_borders,
-        "A mean over no class is NaN: a 0 would read as if everything were wrong": (
-            lambda accuracy, counts: {name: v.nan_to_num(0.0) for name, v in group_accuracy(accuracy, counts).items()}
-        ),
-        "A mean over no class is NaN, a number as the others are: with None nothing can be computed": _none_if_empty,
+        "weighted": ("Classes count equally: the test set is balanced, so do not weight them by their training images",
+                     _over_images),
+        "limits": ("A limit is off by one: many-shot is more than 100 images, few-shot fewer than 20", _shifted_limits),
+        "zero": ("A mean over no class is NaN: a 0 would read as if everything were wrong",
+                 lambda accuracy, counts: {
+                     name: v.nan_to_num(0.0) for name, v in group_accuracy(accuracy, counts).items()}),
+        "none": ("A mean over no class is NaN, a number like the others: None cannot be computed with", _none_if_empty),
     },
     right="three means over classes, and NaN where a group is empty",
 )  # fmt: skip
@@ -67,7 +68,7 @@ my_group_accuracy = Matches(
 
 def choose(answer: Any) -> str:
     """`keep` of n indices by a seed, as `torch.randperm` draws them, and nothing else changed."""
-    wants_function(answer)
+    check_callable(answer)
     before = torch.get_rng_state()
     try:
         for n, keep, seed in ((10, 3, 0), (1000, 50, 7)):
@@ -76,14 +77,14 @@ def choose(answer: Any) -> str:
             expected = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:keep]
             if found := difference(given, expected):
                 raise NotYet(
-                    f"n = {n}, keep = {keep}, seed = {seed}: {found}. The subset was right: keep torch.randperm, and "
-                    "give it a generator of its own"
-                )
+                    "subset", f"n = {n}, keep = {keep}, seed = {seed}: {found}. The subset was right: keep "
+                    "torch.randperm, and give it its own generator",
+                )  # fmt: skip
             if moved:
-                raise NotYet("the subset is right; but after the call torch.rand gives other numbers than without it")
+                raise NotYet("global", "the subset is right, but after the call torch.rand gives other numbers")
     finally:
         torch.set_rng_state(before)
-    return "the same subset from a generator of its own, and everybody else's random numbers left alone"
+    return "the same subset from its own generator, and everybody else's random numbers are unchanged"
 
 
 EXERCISES = {"tweak": two_few_shot, "implement": my_group_accuracy, "bug": choose}

@@ -6,32 +6,31 @@ import torch
 from torch import Tensor, nn
 
 from ..mixup import InputMixup, draw_lambda, mix
-from .answers import Matches, NotYet, Unsolved, kind
+from .answers import Matches, NotYet, Unsolved, check_kind, kind
 
 
 def half_unmixed(answer: Any) -> str:
     """`InputMixup` with the alpha that leaves about half of all batches nearly unmixed."""
-    if not isinstance(answer, InputMixup):
-        raise NotYet(f"this wants a mixup.InputMixup, it got {kind(answer)}")
+    check_kind(answer, InputMixup, "a mixup.InputMixup")
     lam = draw_lambda(answer.alpha, torch.Generator().manual_seed(0), (100_000,))
-    share = ((lam - 0.5).abs() > 0.4).double().mean().item()
-    if not 0.45 <= share <= 0.55:
-        way = "larger" if share > 0.5 else "smaller"
-        raise NotYet(f"at alpha = {answer.alpha:g}, {share:.0%} of all batches are nearly unmixed; take a {way} alpha")
-    return f"at alpha = {answer.alpha:g}, {share:.0%} of all batches are nearly unmixed"
+    unmixed = ((lam - 0.5).abs() > 0.4).double().mean().item()
+    told = f"at alpha = {answer.alpha:g}, {unmixed:.0%} of all batches are nearly unmixed"
+    if not 0.45 <= unmixed <= 0.55:
+        way = "larger" if unmixed > 0.5 else "smaller"
+        raise NotYet(way, f"{told}; take a {way} alpha")
+    return told
 
 
 IMAGES = 16
 
 
 def per_image_mixup(answer: Any) -> str:
-    """A mix with a share of its own for every image.
+    """A mix with a separate lambda for every image.
 
-    Image i is white in its pixel i and black elsewhere, its label is i, and the model gives the pixels out: so the
-    logits of a mixture are the shares of the images in it, and the soft targets have to be the same.
+    Image i is white in its pixel i and black elsewhere, its label is i, and the model returns the pixels: so the logits
+    of a mixture are the fractions of the images in it, and the soft targets must be the same.
     """
-    if not isinstance(answer, type):
-        raise NotYet(f"this wants the class itself, it got {kind(answer)}")
+    check_kind(answer, type, "the class itself")
     images, labels = torch.eye(IMAGES).reshape(IMAGES, 1, 4, 4), torch.arange(IMAGES)
 
     def mixed(seed: int) -> tuple[Tensor, Tensor]:
@@ -40,25 +39,25 @@ def per_image_mixup(answer: Any) -> str:
         if given is None or given is ...:
             raise Unsolved
         if not (isinstance(given, tuple) and len(given) == 2):
-            raise NotYet(f"a mix returns logits and soft targets, this one returns {kind(given)}")
+            raise NotYet("returns", f"a mix returns logits and soft targets, this one returns {kind(given)}")
         return given
 
     logits, targets = mixed(0)
     if targets.shape != (IMAGES, IMAGES):
-        raise NotYet(f"soft targets are (N, C) = ({IMAGES}, {IMAGES}), these are {tuple(targets.shape)}")
+        raise NotYet("targets", f"soft targets are (N, C) = ({IMAGES}, {IMAGES}), these are {tuple(targets.shape)}")
     own = logits.diagonal()
     if torch.equal(logits, torch.eye(IMAGES)):
-        raise NotYet("nothing is mixed: the model is shown the images as they were")
+        raise NotYet("unmixed", "nothing is mixed: the model is shown the original images")
     if not torch.allclose(logits.sum(1), torch.ones(IMAGES)):
-        raise NotYet("the two shares of an image do not add up to 1: the picture is too dark or too bright")
+        raise NotYet("brightness", "the two fractions do not add up to 1: the picture is too dark or too bright")
     if not torch.allclose(logits, targets.to(logits.dtype), atol=1e-5):
-        raise NotYet("pictures and labels are mixed by different shares or with different partners: draw both once")
+        raise NotYet("disagree", "pictures and labels have different lambdas or different partners: draw both once")
     mixtures = own[own < 1]  # an image that is its own partner stays whole
     if len(mixtures) > 1 and torch.allclose(mixtures, mixtures[0].expand_as(mixtures)):
-        raise NotYet(f"all images have the same share, {mixtures[0]:.3g}: draw_lambda takes a size, here (N,)")
+        raise NotYet("one_lambda", f"all images have the same lambda, {mixtures[0]:.3g}: draw_lambda takes a size")
     if not torch.equal(mixed(0)[0], logits):
-        raise NotYet("the same generator gives another mixture each time: hand it to draw_lambda and to draw_partner")
-    return "a share for each image, the same in picture and label, and repeatable by its generator"
+        raise NotYet("generator", "the same generator gives another mixture each time: pass it to both draws")
+    return "a lambda for each image, the same in picture and label, and repeatable by its generator"
 
 
 def _dark(images: Tensor, partner: Tensor, lam: float) -> Tensor:
@@ -71,21 +70,19 @@ blended = Matches(
     cases={
         "two images of one pixel, 1 and 0, each the other's partner, lam 0.6": (
             torch.tensor([[1.0], [0.0]]), torch.tensor([1, 0]), 0.6),
-        "lam 1, where the batch stays as it was": (torch.eye(3), torch.tensor([1, 2, 0]), 1.0),
+        "lam 1, where the batch does not change": (torch.eye(3), torch.tensor([1, 2, 0]), 1.0),
         "eight random images": (
             torch.rand(8, 3, 4, 4, generator=torch.Generator().manual_seed(0)), torch.arange(8).flip(0), 0.3),
     },
     mistakes={
-        "The partner is too dark: when is it read?": _dark,
-        "The shares are the wrong way round: lam is the share of the image itself": (
-            lambda images, partner, lam: mix(images, partner, 1 - lam)
-        ),
-        "Both have the share lam; the partner's is 1 - lam": (
-            lambda images, partner, lam: lam * images + lam * images[partner]
-        ),
-        "Nothing is mixed": lambda images, partner, lam: images,
+        "dark": ("The partner is too dark: when is it read?", _dark),
+        "swapped": ("The fractions are swapped: lam is that of the image itself",
+                    lambda images, partner, lam: mix(images, partner, 1 - lam)),
+        "both_lam": ("Both have the fraction lam; the partner's is 1 - lam",
+                     lambda images, partner, lam: lam * images + lam * images[partner]),
+        "unmixed": ("Nothing is mixed", lambda images, partner, lam: images),
     },
-    right="lam of the image and 1 - lam of its partner as it was, as in mixup.mix",
+    right="lam of the image and 1 - lam of its unchanged partner, as in mixup.mix",
 )  # fmt: skip
 
 EXERCISES = {"tweak": half_unmixed, "implement": per_image_mixup, "bug": blended}

@@ -9,25 +9,25 @@ from torch import Tensor, nn
 from ..data import long_tail_counts
 from ..losses import BalancedSoftmaxLoss, ClassBalancedLoss, class_balanced_weights, softmax_focal
 from ..recipes import Recipe
-from .answers import Matches, NotYet, kind
+from .answers import Matches, NotYet, check_kind
 
 _COUNTS = long_tail_counts(10, 320, imbalance=100)
 
 
 def tenfold(answer: Any) -> str:
-    """A recipe with a class-balanced loss that weighs the rarest class of shapes-lt about ten times the commonest."""
-    if not isinstance(answer, Recipe):
-        raise NotYet(f"this wants a Recipe, it got {kind(answer)}")
+    """A recipe with a class-balanced loss that weights the tail of shapes-lt about ten times as much as the head."""
+    check_kind(answer, Recipe, "a Recipe")
     if len(answer.stages) > 1:
-        raise NotYet(f"one stage is enough here, this recipe has {len(answer.stages)}")
+        raise NotYet("stages", f"one stage is enough here, this recipe has {len(answer.stages)}")
     loss = answer.stages[0].loss
     loss = loss if isinstance(loss, nn.Module) else loss(_COUNTS)
     if not isinstance(loss, ClassBalancedLoss):
-        raise NotYet(f"the loss is to be a ClassBalancedLoss with another beta, this is {loss}")
+        raise NotYet("loss", f"the loss must be a ClassBalancedLoss with another beta, this is {loss}")
     ratio = (loss.weight.max() / loss.weight.min()).item()
     if not 8 <= ratio <= 12:
-        way = "nearer to 1" if ratio < 8 else "further from 1"
-        raise NotYet(f"at beta = {loss.beta:g} an arrow costs {ratio:.3g} times what a circle costs; take beta {way}")
+        hint, way = ("nearer", "nearer to 1") if ratio < 8 else ("further", "further from 1")
+        told = f"at beta = {loss.beta:g} an arrow costs {ratio:.3g} times what a circle costs"
+        raise NotYet(hint, f"{told}; take beta {way}")
     return f"at beta = {loss.beta:g} an arrow costs {ratio:.3g} times what a circle costs: now train it"
 
 
@@ -47,24 +47,20 @@ my_balanced_softmax = Matches(
         "20 images of ten classes": _RANDOM,
     },
     mistakes={
-        "The sign is the other way round: in training the common classes get a head start, so that the logits need not "
-        "give them one": lambda logits, targets, counts: F.cross_entropy(logits - counts.log(), targets),
-        "The counts belong into the softmax, not in front of the loss as weights": (
-            lambda logits, targets, counts: F.cross_entropy(logits, targets, weight=counts.to(logits.dtype))
-        ),
-        "Add the logarithm of the counts: the softmax takes the exponential again": (
-            lambda logits, targets, counts: F.cross_entropy(logits + counts, targets)
-        ),
-        "Add the logarithm to the logits, do not multiply by it": (
-            lambda logits, targets, counts: F.cross_entropy(logits * counts.log(), targets)
-        ),
-        "That is the plain cross-entropy": lambda logits, targets, counts: F.cross_entropy(logits, targets),
-        "That is the sum over the batch; take the mean": (
-            lambda logits, targets, counts: F.cross_entropy(logits + counts.log(), targets, reduction="sum")
-        ),
+        "sign": ("The sign is wrong: in training the frequent classes get a head start, so that the logits need not "
+                 "give them one", lambda z, targets, counts: F.cross_entropy(z - counts.log(), targets)),
+        "weights": ("The counts belong in the softmax, not in front of the loss as weights",
+                    lambda z, targets, counts: F.cross_entropy(z, targets, weight=counts.to(z.dtype))),
+        "no_logarithm": ("Add the logarithm of the counts: the softmax takes the exponential",
+                         lambda z, targets, counts: F.cross_entropy(z + counts, targets)),
+        "product": ("Add the logarithm to the logits, do not multiply by it",
+                    lambda z, targets, counts: F.cross_entropy(z * counts.log(), targets)),
+        "plain": ("That is plain cross-entropy", lambda z, targets, counts: F.cross_entropy(z, targets)),
+        "sum": ("That is the sum over the batch; take the mean",
+                lambda z, targets, counts: F.cross_entropy(z + counts.log(), targets, reduction="sum")),
     },
     right="cross-entropy of z + log n, as in losses.BalancedSoftmaxLoss; with equal counts it is plain cross-entropy",
-)
+)  # fmt: skip
 
 
 def class_balanced_focal(logits: Tensor, targets: Tensor, weights: Tensor, gamma: float) -> Tensor:
@@ -97,18 +93,14 @@ fixed_focal = Matches(
         "20 images of ten classes, gamma 1": (*_RANDOM[:2], _WEIGHTS.double(), 1.0),
     },
     mistakes={
-        "At these logits p should be 1/2 for both images, whatever they weigh: what is it here?": (
-            _weight_in_the_probability
-        ),
-        "The weight is in twice": _weighted_twice,
-        "The weights are gone: they belong in front, once": (
-            lambda logits, targets, weights, gamma: class_balanced_focal(
-                logits, targets, torch.ones_like(weights), gamma)
-        ),
-        "One loss for each image is wanted, not their mean": (
-            lambda *arguments: class_balanced_focal(*arguments).mean()
-        ),
-        "p ** gamma makes easy images dear; the focal loss makes them cheap": _confident_counts_more,
+        "probability": ("At these logits p should be 1/2 for both images, with any weight: what is it here?",
+                        _weight_in_the_probability),
+        "twice": ("The weight is applied twice", _weighted_twice),
+        "no_weights": ("The weights are missing: they belong in front, once",
+                       lambda logits, targets, weights, gamma: class_balanced_focal(
+                           logits, targets, torch.ones_like(weights), gamma)),
+        "mean": ("Return one loss for each image, not their mean", lambda *args: class_balanced_focal(*args).mean()),
+        "easy": ("p ** gamma makes easy images expensive; the focal loss makes them cheap", _confident_counts_more),
     },
     right="p from the unweighted cross-entropy, the weight in front: losses.ClassBalancedFocalLoss, softmax form",
 )  # fmt: skip

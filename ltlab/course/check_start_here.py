@@ -7,19 +7,18 @@ import torch
 
 from ..metrics import per_class_accuracy, top1_error
 from ..recipes import OneCycle
-from .answers import Matches, NotYet, kind
+from .answers import Matches, NotYet, check_kind
 
 
 def late_peak(answer: Any) -> str:
     """A one-cycle schedule that begins at 0.004 and is highest in the middle of training."""
-    if not isinstance(answer, OneCycle):
-        raise NotYet(f"this wants a recipes.OneCycle, it got {kind(answer)}")
+    check_kind(answer, OneCycle, "a recipes.OneCycle")
     start = answer(0, span=1)
     if abs(start - 0.004) > 1e-6:
-        raise NotYet(f"it begins at {start:.4g} instead of 0.004; the beginning is always lr / 25, so move lr")
+        raise NotYet("start", f"it begins at {start:.4g} instead of 0.004; the beginning is always lr / 25, so move lr")
     if abs(answer.rise - 0.5) > 1e-6:
-        raise NotYet(f"it begins at 0.004, but is highest after {answer.rise:.0%} of training instead of half of it")
-    return "from 0.004 up to 0.1 in the middle of training: lr sets the beginning and the peak, rise the place of it"
+        raise NotYet("peak", f"it begins at 0.004, but its peak is after {answer.rise:.0%} of training, not half of it")
+    return "from 0.004 up to 0.1 in the middle of training: lr sets the start and the peak, rise when the peak comes"
 
 
 _GENERATOR = torch.Generator().manual_seed(0)
@@ -30,21 +29,17 @@ my_top1_error = Matches(
     oracle=top1_error,
     cases={"four images, one of them wrong": _FOUR, "200 images of classes of unequal size": _TAILED},
     mistakes={
-        "That is the share of right answers; the error is the share of wrong ones": (
-            lambda logits, labels: 1 - top1_error(logits, labels)
-        ),
-        "That is how many are wrong; the error is a share, so divide by the number of images": (
-            lambda logits, labels: (logits.argmax(1) != labels).sum()
-        ),
-        "That is the mean over the classes; top-1 error is the mean over the images": (
-            lambda logits, labels: 1 - per_class_accuracy(logits, labels).nanmean()
-        ),
-        "argmax(0) compares the images with each other; the classes are dimension 1": (
-            lambda logits, labels: (logits.argmax(0) != labels[: logits.shape[1]]).double().mean()
-        ),
+        "accuracy": ("That is the fraction of right answers; the error is the fraction of wrong ones",
+                     lambda logits, labels: 1 - top1_error(logits, labels)),
+        "count": ("That is how many are wrong; the error is a fraction, so divide by the number of images",
+                  lambda logits, labels: (logits.argmax(1) != labels).sum()),
+        "class_mean": ("That is the mean over the classes; top-1 error is the mean over the images",
+                       lambda logits, labels: 1 - per_class_accuracy(logits, labels).nanmean()),
+        "dimension": ("argmax(0) compares the images with each other; the classes are dimension 1",
+                      lambda logits, labels: (logits.argmax(0) != labels[: logits.shape[1]]).double().mean()),
     },
-    right="the share of images whose largest logit is not their label's, as in metrics.top1_error",
-)
+    right="the fraction of images whose largest logit is not their label's, as in metrics.top1_error",
+)  # fmt: skip
 
 
 def _history(errors: list[float], losses: list[float] | None = None) -> pd.DataFrame:
@@ -64,15 +59,14 @@ reported_error = Matches(
         ),
     },
     mistakes={
-        "Who chose that epoch, and by looking at what?": (lambda history: history["test_error"].min()),
-        "That epoch was chosen by its training loss; the last one is chosen by nobody": (
-            lambda history: history["test_error"][history["train_loss"].idxmin()]
-        ),
-        "That is the training loss": lambda history: history["train_loss"].iloc[-1],
-        "That is the first epoch": lambda history: history["test_error"].iloc[0],
-        "A mean over the epochs belongs to no model that was ever there": lambda history: history["test_error"].mean(),
+        "best_epoch": ("Who chose that epoch, and by which measurement?", lambda history: history["test_error"].min()),
+        "least_loss": ("That epoch was chosen by its training loss; nobody chooses the last one",
+                       lambda history: history["test_error"][history["train_loss"].idxmin()]),
+        "loss": ("That is the training loss", lambda history: history["train_loss"].iloc[-1]),
+        "first_epoch": ("That is the first epoch", lambda history: history["test_error"].iloc[0]),
+        "mean": ("A mean over the epochs is not the error of any model", lambda history: history["test_error"].mean()),
     },
-    right="the last epoch's, whatever it is: nothing was chosen by looking at the test set",
-)
+    right="the last epoch's, however good: nothing was chosen by evaluating on the test set",
+)  # fmt: skip
 
 EXERCISES = {"tweak": late_peak, "implement": my_top1_error, "bug": reported_error}

@@ -9,29 +9,28 @@ from torch import Tensor, nn
 from ..classifiers import tau_normalised_weight
 from ..losses import CostSensitiveLoss, CrossEntropyLoss
 from ..recipes import CIFAR, Recipe
-from .answers import NotYet, Unsolved, difference, kind, wants_function
+from .answers import NotYet, Unsolved, check_callable, check_kind, difference, raise_hint
 
 
 def from_the_middle(answer: Any) -> str:
     """Deferred re-weighting whose weights start after half of the epochs."""
-    if not isinstance(answer, Recipe):
-        raise NotYet(f"this wants a Recipe, it got {kind(answer)}")
+    check_kind(answer, Recipe, "a Recipe")
     resolved = answer.resolve(CIFAR)
     losses = [getattr(stage.loss, "func", stage.loss) for stage in resolved.stages]
     if len(losses) != 2 or not isinstance(losses[0], CrossEntropyLoss) or losses[1] is not CostSensitiveLoss:
         raise NotYet(
-            "this wants two stages, the first plain and the second with loss=losses.CostSensitiveLoss, the class itself"
+            "stages", "expected two stages, the first plain, the second with loss=losses.CostSensitiveLoss, the class"
         )
     first, second = (stage.epochs for stage in resolved.stages)
     if first + second != CIFAR.epochs:
-        raise NotYet(f"{first} + {second} epochs on CIFAR are not {CIFAR.epochs}: the two shares are to add up to 1")
+        raise NotYet("length", f"{first} + {second} epochs on CIFAR are not {CIFAR.epochs}: shares must add up to 1")
     if not resolved.continues(1):
-        raise NotYet("stage 2 begins a schedule of its own; deferred, only the loss changes")
+        raise NotYet("schedule", "stage 2 starts its own schedule; deferred, only the loss changes")
     if first != second:
-        raise NotYet(f"of {CIFAR.epochs} epochs on CIFAR the weights start with epoch {first + 1}, not with 101")
+        raise NotYet("start", f"of {CIFAR.epochs} epochs on CIFAR the weights start with epoch {first + 1}, not 101")
     if answer.name in ("drw_cs_ce", "my_drw"):
-        raise NotYet("right, but give it a name of its own: finished runs are kept by name")
-    return "on CIFAR the weights start with epoch 101 of 200, on shapes-lt with epoch 16 of 30; the schedule goes on"
+        raise NotYet("name", "right, but give it another name: finished runs are stored by name")
+    return "on CIFAR the weights start with epoch 101 of 200, on shapes-lt with epoch 16 of 30; the schedule continues"
 
 
 class _Model(nn.Module):
@@ -50,9 +49,16 @@ class _Model(nn.Module):
         return self.classifier(self.features(images))
 
 
+TAU_MISTAKES = {
+    "tau_0": ("That is tau = 0", 0.0),
+    "tau_1": ("That is tau = 1", 1.0),
+    "rows": ("Divide each row, the weight of one class, by |w| ** 0.5", None),
+}
+
+
 def halfway(answer: Any) -> str:
-    """The classifier with weights normalised at tau = 0.5 and its bias as it was."""
-    wants_function(answer)
+    """The classifier with weights normalised at tau = 0.5 and its bias unchanged."""
+    check_callable(answer)
     with torch.random.fork_rng(devices=[]):  # layers draw their first weights from the global generator
         model = _Model()
         before = copy.deepcopy(model.classifier)
@@ -60,24 +66,22 @@ def halfway(answer: Any) -> str:
         new = answer(model, images, labels, torch.tensor([100, 10, 1]))
     if new is None or new is ...:
         raise Unsolved
-    if not isinstance(new, nn.Linear):
-        raise NotYet(f"this wants a torch.nn.Linear back, it got {kind(new)}")
+    check_kind(new, nn.Linear, "a torch.nn.Linear back")
     if not torch.equal(model.classifier.weight, before.weight):
-        raise NotYet("the model's own classifier has changed: put the new weights into a new layer")
+        raise NotYet("in_place", "the model's own classifier has changed: put the new weights into a new layer")
     if new.bias is None:
-        raise NotYet("the bias is gone; this one is to keep it")
+        raise NotYet("no_bias", "the bias is missing; keep it")
     if found := difference(new.weight, tau_normalised_weight(before.weight, 0.5)):
-        taus = [tau for tau in (0.0, 1.0) if not difference(new.weight, tau_normalised_weight(before.weight, tau))]
-        hint = f"That is tau = {taus[0]:g}" if taus else "Divide each row, the weight of one class, by |w| ** 0.5"
-        raise NotYet(f"weight: {found}. {hint}")
+        raise_hint(f"weight: {found}", TAU_MISTAKES, lambda tau: tau is None or not difference(
+            new.weight, tau_normalised_weight(before.weight, tau)))  # fmt: skip
     if found := difference(new.bias, before.bias):
-        raise NotYet(f"bias: {found}. Keep it as it was; only the weights are normalised")
-    return "norms evened out halfway, the bias kept, and the model's own classifier left as it was"
+        raise NotYet("bias", f"bias: {found}. Leave it unchanged; only the weights are normalised")
+    return "norms evened out halfway, the bias kept, and the model's own classifier unchanged"
 
 
 def classifier_alone(answer: Any) -> str:
     """Training that moves the classifier and nothing else."""
-    wants_function(answer)
+    check_callable(answer)
     with torch.random.fork_rng(devices=[]):
         model = _Model()
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -88,15 +92,13 @@ def classifier_alone(answer: Any) -> str:
     parameters = sorted(name for name, _ in model.named_parameters() if name in moved and "classifier" not in name)
     buffers = sorted(name for name, _ in model.named_buffers() if name in moved)
     if parameters:
-        raise NotYet(
-            f"{parameters[0]} has moved, whatever was done to its gradient: what else does an optimiser do in a step?"
-        )
+        text = f"{parameters[0]} has changed, with any gradient: what else does an optimiser do in a step?"
+        raise NotYet("parameter", text)
     if buffers:
-        raise NotYet(
-            f"no parameter of the features has moved, but the buffer {buffers[0]} has: it needs no gradient for that"
-        )
+        text = f"no parameter of the features has changed, but the buffer {buffers[0]} has: it needs no gradient"
+        raise NotYet("buffer", text)
     if not any("classifier" in name for name in moved):
-        raise NotYet("nothing has moved, and neither has the classifier: it is the part that is to learn")
+        raise NotYet("nothing", "nothing has changed, not even the classifier: it is the part that must learn")
     return "the classifier has learnt, and every parameter and buffer of the features is the same to the bit"
 
 

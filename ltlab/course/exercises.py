@@ -1,4 +1,4 @@
-"""Every exercise of the course by name, and the function that holds an answer against it."""
+"""Every exercise of the course by name, and the function that checks an answer to it."""
 
 from textwrap import shorten
 from typing import Any
@@ -27,7 +27,7 @@ CHECKS = {
 
 
 def check(name: str, answer: Any) -> Verdict:
-    """Hold an answer to an exercise against ltlab; what comes back shows as one line.
+    """Check an answer to an exercise against ltlab; the result is displayed as one line.
 
         check("02.implement", my_balanced_softmax)
 
@@ -35,7 +35,7 @@ def check(name: str, answer: Any) -> Verdict:
 
     Args:
         name: number of the notebook and kind of exercise, a key of `CHECKS`.
-        answer: what the exercise asks for: a function (without brackets), a class, a recipe, a number.
+        answer: what the exercise asks for: a function (without parentheses), a class, a recipe, a number.
 
     Returns:
         A `Verdict`, true if the answer is right.
@@ -49,7 +49,8 @@ def check(name: str, answer: Any) -> Verdict:
             raise Unsolved
         return Verdict(name, True, verify(answer))
     except NotYet as hint:
-        text = str(hint)
-    except Exception as error:  # of the answer's own code: a learner's mistake is a hint, whatever it raises
+        found, text = hint.hint, str(hint)
+    except Exception as error:  # in the answer's own code: any exception is a learner's mistake, and gets a hint
+        found = "error"
         text = f"your code stops with {type(error).__name__}: {shorten(str(error), 200, placeholder=' …')}"
-    return Verdict(name, False, " ".join(text.split()))
+    return Verdict(name, False, " ".join(text.split()), found)

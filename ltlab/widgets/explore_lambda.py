@@ -146,8 +146,8 @@ def remix_explorer(
         what = "one class: the label stays" if a == b else OUTCOMES[i_loses, j_loses]
         return (
             f"{names[a]} has {counts[a] / counts[b]:.3g} times as many images as {names[b]}; kappa {kappa:g}, tau "
-            f"{tau:.2f}: {what}. Over all pairs (alpha = 1) {names[-1]}, the least frequent class, gets {mass[-1]:.2%} of "
-            f"the labels, {prior[-1]:.2%} with mixup; {names[0]}, the most frequent, {mass[0]:.1%} and {prior[0]:.1%}"
+            f"{tau:.2f}: {what}. Over all pairs (alpha = 1) {names[-1]}, the least frequent class, gets {mass[-1]:.2%} "
+            f"of the labels, {prior[-1]:.2%} with mixup; {names[0]}, the most frequent, {mass[0]:.1%} and {prior[0]:.1%}"
         )
 
     controls = {
