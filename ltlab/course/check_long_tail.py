@@ -15,8 +15,8 @@ def two_few_shot(answer: Any) -> str:
     """The imbalance at which two of ten classes, the largest with 320 images, are few-shot."""
     if isinstance(answer, Tensor) and answer.numel() == 1:
         answer = answer.item()
-    check_kind(answer, (int, float, Real), "the imbalance, a number")
-    counts = long_tail_counts(10, 320, imbalance=answer)
+    check_kind(answer, Real, "the imbalance, a number")
+    counts = long_tail_counts(10, 320, imbalance=float(answer))
     few = int(class_groups(counts)["few"].sum())
     if few != 2:
         hint = "smaller" if few > 2 else "larger"

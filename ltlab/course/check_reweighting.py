@@ -23,7 +23,8 @@ def tenfold(answer: Any) -> str:
     loss = loss if isinstance(loss, nn.Module) else loss(_COUNTS)
     if not isinstance(loss, ClassBalancedLoss):
         raise NotYet("loss", f"the loss must be a ClassBalancedLoss with another beta, this is {loss}")
-    ratio = (loss.weight.max() / loss.weight.min()).item()
+    weight: Any = loss.weight
+    ratio = (weight.max() / weight.min()).item()
     if not 8 <= ratio <= 12:
         hint, way = ("nearer", "nearer to 1") if ratio < 8 else ("further", "further from 1")
         told = f"at beta = {loss.beta:g} an arrow costs {ratio:.3g} times what a circle costs"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 QUIZZES = {
     path.name[:2]: path
-    for path in sorted(files(__package__).joinpath("questions").iterdir(), key=lambda path: path.name)
+    for path in sorted(files(__package__ or __name__).joinpath("questions").iterdir(), key=lambda path: path.name)
     if path.name.endswith(".toml")
 }
 

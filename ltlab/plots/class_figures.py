@@ -81,12 +81,12 @@ def per_class_error(
     """Top-1 error of every class, the most frequent class first, with the mean over classes as a line.
 
     Args:
-        error: (C,) fractions in [0, 1]; NaN where a class has no test image: it gets no bar and no part in the mean.
+        error: (C,) fractions in [0, 1]; NaN where a class has no test image: it has no bar and is left out of the mean.
         counts: (C,) training images per class; they give order and colour.
         names, many, few: as for `class_counts`.
 
-    On a balanced test set the mean over classes is the top-1 error. Beyond 200 classes single errors are noise to the
-    eye: they turn pale, and a black line shows their mean over the nearest hundredth of the classes.
+    On a balanced test set the mean over classes is the top-1 error. Beyond 200 classes single errors look like noise:
+    they turn pale, and a black line shows their mean over the nearest hundredth of the classes.
 
     Raises:
         ValueError: an error outside [0, 1], vectors of different lengths, or nothing but NaN.
@@ -120,7 +120,7 @@ def confusion_matrix(
     Args:
         matrix: (C, C) counts, rows are true classes.
         names: (C,) class names in the matrix's order; written while there are at most 25 classes.
-        normalise: each row in percent of its sum; a class without test images stays blank. Otherwise the counts.
+        normalise: each row in percent of its sum, blank for a class without test images; otherwise the counts.
 
     Cells carry their number while there are at most 12 classes.
 
@@ -142,11 +142,11 @@ def confusion_matrix(
         matrix, ax=ax, cmap="cividis", vmin=0, vmax=100 if normalise else None, square=True, rasterized=True,
         annot=classes <= NUMBERS_UP_TO, fmt=".0f", annot_kws={"fontsize": FONT_SIZE},
         xticklabels=ticks, yticklabels=ticks,
-        cbar_kws={"label": "share of the true class (%)" if normalise else "test images"},
+        cbar_kws={"label": "fraction of the true class (%)" if normalise else "test images"},
     )  # fmt: skip
-    bar = ax.collections[0].colorbar.ax
-    bar.tick_params(labelsize=FONT_SIZE)
-    bar.yaxis.label.set_size(FONT_SIZE)
+    colours: Any = ax.collections[0]
+    colours.colorbar.ax.tick_params(labelsize=FONT_SIZE)
+    colours.colorbar.ax.yaxis.label.set_size(FONT_SIZE)
     dress(ax, xlabel="predicted class", ylabel="true class")
     plt.setp(ax.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
     plt.setp(ax.get_yticklabels(), rotation=0)

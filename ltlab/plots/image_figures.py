@@ -40,19 +40,17 @@ def image_grid(
     if images.shape[1] == 3:
         images = images.transpose(0, 2, 3, 1)  # (N, H, W, 3)
     n, height, width, _ = images.shape
-    if columns < 1:
+    if (columns := min(columns, n)) < 1:
         raise ValueError(f"columns={columns} must be at least 1")
-    columns = min(columns, n)
-    rows = -(-n // columns)
-    gap = -(-width // 16)
+    rows, gap = -(-n // columns), -(-width // 16)
     head = gap if titles is None else -(-height // 3)  # room above an image, in image pixels
     if ax is None:
         cell = max([1.0, *(0.09 * len(title) for title in titles or ())])  # inches, wide enough for the longest title
         ax = new_axes(cell * columns, cell * rows * (height + head) / (width + gap))
 
     sheet = mosaic(images, rows, columns, head, gap)  # (R, S, 3)
-    extent = (0, columns, rows, 0)
-    ax.imshow(sheet, extent=extent, interpolation="nearest", aspect=(height + head) / (width + gap))
+    aspect = (height + head) / (width + gap)
+    ax.imshow(sheet, extent=(0, columns, rows, 0), interpolation="nearest", aspect=aspect)
     if masks is not None:
         masks = np.asarray(masks, dtype=bool)
         if masks.shape != (n, height, width):
@@ -60,7 +58,7 @@ def image_grid(
         edges = mask_outline(mosaic(masks[..., None], rows, columns, head, gap, fill=False)[..., 0])
         edges /= sheet.shape[1] / columns, sheet.shape[0] / rows  # pixels to cells
         for colour, line_width in (("black", 2.5), ("white", 1)):  # seen on dark and on light images
-            ax.add_collection(LineCollection(edges, colors=colour, linewidths=line_width, capstyle="projecting"))
+            ax.add_collection(LineCollection([*edges], colors=colour, linewidths=line_width, capstyle="projecting"))
     for k, title in enumerate(check_names(titles, n) if titles is not None else ()):
         centre, above = k % columns + 0.5 * width / (width + gap), k // columns + 0.8 * head / (height + head)
         ax.text(centre, above, title, ha="center", va="baseline", fontsize=FONT_SIZE - 1)

@@ -1,6 +1,7 @@
 """Figures of results: many recipes, with their spread over seeds."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,7 +11,7 @@ from matplotlib.axes import Axes
 from .style import FAMILY_MARKERS, FONT_SIZE, GROUP_COLOURS, LEGEND_ABOVE, dress, family_colours, new_axes
 
 BETTER, WORSE = "#9ccbe6", "#f2b48a"  # than the control: a pale blue and a pale vermilion, under black errors
-SCREEN = 15  # rows: a figure of more is higher than a screen, and its axis stands above it as well
+SCREEN = 15  # rows: a figure of more is higher than a screen, and has its axis above it as well
 
 
 def comparison(
@@ -22,10 +23,10 @@ def comparison(
         table: indexed by recipe, with the columns error, error_std, many_error, medium_error, few_error and published,
             all in percent; NaN where there is none: no bar with one seed, no marker for a group without classes.
         baseline: the recipe whose error is drawn as a dashed line through all others.
-        by_error: whether the smallest error stands on top; otherwise the table's first line does.
+        by_error: whether the smallest error is on top; otherwise the table's first line is.
 
     Raises:
-        ValueError: a column is missing, `table` has no rows, or `baseline` is none of its recipes.
+        ValueError: a column is missing, `table` has no rows, or `baseline` is not one of its recipes.
     """
     columns = {"error", "error_std", "published", *(f"{group}_error" for group in GROUP_COLOURS)}
     _check_table(table, columns, "pass results.table(rows)")
@@ -35,21 +36,20 @@ def comparison(
         table = table.sort_values("error", kind="stable")
     ax = ax or new_axes(10, 1.7 + 0.45 * len(table))
     y = np.arange(len(table))
-    spread = table["error_std"] if table["error_std"].notna().any() else None
+    spread = None if np.isnan(table["error_std"].to_numpy(float)).all() else table["error_std"]
     label = "all classes" if spread is None else "all classes, mean ± std"
     ax.errorbar(
         table["error"], y, xerr=spread, fmt="o", color="black", markersize=7, elinewidth=2.5, capsize=6, capthick=2,
         zorder=4, label=label,
     )  # fmt: skip
     rings = {"marker": "D", "s": 130, "facecolor": "none", "edgecolor": "0.25", "linewidth": 1.5, "zorder": 3}
-    markers = {"published": rings | {"label": "published"}}
-    places = {"published": y}
+    markers: dict[str, tuple[Any, dict[str, Any]]] = {"published": (y, rings | {"label": "published"})}
     for (group, colour), shape, aside in zip(GROUP_COLOURS.items(), "^sv", (-0.2, 0, 0.2), strict=True):
-        markers[f"{group}_error"] = {"marker": shape, "s": 45, "color": colour, "label": f"{group}-shot classes"}
-        places[f"{group}_error"] = y + aside  # equal errors do not hide each other
-    for column, marker in markers.items():
-        if table[column].notna().any():
-            ax.scatter(table[column], places[column], **marker)
+        look = {"marker": shape, "s": 45, "color": colour, "label": f"{group}-shot classes"}
+        markers[f"{group}_error"] = y + aside, look  # equal errors do not hide each other
+    for column, (places, look) in markers.items():
+        if not np.isnan(table[column].to_numpy(float)).all():
+            ax.scatter(table[column], places, **look)
     if baseline is not None:
         error = table.loc[baseline, "error"]
         ax.axvline(error, color="black", linewidth=1.2, linestyle="--", zorder=1, label=f"{baseline}, {error:.1f} %")
@@ -70,7 +70,7 @@ def gains(table: pd.DataFrame, *, by_gain: bool = True, ax: Axes | None = None) 
     Args:
         table: indexed by recipe, with the columns gain and gain_std, in percentage points, and family, which gives the
             colour; NaN standard deviation: no bar.
-        by_gain: whether the largest gain stands on top; otherwise the table's first line does.
+        by_gain: whether the largest gain is on top; otherwise the table's first line is.
 
     Raises:
         ValueError: a column is missing, or `table` has no rows.
@@ -109,7 +109,7 @@ def trade_off(
     Both axes begin at 0, or below it where the table does.
 
     Raises:
-        ValueError: a column is missing, `table` has no rows, or a name in `named` is none of its recipes.
+        ValueError: a column is missing, `table` has no rows, or a name in `named` is not one of its recipes.
     """
     _check_table(table, {x, y, "family"}, "pass results.table(rows)")
     if unknown := sorted(set(named) - set(table.index)):
@@ -123,12 +123,14 @@ def trade_off(
             clip_on=False,
         )  # fmt: skip
     for column, set_limits in ((x, ax.set_xlim), (y, ax.set_ylim)):
-        set_limits(min(0, 1.04 * table[column].min()), 1.04 * table[column].max())
+        values = table[column].to_numpy(float)
+        set_limits(min(0, 1.04 * np.nanmin(values)), 1.04 * np.nanmax(values))
     ax.grid(color="0.92")
     ax.set_axisbelow(True)
     ax.legend(**LEGEND_ABOVE | {"ncols": 4})
     dress(ax, xlabel=xlabel, ylabel=ylabel)
-    ax.figure.draw_without_rendering()  # lays the figure out: from here on points have places in pixels
+    figure: Any = ax.figure
+    figure.draw_without_rendering()  # lays the figure out: from here on points have places in pixels
     taken = ax.transData.transform(table[[x, y]].to_numpy(float))
     for name in named:
         place, family = table.loc[name, [x, y]].to_numpy(float), table.loc[name, "family"]
@@ -140,7 +142,7 @@ def trade_off(
 
 
 def _write_beside(ax: Axes, name: str, place: np.ndarray, taken: np.ndarray) -> np.ndarray:
-    """A point's name where it covers the fewest taken places, (N, 2) pixels. -> (9, 2), those that it takes"""
+    """A point's name where it covers the fewest taken places, (N, 2) pixels. -> (9, 2), the places that it takes"""
     text = ax.text(0, 0, name, fontsize=FONT_SIZE - 1)  # for its size
     width, height = text.get_window_extent().size
     text.remove()
@@ -161,7 +163,7 @@ def _write_beside(ax: Axes, name: str, place: np.ndarray, taken: np.ndarray) -> 
     side, direction = ("left", 1) if best[0] >= 0 else ("right", -1)
     line = {"arrowstyle": "-", "color": "0.3", "linewidth": 0.9, "shrinkA": 1, "shrinkB": 7}
     ax.annotate(
-        name, place, xytext=best, textcoords="offset points", ha=side, va="center", fontsize=FONT_SIZE - 1, zorder=6,
+        name, tuple(place), xytext=tuple(best), textcoords="offset points", ha=side, va="center", fontsize=FONT_SIZE - 1, zorder=6,
         arrowprops=line | {"relpos": (0 if side == "left" else 1, 0.5)},
     )  # fmt: skip
     start = point + scale * best
@@ -186,7 +188,7 @@ def beside(tables: Mapping[str, pd.DataFrame], *, baseline: str = "ce", longer: 
         baseline: the recipe whose error is a dashed line in every panel.
         longer: the one whose error is a dotted line in every panel whose table has it; None for no such line.
 
-    Every panel has a range of its own, which its label says.
+    Every panel has its own range, which its label says.
 
     Returns:
         The axes, one for each table.
@@ -232,8 +234,8 @@ def _panel(ax: Axes, table: pd.DataFrame) -> None:
         error[~single], y[~single], xerr=table["error_std"][~single], fmt="o", color="black", capsize=3,
         elinewidth=2, zorder=3, label="mean ± std",
     )  # fmt: skip
-    look = {"facecolor": "white", "edgecolor": "black", "linewidth": 1.6, "zorder": 3, "label": "single run"}
-    ax.scatter(error[single], y[single], s=55, **look if single.any() else look | {"label": None})
+    look: dict[str, Any] = {"facecolor": "white", "edgecolor": "black", "linewidth": 1.6, "zorder": 3}
+    ax.scatter(error[single], y[single], s=55, **look, label="single run" if single.any() else None)
     spread = table["error_std"].fillna(0).to_numpy()
     low, high = 5 * np.floor(np.nanmin(error - spread) / 5 - 0.1), 5 * np.ceil(np.nanmax(error + spread) / 5 + 0.1)
     ax.set_xlim(low, high)
@@ -242,8 +244,8 @@ def _panel(ax: Axes, table: pd.DataFrame) -> None:
     dress(ax, xlabel=f"top-1 error (%), {low:.0f} to {high:.0f}")
 
 
-def _axis_above(ax: Axes, rows: int) -> dict[str, float]:
-    """Numbers above the axes, too, where a reader does not see those below; what a legend above has to know of it."""
+def _axis_above(ax: Axes, rows: int) -> dict[str, Any]:
+    """Numbers above the axes as well, where a reader does not see those below; settings of a legend above them."""
     if rows < SCREEN:
         return {}
     ax.tick_params(axis="x", top=True, labeltop=True)

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from .style import BLUE, FONT_SIZE, GROUP_COLOURS, dress, new_axes
 
-SLOT_QUESTIONS = {  # what stands between the labels and a step of training, in order
+SLOT_QUESTIONS = {  # of each slot, in order: what it decides
     "sampler": "which image next",
     "foreground": "where the object is",
     "mix": "between images",
@@ -23,10 +23,10 @@ def training_step(lit: str | None = None, *, ax: Axes | None = None) -> Axes:
     """The picture of the course: one training step with its four slots.
 
     Args:
-        lit: the slot at hand, or "labels", which is filled with colour; None lights all four slots.
+        lit: the slot, or "labels", that is filled with colour; None fills all four slots.
 
     Raises:
-        ValueError: `lit` is neither.
+        ValueError: `lit` is none of these.
     """
     if lit not in (None, "labels", *SLOT_QUESTIONS):
         raise ValueError(f"lit={lit!r} is not a slot: choose one of {', '.join(SLOT_QUESTIONS)}, or labels")
@@ -76,16 +76,15 @@ def training_curves(history: pd.DataFrame, *, axes: Sequence[Axes] | None = None
     missing = {"epoch", "stage", "train_loss", "test_error"} - set(history.columns)
     if missing or history.empty:
         raise ValueError(f"history has {len(history)} rows and lacks the columns {sorted(missing)}: pass fit's history")
-    if axes is None:
-        _, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
+    pair = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")[1] if axes is None else np.asarray(axes)
     error = history[["epoch", "test_error"]].dropna()
     line = {"color": BLUE, "linewidth": 2}
     marker = "o" if len(error) <= 40 else None
-    axes[0].plot(history["epoch"], history["train_loss"], **line)
-    axes[1].plot(error["epoch"], 100 * error["test_error"], marker=marker, markersize=5, **line)
+    pair[0].plot(history["epoch"], history["train_loss"], **line)
+    pair[1].plot(error["epoch"], 100 * error["test_error"], marker=marker, markersize=5, **line)
 
     begins = history[history["stage"] != history["stage"].shift()]
-    for ax in axes:
+    for ax in pair:
         for epoch, stage in zip(begins["epoch"], begins["stage"], strict=True):
             ax.axvline(epoch - 0.5, color="0.4", linewidth=1, linestyle=":")
             label = stage if isinstance(stage, str) else f"stage {stage}"
@@ -93,9 +92,9 @@ def training_curves(history: pd.DataFrame, *, axes: Sequence[Axes] | None = None
                 label, (epoch - 0.5, 1), xycoords=("data", "axes fraction"), xytext=(3, 3),
                 textcoords="offset points", fontsize=FONT_SIZE, color="0.3",
             )  # fmt: skip
-        ax.set_xlim(history["epoch"].min() - 0.5, history["epoch"].max() + 0.5)
+        ax.set_xlim(history["epoch"].to_numpy().min() - 0.5, history["epoch"].to_numpy().max() + 0.5)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_ylim(bottom=0)
-    dress(axes[0], xlabel="epoch", ylabel="training loss")
-    dress(axes[1], xlabel="epoch", ylabel="top-1 test error (%)")
-    return np.asarray(axes)
+    dress(pair[0], xlabel="epoch", ylabel="training loss")
+    dress(pair[1], xlabel="epoch", ylabel="top-1 test error (%)")
+    return pair

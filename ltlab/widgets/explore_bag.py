@@ -180,17 +180,22 @@ def _figures(
     measured: pd.DataFrame, published: pd.DataFrame, epochs: Mapping[str, int]
 ) -> tuple[dict[str, Errors], str, str]:
     """The errors of the recipes in `epochs`; and of the published ones, in words, on what they are, and whose."""
-    measured, where, source = measured[measured.index.isin(list(epochs))], "nothing published", ""
-    if measured["error"].isna().all():
+    measured, where, source = measured.loc[measured.index.isin(list(epochs))], "nothing published", ""
+    if np.isnan(measured["error"].to_numpy(float)).all():
         raise ValueError(f"measured has none of {', '.join(epochs)}: pass the rows of recipes that choices can make")
-    published = published[published["recipe"].isin(list(epochs))]
+    published = published.loc[published["recipe"].isin(list(epochs))]
     if len(published):
-        source = published.groupby("source", sort=False).size().idxmax()
-        published = published[published["source"] == source].drop_duplicates("recipe")
+        source = str(published.groupby("source", sort=False).size().idxmax())
+        published = published.loc[published["source"] == source].drop_duplicates(subset=["recipe"])
         where = f"published, {published['dataset'].iloc[0]}, imbalance {published['imbalance'].iloc[0]:g}"
-    published = published.set_index("recipe")["top1_error_percent"].rename("published")
-    figures = measured[["error", "error_std", "seeds"]].join(published, how="outer").astype(float)
-    return {name: Errors(*row, epochs[name]) for name, *row in figures.itertuples(name=None)}, where, source
+    errors = published.set_index("recipe")[["top1_error_percent"]]
+    figures = measured[["error", "error_std", "seeds"]].join(errors, how="outer").astype(float)
+    rows = zip(figures.index, figures.to_numpy().tolist(), strict=True)
+    return (
+        {name: Errors(error, std, seeds, published, epochs[name]) for name, (error, std, seeds, published) in rows},
+        where,
+        source,
+    )
 
 
 def _in_words(

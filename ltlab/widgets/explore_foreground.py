@@ -58,22 +58,20 @@ def foreground_explorer(
         ValueError: no model; a label, number or threshold that is not on its slider.
     """
     data = data or load("shapes-lt", test_count=1)
-    models = {"model": models} if isinstance(models, nn.Module) else dict(models)
-    names = data.class_names
+    models, names = {"model": models} if isinstance(models, nn.Module) else dict(models), data.class_names
     if not models:
-        raise ValueError("models is empty: pass at least one, the explorer shows its maps")
+        raise ValueError("models is empty: pass at least one")
     available = [min(n, IMAGES_PER_CLASS) for n in data.class_counts.tolist()]  # images on the slider, of each class
     chosen = torch.cat([(data.train.labels == c).nonzero()[:IMAGES_PER_CLASS, 0] for c in range(len(names))])
     shown = data.train.take(chosen).to("cpu")
     h, w = shown.images.shape[2:]
     controls = _controls(names, models, available, h, w, label, number, threshold)
-    evidence = {name: _features(model, shown.images) for name, model in models.items()}
-    figure = blank_figure(1000, 250)
+    evidence, figure = {name: _features(model, shown.images) for name, model in models.items()}, blank_figure(1000, 250)
     panels = _Panels(figure, h, w)
 
     def update(label: int, number: int, of: int, model: str, threshold: float, fill: bool, **move: Any) -> str:
-        own = (shown.labels == label).nonzero()  # (n, 1)
-        row, map_class = own[number - 1], label if of == OWN_CLASS else of
+        own, map_class = (shown.labels == label).nonzero(), label if of == OWN_CLASS else of
+        row = own[number - 1]  # (1,)
         image, true = shown.images[row], None if shown.masks is None else shown.masks[row]
         features, weight = evidence[model]
         cam = class_activation_maps(features[row], weight, torch.tensor([map_class]), (h, w))
@@ -84,13 +82,13 @@ def foreground_explorer(
         covered = transform_foreground(mask[:, None].byte(), mask, **transform, fill=True)[:, 0] == 1
         panels.show([image, cam, image, moved, result], mask, true, names[label], f"map of {names[map_class]}")
         done = _words(**move, shift=_shift(mask, covered, transform))
+        ghost = "is hole, filled" if fill else "shows the ghost of the old foreground"
         fit = "" if true is None else f", IoU {intersection_over_union(mask, true).item():.2f} with the true mask"
         return (
             f"{names[label]}, training image {number} of {len(own)}; the map of {names[map_class]}"
             f"{f' ({model})' if len(models) > 1 else ''} at {threshold:g} times its mean: foreground "
             f"{mask.float().mean():.0%} of the image{fit}; moved: {done}; "
-            f"{(mask & ~covered).float().mean():.0%} of the image "
-            f"{'is hole, filled' if fill else 'shows the ghost of the old foreground'}"
+            f"{(mask & ~covered).float().mean():.0%} of the image {ghost}"
         )
 
     about = "A training image, a class activation map, the foreground, and the foreground moved"
@@ -145,8 +143,9 @@ class _Panels:
         for picture, (pixels,) in zip(self.pictures, shown, strict=True):
             picture.set_data((pixels if pixels.ndim == 2 else pixels.permute(1, 2, 0)).numpy())
         for outline, outlined in zip(self.outlines, (mask, mask, true, true), strict=True):
-            if outlined is not None:
-                outline.set_data(*_one_line(plots.mask_outline(outlined[0].numpy())))
+            if outlined is not None:  # one line with gaps, which draws faster than its segments
+                edges = plots.mask_outline(outlined[0].numpy())  # (E, 2, 2)
+                outline.set_data(*np.pad(edges, ((0, 0), (0, 1), (0, 0)), constant_values=np.nan).reshape(-1, 2).T)
         for text, title in zip(self.titles, titles, strict=False):
             text.set_text(title)
 
@@ -168,15 +167,10 @@ def _shift(mask: Tensor, covered: Tensor, transform: Mapping[str, Tensor]) -> li
     return (doubled / 2).round().int().tolist()
 
 
-def _features(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+def _features(model: Any, images: Any) -> tuple[Tensor, Tensor]:
     """The last feature maps (N, K, h, w) of uint8 images and the classifier's weight (C, K), float32 on the CPU."""
     features = evaluated(model, images, lambda batch: model.features(batch).float().cpu(), batch_size=128)
     return features, model.classifier.weight.detach().float().cpu().clone()
-
-
-def _one_line(segments: np.ndarray) -> np.ndarray:
-    """Segments (E, 2, 2) as the x and y of one line with gaps, (2, 3E), which draws faster than E lines."""
-    return np.concatenate([segments, np.full_like(segments[:, :1], np.nan)], 1).reshape(-1, 2).T
 
 
 def _words(angle: float, scale: float, right: int, down: int, flip: bool, shift: Sequence[int]) -> str:

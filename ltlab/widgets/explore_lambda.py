@@ -133,21 +133,18 @@ def remix_explorer(
     prior, same = counts.double() / counts.sum(), torch.eye(n, dtype=torch.bool)
 
     figure = blank_figure(1000, 420)
-    rule = _Rule(figure)
-    pairs = _Pairs(figure, names)
+    panels = _RulePanels(figure, names)
 
     def update(a: int, b: int, kappa: float, tau: float) -> str:
         more = (counts[:, None] >= kappa * counts) & ~same  # i than j by a factor of kappa, (C, C)
-        i_loses, j_loses = bool(more[a, b]), bool(more[b, a])  # its label, for some lambdas
         label = LAMS if a == b else remix_lambda(LAMS, counts[a], counts[b], kappa, tau)
-        rule.show(label, tau, names[a] if j_loses else "", names[b] if i_loses else "")
-        pairs.show(a, b, more)
+        panels.show(a, b, label, tau, more, names)
         mass = _label_mass(counts, kappa, tau)
-        what = "one class: the label stays" if a == b else OUTCOMES[i_loses, j_loses]
+        what = "one class: the label stays" if a == b else OUTCOMES[bool(more[a, b]), bool(more[b, a])]
         return (
             f"{names[a]} has {counts[a] / counts[b]:.3g} times as many images as {names[b]}; kappa {kappa:g}, tau "
             f"{tau:.2f}: {what}. Over all pairs (alpha = 1) {names[-1]}, the least frequent class, gets {mass[-1]:.2%} "
-            f"of the labels, {prior[-1]:.2%} with mixup; {names[0]}, the most frequent, {mass[0]:.1%} and {prior[0]:.1%}"
+            f"of the labels, {prior[-1]:.2%} with mixup; {names[0]}, the most frequent, {mass[0]:.1%}, {prior[0]:.1%}"
         )
 
     controls = {
@@ -156,8 +153,8 @@ def remix_explorer(
         "kappa": slider("kappa", kappa, 1, 20, 0.5),
         "tau": slider("tau", tau, 0, 1, 0.05),
     }
-    moving = [*rule.artists, *pairs.artists]
-    return Explorer(controls, figure, update, moving=moving, label="The label rule of Remix, and the pairs it changes")
+    label = "The label rule of Remix, and the pairs it changes"
+    return Explorer(controls, figure, update, moving=panels.artists, label=label)
 
 
 def _label_mass(counts: Tensor, kappa: float, tau: float) -> Tensor:
@@ -167,47 +164,40 @@ def _label_mass(counts: Tensor, kappa: float, tau: float) -> Tensor:
     return prior * (of_i @ prior) + ((1 - of_i).T @ prior) * prior
 
 
-class _Rule:
-    """The fraction of class i in the label, and the lambdas at which one class gets all of it."""
-
-    def __init__(self, figure: Figure) -> None:
-        ax = plot_at(figure, 75, 34, 460, 327, xlabel="lambda, the fraction of i in the picture",
-                     ylabel="fraction of i in the label", xlim=(-0.01, 1.01), ylim=(-0.03, 1.03))  # fmt: skip
-        ax.plot([0, 1], [0, 1], **REFERENCE, linestyle="--", label="mixup")
-        (self.rule,) = ax.plot([], [], ".", color="black", markersize=6, label="Remix")
-        ax.legend(loc="upper left", **LEGEND)
-        style = {"fontsize": plots.FONT_SIZE, "va": "center"}
-        self.spans = [ax.axvspan(0, 0, color=colour, alpha=0.15) for colour in (B_COLOUR, A_COLOUR)]
-        self.texts = [ax.text(0.13, 0.06, "", color=B_COLOUR, **style),
-                      ax.text(0.87, 0.94, "", color=A_COLOUR, ha="right", **style)]  # fmt: skip
-        self.artists = [*self.spans, self.rule, *self.texts]
-
-    def show(self, label: Tensor, tau: float, all_to_i: str, all_to_j: str) -> None:
-        """The last two: the class that gets all, "" where it does not."""
-        self.rule.set_data(LAMS.numpy(), label.numpy())
-        regions = (0, "j", all_to_j), (1 - tau, "i", all_to_i)
-        for span, text, (start, letter, name) in zip(self.spans, self.texts, regions, strict=True):
-            span.set(x=start, width=tau, visible=bool(name) and tau > 0)
-            text.set(text=f"all to {letter}, {name}", visible=bool(name) and tau > 0)
-
-
-class _Pairs:
-    """Whose label is at stake in every pair of classes, and the chosen pair."""
+class _RulePanels:
+    """Left, the fraction of class i in the label; right, whose label is at stake in every pair, and the chosen pair."""
 
     def __init__(self, figure: Figure, names: Sequence[str]) -> None:
-        ax = plot_at(figure, 680, 32, 285, 285, xlabel="class j, its partner", ylabel="class i")
-        n, colours = len(names), (B_COLOUR, "0.9", A_COLOUR)
-        self.map = show_pixels(ax, np.zeros((n, n)), cmap=ListedColormap(colours), vmin=-1, vmax=1, alpha=0.8)
+        left = plot_at(figure, 75, 34, 460, 327, xlabel="lambda, the fraction of i in the picture",
+                       ylabel="fraction of i in the label", xlim=(-0.01, 1.01), ylim=(-0.03, 1.03))  # fmt: skip
+        left.plot([0, 1], [0, 1], **REFERENCE, linestyle="--", label="mixup")
+        (self.rule,) = left.plot([], [], ".", color="black", markersize=6, label="Remix")
+        left.legend(loc="upper left", **LEGEND)
+        self.regions = [
+            (left.axvspan(0, 0, color=colour, alpha=0.15),
+             left.text(x, y, "", color=colour, ha=ha, fontsize=plots.FONT_SIZE, va="center"))
+            for x, y, ha, colour in ((0.13, 0.06, "left", B_COLOUR), (0.87, 0.94, "right", A_COLOUR))
+        ]  # fmt: skip
+
+        right, n = plot_at(figure, 680, 32, 285, 285, xlabel="class j, its partner", ylabel="class i"), len(names)
+        colours = ListedColormap([B_COLOUR, "0.9", A_COLOUR])
+        self.map = show_pixels(right, np.zeros((n, n)), cmap=colours, vmin=-1, vmax=1, alpha=0.8)
         entries = {"i may lose": B_COLOUR, "j may lose": A_COLOUR, "mixup": "0.9"}
         handles = [Patch(color=colour, label=label, alpha=0.8) for label, colour in entries.items()]
         spread = LEGEND | {"columnspacing": 1, "handlelength": 1}
-        ax.legend(handles=handles, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), **spread)
-        (self.square,) = ax.plot([], [], "s", color="black", markersize=max(5, 150 / n), fillstyle="none", mew=2.5)
+        right.legend(handles=handles, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), **spread)
+        (self.square,) = right.plot([], [], "s", color="black", markersize=max(5, 150 / n), fillstyle="none", mew=2.5)
         if n <= plots.NUMBERS_UP_TO:
-            plots.name_ticks(ax, names, angle=60, fontsize=9)
-            ax.set_yticks(range(n), names, fontsize=9)
-        self.artists = [self.map, self.square]
+            plots.name_ticks(right, names, angle=60, fontsize=9)
+            right.set_yticks(range(n), names, fontsize=9)
+        spans, texts = zip(*self.regions, strict=True)
+        self.artists = [*spans, self.rule, *texts, self.map, self.square]
 
-    def show(self, a: int, b: int, more: Tensor) -> None:
+    def show(self, a: int, b: int, label: Tensor, tau: float, more: Tensor, names: Sequence[str]) -> None:
+        self.rule.set_data(LAMS.numpy(), label.numpy())
+        told = (0, more[a, b], f"all to j, {names[b]}"), (1 - tau, more[b, a], f"all to i, {names[a]}")
+        for (span, text), (start, loses, words) in zip(self.regions, told, strict=True):
+            span.set(x=start, width=tau, visible=bool(loses) and tau > 0)
+            text.set(text=words, visible=bool(loses) and tau > 0)
         self.map.set_data(torch.where(more, -1, more.T.int()).numpy())  # i first, where both may
         self.square.set_data([b], [a])

@@ -91,7 +91,10 @@ def _thumbnails(ax: Axes, data: LongTailedData, shown: np.ndarray, max_count: in
     ax.set_title(title, fontsize=plots.FONT_SIZE, loc="left")
     for row, c in enumerate(shown):
         ax.text(-0.15, row + 0.5, data.class_names[c], ha="right", va="center", fontsize=plots.FONT_SIZE)
-    return [ax.add_patch(Rectangle((0, row), 0, 1, color="0.94")) for row in range(len(shown))]
+    veils = [Rectangle((0, row), 0, 1, color="0.94") for row in range(len(shown))]
+    for veil in veils:
+        ax.add_patch(veil)
+    return veils
 
 
 class _GroupFractions:

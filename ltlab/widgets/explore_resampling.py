@@ -40,19 +40,17 @@ def sampling_explorer(
             more than 200 classes.
     """
     if epochs < 2:
-        raise ValueError(f"epochs={epochs}: a progressive sampler takes at least 2 epochs from one end to the other")
+        raise ValueError(f"epochs={epochs}: a progressive sampler needs 2 epochs or more")
     data = data or load("shapes-lt", test_count=1)
     check_bars(len(data.class_names))
     labels, classes = data.train.labels.cpu(), ByFrequency(data.class_counts, data.class_names)
     names = classes.names
-    samplers = {
-        "progressive": ProgressivelyBalancedSampler(labels, epochs, seed=seed),
-        "reversed": ReversedSampler(labels, seed=seed),
-    }
+    progressive, backwards = ProgressivelyBalancedSampler(labels, epochs, seed=seed), ReversedSampler(labels, seed=seed)
+    samplers = {"progressive": progressive, "reversed": backwards}
     figure = blank_figure(1000, 460)
-    bars = _ClassBars(figure, classes, highest=samplers["reversed"].probabilities().max().item())
+    bars = _ClassBars(figure, classes, highest=backwards.probabilities().max().item())
     picture = _empty_batch(figure)
-    frames = np.array([[round(255 * part) for part in to_rgb(c)] for c in classes.colours], dtype=np.uint8)
+    frames = np.round([[255 * part for part in to_rgb(c)] for c in classes.colours]).astype(np.uint8)
 
     def update(sampler: str, q: float, epoch: int) -> str:
         controls["q"].disabled = sampler != "power"
@@ -64,8 +62,7 @@ def sampling_explorer(
         batch = chosen.epoch_indices()[: BATCH_COLUMNS * BATCH_ROWS]
         ranks, first = classes.rank[labels[batch]].sort(stable=True)
         picture.set_data(_framed(data.train.images[batch[first]].cpu(), frames[ranks]))
-        title = f"power, q = {q:g}" if sampler == "power" else sampler
-        tail = (ranks >= len(classes) - 3).sum()
+        title, tail = f"power, q = {q:g}" if sampler == "power" else sampler, (ranks >= len(classes) - 3).sum()
         return (
             f"{title}, epoch {epoch} of 0 to {epochs - 1}: {names[0]} is {p[0]:.1%} of the draws and each of its "
             f"images comes {times[0]:.2g} times, {names[-1]} is {p[-1]:.1%} and each comes {times[-1]:.3g} times; "

@@ -62,13 +62,12 @@ def effective_number_explorer(counts_by_name: Mapping[str, Any] | None = None, *
     if not math.isclose(start, beta, rel_tol=0, abs_tol=1e-9):
         raise ValueError(f"beta={beta} is not on the slider: take 1 - 10^-x, x = 0, 0.1, ... 6, such as {start:.6g}")
     figure = blank_figure(1000, 400)
-    left, right = _Weights(figure), _EffectiveNumbers(figure)
+    curves = _Curves(figure)
 
     def update(data_set: str, beta: float) -> str:
         counts = sorted_counts[data_set]
         weights, numbers = class_balanced_weights(counts, beta), effective_numbers(counts, beta)
-        left.show(counts, weights)
-        right.show(counts, numbers, beta)
+        curves.show(counts, weights, numbers, beta)
         return (
             f"{data_set}, beta = {beta:.6g}: largest/smallest weight {weights.max() / weights.min():.3g} "
             f"(uniform 1, inverse frequency {counts[0] / counts[-1]:.3g}); the largest class's {counts[0]:,} "
@@ -77,57 +76,47 @@ def effective_number_explorer(counts_by_name: Mapping[str, Any] | None = None, *
 
     controls = {"data_set": choice("data set", sorted_counts, width=120), "beta": stops("beta", start, BETAS)}
     label = "Class-balanced weights per class, and the effective number of images"
-    return Explorer(controls, figure, update, moving=left.artists + right.artists, label=label)
+    return Explorer(controls, figure, update, moving=curves.artists, label=label)
 
 
-class _Weights:
-    """Class-balanced weights between uniform ones and the inverse frequencies, all with mean 1."""
-
-    def __init__(self, figure: Figure) -> None:
-        self.ax = plot_at(figure, 75, 20, 500, 320, xlabel="class, most frequent first", ylabel="weight (mean 1)")
-        self.ax.set_yscale("log")
-        self.ax.axhline(1, **REFERENCE, linestyle=":", label="uniform: beta = 0")
-        (self.inverse,) = self.ax.plot([], [], **REFERENCE, linestyle="--", label="inverse frequency: beta → 1")
-        (self.balanced,) = self.ax.plot([], [], color=CURVE, marker="o", markersize=4, label="class-balanced")
-        self.ax.yaxis.set_major_formatter("{x:,g}")
-        self.ax.legend(loc="upper left", **LEGEND)
-        self.counts, self.artists = None, [self.balanced]
-
-    def show(self, counts: Tensor, weights: Tensor) -> None:
-        if counts is not self.counts:  # what only the data set decides: it takes a full draw
-            inverse, n = cost_sensitive_weights(counts), len(counts)
-            inverse /= inverse.mean()
-            self.inverse.set_data(range(n), inverse.numpy())
-            low, high = 0.6 * inverse.min().item(), 7 * inverse.max().item()
-            self.ax.set(xlim=(-0.03 * n, 1.02 * n - 0.9), ylim=(low, high))
-            self.counts = counts
-        self.balanced.set_data(range(len(counts)), weights.numpy())
-
-
-class _EffectiveNumbers:
-    """What n images of a class count as, between 1 and n."""
+class _Curves:
+    """Left, weights between uniform ones and the inverse frequencies, all with mean 1; right, effective numbers."""
 
     def __init__(self, figure: Figure) -> None:
-        self.ax = plot_at(figure, 665, 20, 325, 320, xlabel="training images n of a class",
-                          ylabel="effective number of n images")  # fmt: skip
-        self.ax.set(xscale="log", yscale="log")
-        self.ax.axhline(1, **REFERENCE, linestyle=":")
-        (self.identity,) = self.ax.plot([], [], **REFERENCE, linestyle="--")
-        (self.curve,) = self.ax.plot([], [], color=CURVE)
-        (self.dots,) = self.ax.plot([], [], color=CURVE, linestyle="", marker="o", markersize=5)
-        for axis in (self.ax.xaxis, self.ax.yaxis):
+        left = plot_at(figure, 75, 20, 500, 320, xlabel="class, most frequent first", ylabel="weight (mean 1)")
+        right = plot_at(figure, 665, 20, 325, 320, xlabel="training images n of a class",
+                        ylabel="effective number of n images")  # fmt: skip
+        left.axhline(1, **REFERENCE, linestyle=":", label="uniform: beta = 0")
+        right.axhline(1, **REFERENCE, linestyle=":")
+        (self.inverse,) = left.plot([], [], **REFERENCE, linestyle="--", label="inverse frequency: beta → 1")
+        (self.identity,) = right.plot([], [], **REFERENCE, linestyle="--")
+        (self.balanced,) = left.plot([], [], color=CURVE, marker="o", markersize=4, label="class-balanced")
+        (self.numbers,) = right.plot([], [], color=CURVE)
+        (self.dots,) = right.plot([], [], color=CURVE, linestyle="", marker="o", markersize=5)
+        left.set_yscale("log")
+        right.set(xscale="log", yscale="log")
+        for axis in (left.yaxis, right.xaxis, right.yaxis):
             axis.set_major_formatter("{x:,g}")
-        self.counts, self.artists = None, [self.curve, self.dots]
+        left.legend(loc="upper left", **LEGEND)
+        self.axes, self.counts, self.artists = (left, right), None, [self.balanced, self.numbers, self.dots]
 
-    def show(self, counts: Tensor, numbers: Tensor, beta: float) -> None:
-        largest = counts[0].item()
-        if counts is not self.counts:  # as for the weights
-            self.identity.set_data([1, largest], [1, largest])
-            self.ax.set(xlim=(0.8, 1.3 * largest), ylim=(0.8, 1.3 * largest))
-            self.counts = counts
-        grid = torch.logspace(0, math.log10(largest), 100, dtype=torch.float64)
-        self.curve.set_data(grid.numpy(), effective_numbers(grid, beta).numpy())
+    def show(self, counts: Tensor, weights: Tensor, numbers: Tensor, beta: float) -> None:
+        if counts is not self.counts:
+            self._show_data_set(counts)
+        self.balanced.set_data(range(len(counts)), weights.numpy())
+        grid = torch.logspace(0, math.log10(counts[0].item()), 100, dtype=torch.float64)
+        self.numbers.set_data(grid.numpy(), effective_numbers(grid, beta).numpy())
         self.dots.set_data(counts.numpy(), numbers.numpy())
+
+    def _show_data_set(self, counts: Tensor) -> None:
+        """What only the data set decides: it takes a full draw."""
+        inverse, n, most = cost_sensitive_weights(counts), len(counts), counts[0].item()
+        inverse = (inverse / inverse.mean()).tolist()
+        self.inverse.set_data(range(n), inverse)
+        self.identity.set_data([1, most], [1, most])
+        self.axes[0].set(xlim=(-0.03 * n, 1.02 * n - 0.9), ylim=(0.6 * min(inverse), 7 * max(inverse)))
+        self.axes[1].set(xlim=(0.8, 1.3 * most), ylim=(0.8, 1.3 * most))
+        self.counts = counts
 
 
 # --- focal loss ------------------------------------------------------------------------------------------------------
@@ -238,7 +227,7 @@ def _loss_of(recipe: str, class_counts: Tensor) -> Callable[[Tensor, Tensor], Te
 PULLING: dict[str, tuple[str, Callable]] = {  # key -> label, and a function of the class counts that returns a loss
     line.recipe: (line.option, partial(_loss_of, line.recipe)) for line in shown_in("gradients")
 }
-# limits of the axis of pulls: few, as another one takes a full draw; cross-entropy needs the first
+# limits of the axis of pulls: only a few, as a change takes a full draw; cross-entropy needs the first
 REACHES = (1.1, 1.5, 3.0, 4.5)
 
 
@@ -298,7 +287,8 @@ def gradient_explorer(
         plots.name_ticks(ax, classes.names)
 
     def update(loss: str) -> str:
-        reach = _reach(all_pulls[loss], plain)
+        highest = 1.02 * torch.cat([all_pulls[loss], plain]).abs().max().item()  # of bars and outlines
+        reach = next((reach for reach in REACHES if reach >= highest), highest)
         for sample, pull in zip(samples, all_pulls[loss], strict=True):
             sample.show(pull)
             if sample.ax.get_ylim()[1] != reach:
@@ -312,9 +302,3 @@ def gradient_explorer(
     controls = {"loss": choice("loss", [(label, key) for key, (label, _) in PULLING.items()], width=140)}
     moving = [artist for sample in samples for artist in sample.artists]
     return Explorer(controls, figure, update, moving=moving, label="Pull of each image on every class's logit")
-
-
-def _reach(pull: Tensor, outline: Tensor) -> float:
-    """The first of `REACHES` that holds the bars and their outlines."""
-    highest = 1.02 * max(pull.abs().max().item(), outline.abs().max().item())
-    return next((reach for reach in REACHES if reach >= highest), highest)

@@ -11,12 +11,12 @@ from matplotlib.transforms import IdentityTransform
 class Pixels(AxesImage):
     """An image whose every pixel is a crisp rectangle: `AxesImage` with interpolation "nearest", without a resampling.
 
-    Which image pixel stands at a drawn pixel depends on its row and its column alone, so the picture is one indexing
+    Which image pixel is shown at a drawn pixel depends only on its row and its column, so the picture is one indexing
     of the colours. The axes must be linear, from left to right.
     """
 
     def make_image(self, renderer: Any, magnification: float = 1.0, unsampled: bool = False) -> tuple:
-        colours = self.to_rgba(self.get_array(), alpha=self.get_alpha(), bytes=True)  # (H, W, 4), its first row above
+        colours = self.to_rgba(np.ma.asarray(self.get_array()), alpha=self.get_alpha(), bytes=True)  # (H, W, 4)
         colours = np.ascontiguousarray(colours).view(np.uint32)[..., 0]  # a pixel moves as one number
         x0, x1, y0, y1 = self.get_extent()
         (left, bottom), (right, top) = self.axes.transData.transform([(x0, y0), (x1, y1)])

@@ -10,7 +10,7 @@ from typing import Any
 
 import ipywidgets
 
-TEXT = "margin: 0; font-size: 15px; line-height: 1.4;"
+PARAGRAPH = "margin: 0; font-size: 15px; line-height: 1.4;"
 
 
 @dataclass(frozen=True)
@@ -35,41 +35,36 @@ class Question:
 
     def __post_init__(self) -> None:
         right, texts = sum(choice.right for choice in self.choices), {choice.text for choice in self.choices}
-        if len(texts) < 2 or len(texts) < len(self.choices) or right != 1:
+        explained = all((self.text, *texts, *(choice.why for choice in self.choices)))
+        if len(texts) < 2 or len(texts) < len(self.choices) or right != 1 or not explained:
             raise ValueError(
-                f"question {self.text!r}: it takes two or more different answers and one right one, got "
-                f"{len(self.choices)} ({len(texts)} different), {right} right"
+                f"question {self.text!r}: it needs two or more different answers, one of them right, and no empty text, "
+                f"got {len(self.choices)} answers ({len(texts)} different), {right} right"
             )
-        if not all((self.text, *texts, *(choice.why for choice in self.choices))):
-            raise ValueError(f"question {self.text!r}: the question, every answer and every explanation need a text")
 
 
 class Quiz(ipywidgets.VBox):
-    """Questions, a button for every answer, and under them what is to be said of the answer that was pressed.
+    """Questions, a button for every answer, and below them the explanation of the answer that was pressed.
 
         Quiz([Question("At q = 0 an arrow comes …", (Choice("once", "…"), Choice("26 times", "…", right=True)))])
 
-    Tab goes from button to button, Enter and the space bar press one. A pressed button keeps a ✓ or a ✗, so that
-    colour alone tells nothing; the explanation is a status text, which screen readers speak. Every answer may be
+    Tab moves from button to button, Enter and the space bar press one. A pressed button keeps a ✓ or a ✗, so that
+    nothing is told by colour alone; the explanation is a status text, which screen readers speak. Every answer may be
     tried; the last line counts the questions whose first answer was right.
 
-    Args:
-        questions: at least one.
-
     Raises:
-        ValueError: no question.
+        ValueError: `questions` is empty.
     """
 
     def __init__(self, questions: Iterable[Question]) -> None:
         self.questions = tuple(questions)
         if not self.questions:
-            raise ValueError("questions is empty: a quiz takes at least one Question")
+            raise ValueError("questions is empty: pass at least one Question")
+        layout = {"width": "56px", "min_width": "56px", "margin": "2px 10px 2px 0"}
         self.buttons = [
             [
                 ipywidgets.Button(
-                    description=letter,
-                    tooltip=f"question {number}, answer {letter}: {choice.text}",
-                    layout={"width": "56px", "min_width": "56px", "margin": "2px 10px 2px 0"},
+                    description=letter, tooltip=f"question {number}, answer {letter}: {choice.text}", layout=layout
                 )
                 for letter, choice in zip(ascii_lowercase, question.choices, strict=False)
             ]
@@ -88,9 +83,11 @@ class Quiz(ipywidgets.VBox):
         question, rows = self.questions[number], []
         for position, (button, choice) in enumerate(zip(self.buttons[number], question.choices, strict=True)):
             button.on_click(partial(self._press, number, position))
-            text = ipywidgets.HTML(f'<p style="{TEXT}">{_marked_up(choice.text)}</p>', layout={"flex": "1 1 0%"})
+            text = ipywidgets.HTML(f'<p style="{PARAGRAPH}">{_marked_up(choice.text)}</p>', layout={"flex": "1 1 0%"})
             rows.append(ipywidgets.HBox([button, text], layout={"align_items": "center"}))
-        head = ipywidgets.HTML(f'<p style="{TEXT} font-weight: bold;">{number + 1}. {_marked_up(question.text)}</p>')
+        head = ipywidgets.HTML(
+            f'<p style="{PARAGRAPH} font-weight: bold;">{number + 1}. {_marked_up(question.text)}</p>'
+        )
         return ipywidgets.VBox([head, *rows, self._status[number]], layout={"margin": "0 0 14px 0"})
 
     def _press(self, number: int, position: int, button: ipywidgets.Button) -> None:
@@ -100,15 +97,15 @@ class Quiz(ipywidgets.VBox):
         if self._first[number] is None:
             self._first[number] = choice.right
         self.feedback[number] = said = f"{'✓ Right' if choice.right else '✗ Not this one'}. {choice.why}"
-        self._status[number].value = f'<p role="status" style="{TEXT} margin: 4px 0;">{_marked_up(said)}</p>'
+        self._status[number].value = f'<p role="status" style="{PARAGRAPH} margin: 4px 0;">{_marked_up(said)}</p>'
         self._count()
 
     def _count(self) -> None:
         self.score = f"{self._first.count(True)} of {len(self.questions)} right at the first answer"
-        self._score.value = f'<p style="{TEXT}">{self.score}</p>'
+        self._score.value = f'<p style="{PARAGRAPH}">{self.score}</p>'
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        """The live widget, and for where no widget can live (a saved notebook on a code host) text, answers folded."""
+        """The live widget; where there is no kernel (a saved notebook on a code host), text with folded answers."""
         live = super()._repr_mimebundle_(**kwargs) or {}
         return {**live, "text/html": self._as_html(), "text/plain": self._as_text()}
 
@@ -137,5 +134,5 @@ class Quiz(ipywidgets.VBox):
 
 
 def _marked_up(text: str) -> str:
-    """Text as HTML, what stands between backquotes as code."""
+    """Text as HTML, with code for what is between backquotes."""
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
