@@ -163,8 +163,8 @@ def _write_beside(ax: Axes, name: str, place: np.ndarray, taken: np.ndarray) -> 
     side, direction = ("left", 1) if best[0] >= 0 else ("right", -1)
     line = {"arrowstyle": "-", "color": "0.3", "linewidth": 0.9, "shrinkA": 1, "shrinkB": 7}
     ax.annotate(
-        name, tuple(place), xytext=tuple(best), textcoords="offset points", ha=side, va="center", fontsize=FONT_SIZE - 1, zorder=6,
-        arrowprops=line | {"relpos": (0 if side == "left" else 1, 0.5)},
+        name, tuple(place), xytext=tuple(best), textcoords="offset points", ha=side, va="center",
+        fontsize=FONT_SIZE - 1, zorder=6, arrowprops=line | {"relpos": (0 if side == "left" else 1, 0.5)},
     )  # fmt: skip
     start = point + scale * best
     return np.linspace(start, start + np.array([direction * width, 0]), 9)

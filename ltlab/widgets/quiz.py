@@ -15,7 +15,7 @@ PARAGRAPH = "margin: 0; font-size: 15px; line-height: 1.4;"
 
 @dataclass(frozen=True)
 class Choice:
-    """One answer of a question, and why it is right or wrong."""
+    """One answer to a question, and why it is right or wrong."""
 
     text: str
     why: str
@@ -27,7 +27,7 @@ class Question:
     """A question with its answers, one of them right. Text between `backquotes` is code.
 
     Raises:
-        ValueError: fewer than two answers, or not exactly one right one; the same answer twice; an empty text.
+        ValueError: fewer than two answers, not exactly one right one, the same answer twice, or an empty text.
     """
 
     text: str
@@ -38,8 +38,8 @@ class Question:
         explained = all((self.text, *texts, *(choice.why for choice in self.choices)))
         if len(texts) < 2 or len(texts) < len(self.choices) or right != 1 or not explained:
             raise ValueError(
-                f"question {self.text!r}: it needs two or more different answers, one of them right, and no empty text, "
-                f"got {len(self.choices)} answers ({len(texts)} different), {right} right"
+                f"question {self.text!r}: it needs two or more different answers, one right, and no empty text; got "
+                f"{len(self.choices)} answers, {len(texts)} different, {right} right"
             )
 
 

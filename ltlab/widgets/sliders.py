@@ -9,11 +9,7 @@ import ipywidgets
 def slider(
     name: str, value: float, low: float, high: float, step: float, *, description: str = "", **settings: Any
 ) -> ipywidgets.FloatSlider | ipywidgets.IntSlider:
-    """A slider over integers where `step` is one, else over floats.
-
-    Args:
-        name: of the argument that gives the value where it starts.
-        description: the text next to it; `name` if empty.
+    """A slider over integers if `step` is an int, else over floats; its text is the argument's name by default.
 
     Raises:
         ValueError: `value` lies outside [low, high].
@@ -25,11 +21,7 @@ def slider(
 
 
 def stops(name: str, value: Any, options: Iterable[Any], *, description: str = "") -> ipywidgets.SelectionSlider:
-    """A slider over some options, each a number or a (label, value) pair.
-
-    Raises:
-        ValueError: `value` is not among them.
-    """
+    """A slider over options, each a number or a (label, value) pair; ValueError where `value` is not one of them."""
     pairs = [option if isinstance(option, tuple) else (f"{option}", option) for option in options]
     if value not in (known := [key for _, key in pairs]):
         raise ValueError(f"{name}={value} is not on the slider: choose one of {', '.join(map(str, known))}")
@@ -45,12 +37,9 @@ def class_slider(
 
 
 def choice(description: str, options: Iterable[str | tuple[str, Any]], *, width: int = 60) -> ipywidgets.ToggleButtons:
-    """One of a few options, as buttons of `width` CSS pixels; Tab and Enter reach them, unlike those of a dropdown.
+    """One of a few options, each a (label, value) pair or a string that is both, as buttons of `width` CSS pixels.
 
-    (JupyterLab keeps the arrow keys of a closed dropdown for itself.)
-
-    Args:
-        options: each a (label, value) pair, or a string that is both.
+    Tab and Enter reach them; of a closed dropdown JupyterLab keeps the arrow keys for itself.
     """
     pairs = [(option, option) if isinstance(option, str) else option for option in options]
     buttons = ipywidgets.ToggleButtons(options=pairs, description=description, style={"button_width": f"{width}px"})
