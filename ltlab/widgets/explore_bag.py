@@ -191,11 +191,7 @@ def _figures(
     errors = published.set_index("recipe")[["top1_error_percent"]]
     figures = measured[["error", "error_std", "seeds"]].join(errors, how="outer").astype(float)
     rows = zip(figures.index, figures.to_numpy().tolist(), strict=True)
-    return (
-        {name: Errors(error, std, seeds, published, epochs[name]) for name, (error, std, seeds, published) in rows},
-        where,
-        source,
-    )
+    return {name: Errors(*row, epochs=epochs[name]) for name, row in rows}, where, source
 
 
 def _in_words(

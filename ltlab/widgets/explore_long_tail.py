@@ -77,7 +77,7 @@ def long_tail_explorer(
                     label=label)  # fmt: skip
 
 
-def _thumbnails(ax: Axes, data: LongTailedData, shown: np.ndarray, max_count: int) -> list[Rectangle]:
+def _thumbnails(ax: Axes, data: LongTailedData, shown: np.ndarray, max_count: int) -> list[Any]:
     """A row of images for every class that is shown; the grey veils over those that are missing."""
     rows = [(data.train.labels == c).nonzero()[:THUMBNAILS, 0] for c in shown.tolist()]
     for c, row in zip(shown, rows, strict=True):
@@ -91,10 +91,7 @@ def _thumbnails(ax: Axes, data: LongTailedData, shown: np.ndarray, max_count: in
     ax.set_title(title, fontsize=plots.FONT_SIZE, loc="left")
     for row, c in enumerate(shown):
         ax.text(-0.15, row + 0.5, data.class_names[c], ha="right", va="center", fontsize=plots.FONT_SIZE)
-    veils = [Rectangle((0, row), 0, 1, color="0.94") for row in range(len(shown))]
-    for veil in veils:
-        ax.add_patch(veil)
-    return veils
+    return [ax.add_patch(Rectangle((0, row), 0, 1, color="0.94")) for row in range(len(shown))]
 
 
 class _GroupFractions:

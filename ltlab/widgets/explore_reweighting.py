@@ -12,17 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor, nn
 
-from .. import plots
+from .. import losses, plots
 from ..counts import as_tensor
 from ..data import load, long_tail_counts
-from ..losses import (
-    LDAMLoss,
-    class_balanced_weights,
-    cost_sensitive_weights,
-    effective_numbers,
-    sigmoid_focal,
-    softmax_focal,
-)
 from ..recipes import get
 from ..results.shown import shown_in
 from .explorer import Explorer, blank_figure
@@ -66,7 +58,7 @@ def effective_number_explorer(counts_by_name: Mapping[str, Any] | None = None, *
 
     def update(data_set: str, beta: float) -> str:
         counts = sorted_counts[data_set]
-        weights, numbers = class_balanced_weights(counts, beta), effective_numbers(counts, beta)
+        weights, numbers = losses.class_balanced_weights(counts, beta), losses.effective_numbers(counts, beta)
         curves.show(counts, weights, numbers, beta)
         return (
             f"{data_set}, beta = {beta:.6g}: largest/smallest weight {weights.max() / weights.min():.3g} "
@@ -105,12 +97,12 @@ class _Curves:
             self._show_data_set(counts)
         self.balanced.set_data(range(len(counts)), weights.numpy())
         grid = torch.logspace(0, math.log10(counts[0].item()), 100, dtype=torch.float64)
-        self.numbers.set_data(grid.numpy(), effective_numbers(grid, beta).numpy())
+        self.numbers.set_data(grid.numpy(), losses.effective_numbers(grid, beta).numpy())
         self.dots.set_data(counts.numpy(), numbers.numpy())
 
     def _show_data_set(self, counts: Tensor) -> None:
         """What only the data set decides: it takes a full draw."""
-        inverse, n, most = cost_sensitive_weights(counts), len(counts), counts[0].item()
+        inverse, n, most = losses.cost_sensitive_weights(counts), len(counts), counts[0].item()
         inverse = (inverse / inverse.mean()).tolist()
         self.inverse.set_data(range(n), inverse)
         self.identity.set_data([1, most], [1, most])
@@ -122,7 +114,7 @@ class _Curves:
 # --- focal loss ------------------------------------------------------------------------------------------------------
 
 FOCAL_ALPHAS = ("none", 0.1, 0.25, 0.5, 0.75, 0.9)
-FOCAL_FORMS = {"sigmoid": sigmoid_focal, "softmax": softmax_focal}
+FOCAL_FORMS = {"sigmoid": losses.sigmoid_focal, "softmax": losses.softmax_focal}
 LOG_ODDS = torch.linspace(-7, 7, 281, dtype=torch.float64)
 
 
@@ -146,7 +138,8 @@ def focal_explorer(*, gamma: float = 2.0) -> Explorer:
     axes = [plot_at(figure, 65, 20, 420, 320, xlabel=x, ylabel="loss", xlim=(0, 1), ylim=(0, 5)),
             plot_at(figure, 565, 20, 420, 320, xlabel=x, ylabel="size of the gradient at the logit", xlim=(0, 1),
                     ylim=(0, 1.4))]  # fmt: skip
-    lines = [_focal_lines(ax, values) for ax, values in zip(axes, _answer(softmax_focal, 0.0, None), strict=True)]
+    plain = _answer(losses.softmax_focal, 0.0, None)
+    lines = [_focal_lines(ax, values) for ax, values in zip(axes, plain, strict=True)]
     legend = axes[0].legend(loc="upper right", **LEGEND)
     entry_of_the_others = legend.get_lines()[2], legend.get_texts()[2]  # the last, so that no other moves
 
@@ -196,22 +189,22 @@ def _answer(focal: Callable, gamma: float, alpha: float | None) -> tuple[np.ndar
     """Loss and size of its gradient where one answer is right with `LOG_ODDS`, all other answers being certain."""
     u = LOG_ODDS.clone().requires_grad_()
     logits = torch.stack([u, torch.zeros_like(u)], 1)  # (N, 2): the softmax has the log-odds u
-    if focal is not softmax_focal:
+    if focal is not losses.softmax_focal:
         logits = logits - torch.tensor([0.0, 60.0])  # the other class's question has its right answer, at no cost
-    losses = focal(logits, torch.zeros(len(u), dtype=torch.int64), gamma, alpha)
-    (gradient,) = torch.autograd.grad(losses.sum(), u)
-    return losses.detach().numpy(), gradient.abs().numpy()
+    loss = focal(logits, torch.zeros(len(u), dtype=torch.int64), gamma, alpha)
+    (gradient,) = torch.autograd.grad(loss.sum(), u)
+    return loss.detach().numpy(), gradient.abs().numpy()
 
 
 def _other_class(logits: Tensor, targets: Tensor, gamma: float, alpha: float | None) -> Tensor:
     """The sigmoid form where the question in doubt is that of a class which is not the label."""
-    return sigmoid_focal(-logits, targets + 1, gamma, alpha)
+    return losses.sigmoid_focal(-logits, targets + 1, gamma, alpha)
 
 
-def _fraction_of_cross_entropy(losses: np.ndarray, p: float) -> float:
+def _fraction_of_cross_entropy(loss: np.ndarray, p: float) -> float:
     """The loss at probability p, as a fraction of -log p."""
     known = LOG_ODDS.sigmoid().numpy()
-    return np.interp(p, known, losses / -np.log(known)).item()
+    return np.interp(p, known, loss / -np.log(known)).item()
 
 
 # --- gradients -------------------------------------------------------------------------------------------------------
@@ -221,7 +214,7 @@ def _loss_of(recipe: str, class_counts: Tensor) -> Callable[[Tensor, Tensor], Te
     """The recipe's loss. LDAM reads cosines and multiplies them by its scale: it gets the logits divided by that."""
     slot = get(recipe).stages[0].loss
     loss = slot if isinstance(slot, nn.Module) else slot(class_counts)
-    return (lambda logits, targets: loss(logits / loss.scale, targets)) if isinstance(loss, LDAMLoss) else loss
+    return (lambda logits, targets: loss(logits / loss.scale, targets)) if isinstance(loss, losses.LDAMLoss) else loss
 
 
 PULLING: dict[str, tuple[str, Callable]] = {  # key -> label, and a function of the class counts that returns a loss

@@ -114,7 +114,7 @@ def _epoch(recipe: Recipe, fraction: float) -> int:
 
 
 def _latest_start(recipe: Recipe) -> int:
-    """The last epoch after which stage 2 may start: one is left for each later stage that trains."""
+    """The last epoch after which stage 2 may start: each later stage that trains has one left."""
     return recipe.epochs - sum(stage.epochs > 0 for stage in recipe.stages[1:])
 
 
@@ -159,9 +159,8 @@ class Timeline:
 
     def show(self, recipe: Recipe, total: int) -> None:
         """Draw a resolved recipe on an axis of `total` epochs: the recipe's own, or more."""
-        if self.axes[0].get_xlim() != (0, total):
-            for ax in self.axes:
-                ax.set_xlim(0, total)
+        for ax in self.axes if self.axes[0].get_xlim() != (0, total) else ():
+            ax.set_xlim(0, total)
         self.rate.set_data(*learning_rates(recipe))
         for artist in self.moving[1:]:
             artist.set_visible(False)
