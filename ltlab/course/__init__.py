@@ -1,11 +1,11 @@
-"""The course's exercises and questions: answers that are held against ltlab, and told apart in one line.
+"""The course's exercises and questions: answers are checked against ltlab, and a hint names the mistake in one line.
 
-answers      what a check says, and how a result is held against another
+answers      what a check says, and how a result is compared with another
 exercises    every exercise by name, `check`
-quizzes      the questions at the end of each notebook, `quiz`; their text lies in `questions/`
+quizzes      the questions at the end of each notebook, `quiz`; their text is in `questions/`
 
-The other files, start_here to bag_of_tricks, are the exercises of notebooks 00 to 07: what is right, and which mistakes
-are known.
+The other files, check_start_here to check_bag_of_tricks, are the exercises of notebooks 00 to 07: what is right, and
+the known mistakes, each with an id and a hint.
 """
 
 from .. import require_extra

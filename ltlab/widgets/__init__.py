@@ -5,7 +5,7 @@ sliders, panels       their controls, and what they draw with: axes in pixels, c
 pixels                small images that can move
 explore_long_tail     what imbalance does to a data set; real benchmarks
 explore_reweighting   effective numbers, focal loss, and the gradients of all losses
-explore_resampling    class probabilities, repeats, and a batch as it is drawn
+explore_resampling    class probabilities, repeats, and a batch of the sampler
 explore_mixup         between two images, and inside the network
 explore_lambda        how strongly mixup mixes, and whose label a mixed picture gets
 explore_timeline      which trick is on when

@@ -1,4 +1,4 @@
-"""Re-sampling: how likely each class is, how often each image comes back, and a batch as it is drawn."""
+"""Re-sampling: how likely each class is, how often each image comes back, and a batch of the sampler."""
 
 import numpy as np
 import torch
