@@ -31,6 +31,6 @@ from .training_figures import training_curves, training_step
 __all__ = [
     "BARS_UP_TO", "FAMILY_COLOURS", "FAMILY_MARKERS", "FONT_SIZE", "GROUP_COLOURS", "NAMES_UP_TO", "NUMBERS_UP_TO",
     "beside", "check_names", "class_counts", "comparison", "confusion_matrix", "contact_sheet", "count_axis", "dress",
-    "family_colours", "gains", "group_colours", "image_grid", "mask_outline", "mosaic", "name_ticks", "per_class_error", "trade_off",
-    "training_curves", "training_step",
+    "family_colours", "gains", "group_colours", "image_grid", "mask_outline", "mosaic", "name_ticks",
+    "per_class_error", "trade_off", "training_curves", "training_step",
 ]  # fmt: skip
