@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .data import LongTailedData
-    from .recipes import Protocol, Recipe
+    from .recipes import Plan, Protocol, Recipe
     from .train import Result
 
 NOT_IN_NAMES = ("workers", "on_error", "stream", "lists", "download")  # options that leave the images as they are
@@ -104,7 +104,7 @@ class Training:
         given = {"-": self.protocol, "-batch": self.batch_size, "-lr": self.lr}
         return "".join(f"{prefix}{value}" for prefix, value in given.items() if value is not None)
 
-    def resolve(self, recipe: "Recipe", data: "LongTailedData") -> "Recipe":
+    def resolve(self, recipe: "Recipe", data: "LongTailedData") -> "Plan":
         if recipe.protocol is not None and self.changes():
             raise ValueError(
                 f"recipe {recipe.name!r} has its own protocol, {recipe.protocol.name}: it takes no --protocol, "
@@ -175,17 +175,17 @@ def train(
         recorded = rows.runs_in(watching.results)
         rows.check_appendable(watching.results)
     loaded = data.load(data.data, seed)
-    chosen = training.resolve(chosen, loaded)
+    plan = training.resolve(chosen, loaded)
     if training.epochs is not None:
-        chosen = chosen.with_epochs(training.epochs)
-    settings = f"{comparison.file_name(chosen.name)}-{chosen.epochs}{training.changes()}"
+        plan = plan.with_epochs(training.epochs)
+    settings = f"{comparison.file_name(plan.name)}-{plan.epochs}{training.changes()}"
     folder = output or Path("runs", data.folder_name(data.data), settings, f"seed{seed}")
     checkpoint = folder / "checkpoint.pt"
     if is_first():
-        print(f"{loaded}\n{chosen}\n")
+        print(f"{loaded}\n{plan}\n")
     try:
         result = fit(
-            chosen, loaded, seed=seed, checkpoint=checkpoint, resume=resume, start_from=start_from,
+            plan, loaded, seed=seed, checkpoint=checkpoint, resume=resume, start_from=start_from,
             progress=sys.stderr.isatty(), evaluate_every=watching.evaluate_every, tensorboard=watching.tensorboard,
             batch_norm=batch_norm, **vars(compute),
         )  # fmt: skip

@@ -224,7 +224,8 @@ def beside(tables: Mapping[str, pd.DataFrame], *, baseline: str = "ce", longer: 
 def _panel(ax: Axes, table: pd.DataFrame) -> None:
     """The errors of a table, a line each, and a bar from each to its control's."""
     y, error, single = np.arange(len(table)), table["error"].to_numpy(), table["error_std"].isna().to_numpy()
-    controls = table.get("control_error", pd.Series(np.nan, table.index)).to_numpy()
+    known = table["control_error"] if "control_error" in table else pd.Series(np.nan, table.index)
+    controls = known.to_numpy()
     for colour, here, label in (
         (BETTER, error <= controls, "better than its control"), (WORSE, error > controls, "worse than its control"),
     ):  # fmt: skip

@@ -13,7 +13,8 @@ import sysconfig
 from collections.abc import Iterable, Iterator
 from dataclasses import is_dataclass
 from functools import cache, partial
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -95,7 +96,7 @@ class _Hidden:
             yield from self._named(value, shown)
             return
         yield from self._named(type(value), shown)
-        parts: Iterable[object]
+        parts: Iterable[Any]
         if isinstance(value, MethodType):
             parts = value.__func__, value.__self__
         elif callable(value) and hasattr(value, "__wrapped__"):  # such as a cached function
@@ -106,8 +107,10 @@ class _Hidden:
             parts = *value.parameters(), *value.buffers()
         elif isinstance(value, nn.Module):  # its tensors are in `describe`, what its attributes hold is not
             parts = *(held for name, held in vars(value).items() if name[0] != "_"), *value.children()
-        elif type(value) is dict or type(value) is list:
-            parts = value.items() if isinstance(value, dict) else value
+        elif type(value) is dict:
+            parts = value.items()
+        elif type(value) is list:
+            parts = cast(list, value)
         elif isinstance(value, set | frozenset):
             yield repr(sorted(repr(list(_Hidden().of(part, shown=False))) for part in value))
             return
@@ -142,7 +145,8 @@ class _Hidden:
                     yield key
                     yield from self.of(member, shown=False)
         elif isinstance(owner, ModuleType):
-            yield _text(owner.__file__, None) if getattr(owner, "__file__", None) else _untold()
+            file = getattr(owner, "__file__", None)
+            yield _text(file, None) if file else _untold()
             for key, member in vars(owner).items():
                 if not key.startswith("__"):
                     yield key
@@ -209,7 +213,7 @@ def _names_in(code: CodeType) -> set[str]:
     return set(code.co_names).union(*map(_names_in, inner))
 
 
-def _in_cell(cell: object) -> object:
+def _in_cell(cell: CellType) -> object:
     try:
         return cell.cell_contents
     except ValueError:  # not filled yet
@@ -222,7 +226,8 @@ def _text(file: str, code: CodeType | None) -> str:
     if not lines:
         return _untold()
     text = "".join(lines)
-    in_cell = len(linecache.cache[file]) > 1 and linecache.cache[file][1] is None  # it has no time of change
+    entry: Any = linecache.cache[file]
+    in_cell = len(entry) > 1 and entry[1] is None  # it has no time of change
     if code is not None and not in_cell:
         linecache.checkcache(file)
         text = "".join(linecache.getlines(file))
@@ -249,4 +254,4 @@ def _untold() -> str:
 def _digest(tensor: Tensor) -> str:
     """Shape and eight hex digits, equal exactly where the values are."""
     values = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
-    return f"{tuple(tensor.shape)} {hashlib.sha256(values).hexdigest()[:8]}"
+    return f"{tuple(tensor.shape)} {hashlib.sha256(values.data).hexdigest()[:8]}"

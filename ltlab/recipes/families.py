@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from torch import nn
 
@@ -81,12 +82,12 @@ CAM_SAMPLERS = {
 }
 
 
-def _deferred(name: str, **slot: object) -> Recipe:
+def _deferred(name: str, **slot: Any) -> Recipe:
     """Plain training, and the trick in the last fifth of the epochs, where the learning rate is low."""
     return Recipe(Stage(share=0.8), Stage(share=0.2, **slot), name=name)
 
 
-def _two_stages(name: str, **slots: object) -> Recipe:
+def _two_stages(name: str, **slots: Any) -> Recipe:
     """Plain training, then a second stage with a schedule of its own, as the authors train CAM-based re-sampling."""
     return Recipe(Stage(share=0.8, schedule="first"), Stage(share=0.2, schedule="second", **slots), name=name)
 
@@ -100,12 +101,12 @@ def _retrained(name: str, classifier: Callable) -> Recipe:
     return Recipe(Stage(), second, name=name)
 
 
-def _long(name: str, **slot: object) -> Recipe:
+def _long(name: str, **slot: Any) -> Recipe:
     """Twice the epochs, which mixup needs."""
     return Recipe(Stage(share=2.0, **slot), name=name)
 
 
-def _finetuned(name: str, **slot: object) -> Recipe:
+def _finetuned(name: str, **slot: Any) -> Recipe:
     """Twice the epochs, then some without the slot at a low learning rate."""
     return Recipe(Stage(share=2.0, **slot), Stage(share=0.1, schedule="finetune"), name=name)
 
@@ -118,11 +119,11 @@ MIX_GRID = {
 }
 
 # what goes together with every mix: for all epochs, or with the mix in all and the trick in the last fifth
-WITH_MIX: dict[str, dict[str, object]] = {
+WITH_MIX: dict[str, dict[str, Any]] = {
     **{name: {"loss": LOSSES[name]} for name in ("cs_ce", "balanced_softmax")},
     **{name: {"sampler": SAMPLERS[name]} for name in ("class_balanced", "progressive", "bilateral")},
 }
-WITH_MIX_DEFERRED: dict[str, dict[str, object]] = {
+WITH_MIX_DEFERRED: dict[str, dict[str, Any]] = {
     **{f"drw_{name}": {"loss": LOSSES[name]} for name in ("cs_ce", "balanced_softmax")},
     "drs_class_balanced": {"sampler": CLASS_BALANCED},
 }
@@ -131,12 +132,12 @@ CAM_BALANCED = {"sampler": CLASS_BALANCED, "foreground": ForegroundTransform()}
 FINETUNED_BALANCED = Stage(share=0.1, schedule="finetune", sampler=CLASS_BALANCED)
 
 
-def _mixed_deferred(name: str, mix: object, **slot: object) -> Recipe:
+def _mixed_deferred(name: str, mix: Any, **slot: Any) -> Recipe:
     """Mixup for twice the epochs, and another trick beside it in their last fifth, where the learning rate is low."""
     return Recipe(Stage(share=1.6, mix=mix), Stage(share=0.4, mix=mix, **slot), name=name)
 
 
-def _bag(name: str, *last: Stage, mix: object = MIXES["input_mixup"], **second: object) -> Recipe:
+def _bag(name: str, *last: Stage, mix: Any = MIXES["input_mixup"], **second: Any) -> Recipe:
     """Mixup; then, in a stage of its own, mixup and the second stage's slots; then the last stage, if any."""
     first = Stage(share=1.6, schedule="first", mix=mix)
     return Recipe(first, Stage(share=0.4, schedule="second", mix=mix, **second), *last, name=name)

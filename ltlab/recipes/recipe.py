@@ -202,8 +202,8 @@ class Recipe:
 class PlannedStage(Stage):
     """A stage with its epochs and its schedule filled in."""
 
-    epochs: int
-    schedule: Schedule
+    epochs: int  # pyright: ignore[reportGeneralTypeIssues] (given by keyword, so that no default is needed)
+    schedule: Schedule  # pyright: ignore[reportGeneralTypeIssues]
 
 
 class Plan(Recipe):

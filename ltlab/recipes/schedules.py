@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
+from typing import Any
 
 from torch import nn
 
@@ -186,7 +187,7 @@ class Protocol:
         }
 
 
-def _check_call(name: str, value: object, call: str, *args: object, **keywords: object) -> None:
+def _check_call(name: str, value: Any, call: str, *args: object, **keywords: object) -> None:
     """TypeError unless a protocol can call its value like that."""
     try:
         signature = inspect.signature(value)
@@ -233,6 +234,7 @@ SHAPES = Protocol(
     crop_padding=2,
 )
 
+LARGE = 224  # pixels from which images are trained as large ones
 # The authors' later code: 100 epochs, or 160 + 40 + 20 for the bag of tricks (their configs/ImageNet_LT and iNat18).
 IMAGENET = Protocol(
     name="ImageNet-LT",
@@ -248,7 +250,7 @@ IMAGENET = Protocol(
         "retrain": Steps(lr=0.1, milestones=(1 / 3, 2 / 3)),
     },
     crop_padding=0,
-    crop=224,
+    crop=LARGE,
     colour_jitter=(0.4, 0.4, 0.4),
 )
 # Their plain training on iNaturalist 2018 has no colour jitter; of its bag of tricks there is no configuration.
@@ -282,10 +284,10 @@ OF_DATA = {
 
 
 def protocol_for(data_name: str, side: int | None = None) -> Protocol:
-    """The protocol of a data set by its name; a set of your own is told by the side of its images.
+    """The protocol of a data set by its name; of a custom set by the side of its images.
 
-    From 224 pixels on, `IMAGENET`'s crop, it is trained like ImageNet-LT, below that, or if `side` is left out, like
-    `CIFAR`. Any other protocol is given to the recipe, `recipe.resolve(PROTOCOLS["inat18"])`.
+    From `LARGE` pixels on it is trained like ImageNet-LT, below that, or if `side` is left out, like `CIFAR`. Any other
+    protocol is given to the recipe, `recipe.resolve(PROTOCOLS["inat18"])`.
     """
-    large = side is not None and side >= IMAGENET.crop
+    large = side is not None and side >= LARGE
     return OF_DATA.get(data_name, IMAGENET if large else CIFAR)

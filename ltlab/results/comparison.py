@@ -1,6 +1,7 @@
 """Recipes times seeds: every run is trained once, its row kept, and an interrupted comparison continues."""
 
 import glob
+import linecache
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -16,7 +17,7 @@ from tqdm.auto import tqdm
 
 from ..counts import check_whole_number
 from ..data import LongTailedData
-from ..recipes import Recipe, protocol_for
+from ..recipes import Plan, Recipe, protocol_for
 from ..recipes import get as recipe_named
 from ..train import find_device, fit
 from ..train.checkpoint import history_of
@@ -69,7 +70,7 @@ def compare(
     asked: dict[tuple[str, int], tuple[str, int, str]] = {}  # recipe and seed: with the fingerprint
     with tqdm(total=len(recipes) * seeds, desc="compare", unit="run", disable=not progress, leave=False) as bar:
 
-        def missing() -> Iterator[tuple[Recipe, LongTailedData, int, Path]]:
+        def missing() -> Iterator[tuple[Plan, LongTailedData, int, Path]]:
             """What `measure` takes, for every run without a row."""
             for seed in range(seeds):
                 data = data_of_seed(seed)
@@ -101,17 +102,26 @@ def side_by_side(function: Callable, calls: Iterable[tuple], processes: int) -> 
     from joblib import Parallel, delayed, parallel_config
 
     threads = max(1, (os.cpu_count() or 1) // processes)
+    cells = {name: entry for name, entry in linecache.cache.items() if len(entry) > 1 and entry[1] is None}
     try:
         with parallel_config("loky", n_jobs=processes, inner_max_num_threads=threads, idle_worker_timeout=10):
-            results = Parallel(return_as="generator_unordered")(delayed(function)(*call) for call in calls)
+            results = Parallel(return_as="generator_unordered")(
+                delayed(_in_worker)(cells, function, *call) for call in calls
+            )
         yield from results
     except BrokenProcessPool as error:
         raise ChildProcessError(f"processes={processes}: one of them died, fewer need less memory. {error}") from error
 
 
-def _resolve(recipe: Recipe, data: LongTailedData, epochs: int | None) -> Recipe:
-    recipe = recipe.resolve(protocol_for(data.name, data.side))
-    return recipe if epochs is None else recipe.with_epochs(epochs)
+def _in_worker(cells: dict[str, Any], function: Callable, *call: Any) -> Any:
+    """Call a function where the texts of a notebook's cells are known, by which custom code is recognised."""
+    linecache.cache.update(cells)
+    return function(*call)
+
+
+def _resolve(recipe: Recipe, data: LongTailedData, epochs: int | None) -> Plan:
+    plan = recipe.resolve(protocol_for(data.name, data.side))
+    return plan if epochs is None else plan.with_epochs(epochs)
 
 
 def checkpoint_in(folder: Path, recipe: str, seed: int, fingerprint: str) -> Path:
@@ -132,7 +142,7 @@ def clear(checkpoint: Path) -> None:
 
 
 def measure(
-    recipe: Recipe, data: LongTailedData, seed: int, checkpoint: Path, *, device: torch.device | str = "auto",
+    recipe: Plan, data: LongTailedData, seed: int, checkpoint: Path, *, device: torch.device | str = "auto",
     precision: str = "auto", capture: bool = False, progress: bool = True, start_from: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """The row of one run, which starts or continues from its checkpoint; the test set is evaluated once, at its end.

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import Any
 
 import pandas as pd
 import torch
@@ -60,14 +61,14 @@ def result_row(result: Result, data: LongTailedData, seed: int) -> dict[str, obj
     }
 
 
-def skipping(data: LongTailedData) -> dict[str, object]:
+def skipping(data: LongTailedData) -> dict[str, Any]:
     """What options say of data with on_error="skip"; {} of all other data.
 
     The test images that were skipped are those of every run on these files; held-out ones differ from seed to seed.
     """
-    if getattr(data.test.images, "on_error", "raise") == "raise":
+    if data.test.on_error == "raise":
         return {}
-    return {"on_error": "skip"} | ({} if "held_out" in data.options else {"skipped_test": data.test.skipped})
+    return {"on_error": "skip"} | ({} if "held_out" in data.options else {"skipped_test": len(data.test.damaged)})
 
 
 def augmentation_of(protocol: Protocol) -> str:
@@ -154,9 +155,9 @@ def read_rows(path: str | os.PathLike) -> pd.DataFrame:
     try:
         rows = pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), keep_default_na=False, na_values=missing)
     except ValueError as error:
-        raise ValueError(f"{path} is damaged, mend or remove the line: {error}") from error
-    if (cut := rows[COLUMNS[-1]] == "").any():
-        raise ValueError(f"{path} is damaged, remove the line: line {cut.idxmax() + 2} is cut off")
+        raise ValueError(f"{path} is damaged, fix or remove the line: {error}") from error
+    if "" in (last := rows[COLUMNS[-1]].tolist()):
+        raise ValueError(f"{path} is damaged, remove the line: line {last.index('') + 2} is cut off")
     return rows
 
 
@@ -185,8 +186,9 @@ def measured(recipes: Iterable[Recipe | str], file: str = "shapes-lt") -> pd.Dat
         raise FileNotFoundError(f"no results {file!r} come with ltlab: train with results.compare")
     names = [recipe if isinstance(recipe, str) else recipe.name for recipe in recipes]
     rows = read_rows(path)
-    rows = rows[rows["recipe"].isin(names)]
-    return rows.sort_values("recipe", key=lambda name: name.map(names.index), kind="stable", ignore_index=True)
+    rows = rows.loc[rows["recipe"].isin(names)]
+    order = rows["recipe"].map({name: place for place, name in enumerate(names)}).argsort(kind="stable")
+    return rows.iloc[order].reset_index(drop=True)
 
 
 def _check_file(path: Path, columns: list[str]) -> None:

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from ..counts import check_whole_number
 from ..data import LongTailedData
-from ..recipes import Protocol, Recipe, protocol_for
+from ..recipes import Plan, Protocol, Recipe, protocol_for
 from .code import to_code
 from .comparison import compare
 from .held_out import hold_out
@@ -174,9 +174,8 @@ class _Runs:
     deadline: float
     options: Mapping[str, Any]  # of `compare`
 
-    def resolve(self, recipe: Recipe) -> Recipe:
-        recipe = recipe.resolve(self.protocol)
-        return recipe if recipe.epochs == self.epochs else recipe.with_epochs(self.epochs)
+    def resolve(self, recipe: Recipe) -> Plan:
+        return recipe.resolve(self.protocol).with_epochs(self.epochs)
 
     def rows(self, recipe: Recipe) -> pd.DataFrame:
         """The recipe's rows, a row per seed; runs that are not there yet are trained.
@@ -184,17 +183,17 @@ class _Runs:
         Raises:
             _BudgetSpent: a run would have to start that is not expected to end before the deadline.
         """
-        recipe, path = self.resolve(recipe), self.folder / "runs.csv"
-        trained = partial(compare, [recipe], self.data_of_seed, folder=self.folder, **self.options)
+        plan, path = self.resolve(recipe), self.folder / "runs.csv"
+        trained = partial(compare, [plan], self.data_of_seed, folder=self.folder, **self.options)
         for seed in range(self.seeds):
-            if (recipe.name, seed, fingerprint(recipe, self.data_of_seed(seed))) in runs_in(path):
+            if (plan.name, seed, fingerprint(plan, self.data_of_seed(seed))) in runs_in(path):
                 continue
             rows, left = read_rows(path), self.deadline - monotonic()
-            like_it = zip(rows["seconds"], rows["epochs"] == recipe.epochs, strict=True)
+            like_it = zip(rows["seconds"], rows["epochs"] == plan.epochs, strict=True)
             slowest = max((seconds for seconds, alike in like_it if alike), default=math.nan)
             if left <= 0 or left < slowest:
                 needs = "" if math.isnan(slowest) else f"; the slowest run so far took {slowest:.0f} s"
-                raise _BudgetSpent(f"{recipe.name} with seed {seed}{needs}")
+                raise _BudgetSpent(f"{plan.name} with seed {seed}{needs}")
             trained(seed + 1)  # the seeds before are there
         return trained(self.seeds)
 

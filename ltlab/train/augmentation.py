@@ -169,7 +169,7 @@ def colour_jitter(
         ValueError: a negative or infinite b.
     """
     jitter = _drawn_jitter(images, (brightness, contrast, saturation), generator)
-    return _apply(images, images.shape[2:], jitter)
+    return _apply(images, (images.shape[2], images.shape[3]), jitter)
 
 
 def crop_and_jitter(

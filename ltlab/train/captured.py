@@ -53,8 +53,8 @@ class CapturedStep:
             return self.step(*recording.batch)
         if recording.taken <= WARM_UP:
             return self._on_a_side_stream(recording)
-        if recording.graph is None:
-            self._record(recording)
+        if recording.graph is None or recording.loss is None:
+            recording.graph, recording.loss = self._recorded(recording.batch)
         recording.graph.replay()
         return recording.loss
 
@@ -67,13 +67,14 @@ class CapturedStep:
         main.wait_stream(side)
         return loss
 
-    def _record(self, recording: "_Recording") -> None:
-        """Record a step without taking it."""
-        recording.graph = torch.cuda.CUDAGraph()
-        recording.graph.register_generator_state(self.generator)
-        with torch.cuda.graph(recording.graph, pool=self.pool):
-            recording.loss = self.step(*recording.batch)
-        self.pool = recording.graph.pool()
+    def _recorded(self, batch: tuple[Tensor, ...]) -> tuple[torch.cuda.CUDAGraph, Tensor]:
+        """A recording of a step, which is not taken, and where its replays write the loss."""
+        graph = torch.cuda.CUDAGraph()
+        graph.register_generator_state(self.generator)
+        with torch.cuda.graph(graph, pool=self.pool):
+            loss = self.step(*batch)
+        self.pool = graph.pool()
+        return graph, loss
 
 
 @dataclass

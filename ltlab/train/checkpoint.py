@@ -13,7 +13,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-FORMAT = "ltlab checkpoint 3"
+FORMAT = "ltlab checkpoint 4"
 
 
 def save(path: Path, state: dict) -> None:

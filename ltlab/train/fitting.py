@@ -110,7 +110,7 @@ def fit(
                 with _own_randomness(seed, device):
                     check_outputs(run.recipe, run.data, run.model, run.autocast)
             with checkpoints.held(path if processes.rank == 0 else None, resume):
-                if resume:
+                if resume and path is not None:
                     run.load_state(checkpoints.load(path, device, run.refusal))
                 elif start_from is not None:
                     run.load_state(checkpoints.load(Path(start_from), device, run.refusal_to_start_from))
@@ -159,8 +159,7 @@ def load_model(
         model.load_state_dict(state["model"])
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"checkpoint {path} holds another network: {error}") from error
-    names = state.get("class names", None if data is None else data.class_names)
-    model.class_names = None if names is None else tuple(names)
+    vars(model)["class_names"] = tuple(state["class names"])
     return model
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from ..losses import Loss
@@ -208,7 +209,7 @@ def across_processes(model: nn.Module, batch_norm: str, processes: OneProcess) -
     return nn.SyncBatchNorm.convert_sync_batchnorm(model)
 
 
-def average_statistics(batch_norms: list[nn.Module], processes: OneProcess) -> None:
+def average_statistics(batch_norms: list[_BatchNorm], processes: OneProcess) -> None:
     """Give all processes the mean of their running statistics."""
     for module in batch_norms if processes.size > 1 else ():
         for statistic in (module.running_mean, module.running_var):

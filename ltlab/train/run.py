@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from .. import metrics, models
 from ..classifiers import declared
-from ..data import LongTailedData, Split, StreamedSplit
+from ..data import ImageSplit, LongTailedData
 from ..names import look_up
 from ..recipes import Plan, PlannedStage, describe
 from ..samplers import generator_seed
@@ -74,10 +74,11 @@ class Run:
             self.setting |= {"processes": str(processes.size), "batch norm across processes": batch_norm}
         model = self.begin_with(model, data)
         check_run(recipe, data, model if self.own_model else None, capture, processes)
-        self.model = across_processes(model, batch_norm, processes).to(device, memory_format=torch.channels_last)
+        self.model = across_processes(model, batch_norm, processes).to(device)
+        self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (torch has not typed it)
         for stage in recipe.stages:
-            if hasattr(stage.mix, "check"):
-                stage.mix.check(self.model)
+            if callable(check := getattr(stage.mix, "check", None)):
+                check(self.model)
         self.data = data.to(device)
         self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)
         self.test_images = self.data.test.images
@@ -137,7 +138,7 @@ class Run:
                 self.save()
                 write(row)
                 error = {} if math.isnan(row["test_error"]) else {"test_error": f"{row['test_error']:.1%}"}
-                bar.set_postfix(loss=f"{row['train_loss']:.3f}", **error, refresh=False)
+                bar.set_postfix({"loss": f"{row['train_loss']:.3f}"} | error, refresh=False)
                 bar.update()
         if self.stage < len(self.recipe.stages):  # of 0 epochs
             self.begin_stage()
@@ -246,7 +247,7 @@ class Run:
 
     def new_optimizer(self, stage: PlannedStage) -> torch.optim.Optimizer:
         """The protocol's, on the parameters that the stage trains; all others need no gradient."""
-        part = self.model.classifier if stage.trains == "classifier" else self.model
+        part = self.model.get_submodule("classifier") if stage.trains == "classifier" else self.model
         affine = batch_norms(self.model) if stage.batch_norm == "shift" else []
         frozen = self.frozen | {id(p) for module in affine for p in module.parameters()}
         trained = {id(p) for p in part.parameters()} - frozen
@@ -310,12 +311,11 @@ class Run:
             "history": self.history, "seconds": self.seconds, "unreadable": self.unreadable(self.data.train),
         }  # fmt: skip
 
-    def unreadable(self, split: Split | StreamedSplit) -> dict[str, str]:
+    def unreadable(self, split: ImageSplit) -> dict[str, str]:
         """Why images of a split were skipped, by path, now that all processes know of all; {} where none are."""
-        if getattr(split.images, "on_error", "raise") == "raise":
-            return {}
-        split.images.damaged.update(self.processes.together(split.images.damaged))
-        return split.images.damaged
+        if split.on_error == "skip":
+            split.damaged.update(self.processes.together(split.damaged))
+        return split.damaged
 
     def slots_generators(self) -> list[torch.Generator]:
         """Those that the stages' losses and samplers have of their own."""
@@ -335,7 +335,7 @@ class Run:
         self.remake_classifier([stage for stage in begun if stage.classifier is not None], state)
         try:
             self.model.load_state_dict(state["model"])
-            for slots, kept in zip(self.slots, state.get("losses", [{}] * len(self.slots)), strict=False):
+            for slots, kept in zip(self.slots, state["losses"], strict=False):
                 slots.loss.load_state_dict(tensors(own, kept))
         except RuntimeError as error:
             raise ValueError(f"the checkpoint's network is not this run's: {error}") from error
@@ -354,8 +354,7 @@ class Run:
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(own(state["global generators"]["cuda"]), self.device)
         self.history, self.seconds = state["history"], state["seconds"]
-        if unreadable := state.get("unreadable"):  # of checkpoints from before it was kept there is none
-            self.data.train.images.damaged.update(unreadable)
+        self.data.train.damaged.update(state["unreadable"])
 
 
 def begun_in(state: dict) -> tuple[int, int]:

@@ -2,14 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from .. import metrics
-from ..data import Split
+from ..data import ImageSplit
 from ..images import evaluated, to_float
 from ..recipes import PlannedStage, Protocol, describe
 from ..recipes.recipe import takes_epochs
@@ -62,7 +63,10 @@ class TrainingStep:
 
 
 def train_epoch(
-    step: TrainingStep, split: Split, learning_rate: Callable[[float], float], take: Callable[..., Tensor] | None = None
+    step: TrainingStep,
+    split: ImageSplit,
+    learning_rate: Callable[[float], float],
+    take: Callable[..., Tensor] | None = None,
 ) -> float:
     """Train for one epoch of a stage and return its mean training loss.
 
@@ -94,11 +98,12 @@ def sgd(
         capture: for a `CapturedStep`.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
-    rate = {"lr": torch.zeros((), device=parameters[0].device), "fused": True} if capture else {"lr": 0.0}
+    rate = torch.zeros((), device=parameters[0].device) if capture else 0.0
     decay = protocol.weight_decay if weight_decay is None else weight_decay
     return torch.optim.SGD(
-        parameters, momentum=protocol.momentum, nesterov=protocol.momentum > 0, weight_decay=decay, **rate
-    )
+        parameters, rate, momentum=protocol.momentum, nesterov=protocol.momentum > 0, weight_decay=decay,
+        fused=True if capture else None,
+    )  # fmt: skip
 
 
 def optimizer_for(
@@ -160,12 +165,15 @@ class Slots:
         TypeError: the stage's loss is a function that gives something else than a module.
     """
 
-    def __init__(self, stage: PlannedStage, first_epoch: int, split: Split, class_counts: Tensor, seed: int) -> None:
+    def __init__(
+        self, stage: PlannedStage, first_epoch: int, split: ImageSplit, class_counts: Tensor, seed: int
+    ) -> None:
         self.device = split.labels.device
         factory = stage.sampler or ShuffledSampler
         schedule, self.sampler_start = _schedule(factory, stage, first_epoch)
         self.sampler = factory(split.labels.cpu(), seed=seed, **schedule)
-        self.foreground, self.masks = stage.foreground, None
+        self.foreground: Any = stage.foreground
+        self.masks: Any = None  # the slot's rows, one per image, once they are prepared
         self.mix = stage.mix
         loss, self.loss_start = stage.loss, first_epoch
         if not isinstance(loss, nn.Module):
@@ -210,8 +218,8 @@ class Slots:
     def set_epoch(self, epoch: int) -> None:
         """Tell sampler and loss which epoch of the stage comes next, counted from 0."""
         for slot, start in ((self.sampler, self.sampler_start), (self.loss, self.loss_start)):
-            if hasattr(slot, "set_epoch"):
-                slot.set_epoch(start + epoch)
+            if callable(set_epoch := getattr(slot, "set_epoch", None)):
+                set_epoch(start + epoch)
 
     def batches(self, batch_size: int) -> tuple[Tensor, ...]:
         """The epoch's image indices in batches; the last one may be smaller."""
@@ -226,15 +234,15 @@ def _schedule(factory: Callable, stage: PlannedStage, first_epoch: int) -> tuple
     return {}, first_epoch
 
 
-def batch_norms(model: nn.Module) -> list[nn.Module]:
+def batch_norms(model: nn.Module) -> list[_BatchNorm]:
     """The model's batch-norm layers of any dimension."""
-    return [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    return [module for module in model.modules() if isinstance(module, _BatchNorm)]
 
 
 def augmented(images: Tensor, protocol: Protocol, generator: torch.Generator) -> Tensor:
     """A batch as the protocol trains on it: uint8 (n, 3, H, W) -> float32 in [0, 1], of the protocol's crop if any."""
     crop, jitter = protocol.crop, protocol.colour_jitter
-    if None not in (crop, jitter) and not protocol.crop_padding:  # the same as below in one go
+    if crop is not None and jitter is not None and not protocol.crop_padding:  # the same as below in one go
         return to_float(crop_and_jitter(images, crop, jitter, flip=protocol.flip, generator=generator))
     if crop is not None:
         images = random_resized_crop(images, crop, flip=protocol.flip, generator=generator)

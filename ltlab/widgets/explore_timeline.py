@@ -13,7 +13,7 @@ from matplotlib.text import Text
 
 from .. import plots
 from ..losses import CrossEntropyLoss
-from ..recipes import CIFAR, Protocol, Recipe, Stage, describe, get
+from ..recipes import CIFAR, Plan, Protocol, Recipe, Stage, describe, get
 from .explorer import Explorer, blank_figure
 from .panels import axes_at
 from .sliders import choice, slider
@@ -71,13 +71,13 @@ def timeline_explorer(protocol: Protocol = CIFAR, recipes: Sequence[Recipe | str
     return Explorer(controls, figure, update, moving=timeline.moving, label=label)
 
 
-def can_move(recipe: Recipe) -> bool:
-    """Whether a resolved recipe has a later stage that trains, so that its start may be moved."""
+def can_move(recipe: Plan) -> bool:
+    """Whether a plan has a later stage that trains, so that its start may be moved."""
     return any(stage.epochs for stage in recipe.stages[1:])
 
 
-def with_second_stage_at(recipe: Recipe, epoch: int) -> Recipe:
-    """A resolved recipe whose stage 2 starts after `epoch` epochs; later stages keep their fractions of the rest.
+def with_second_stage_at(recipe: Plan, epoch: int) -> Plan:
+    """A plan whose stage 2 starts after `epoch` epochs; later stages keep their fractions of the rest.
 
     The number of epochs and the schedules stay the same. The recipe's own start gives back the recipe.
 
@@ -92,20 +92,20 @@ def with_second_stage_at(recipe: Recipe, epoch: int) -> Recipe:
     return recipe.with_stages(*stages)
 
 
-def learning_rates(recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
-    """Times in epochs and the learning rate at each, `SAMPLES` per epoch, of a resolved recipe."""
+def learning_rates(recipe: Plan) -> tuple[np.ndarray, np.ndarray]:
+    """Times in epochs and the learning rate at each, `SAMPLES` per epoch, of a plan."""
     rates = []
     for stage, (offset, span) in zip(recipe.stages, recipe.spans(), strict=True):
         rates += [stage.schedule(offset + t / SAMPLES, span) for t in range(SAMPLES * stage.epochs)]
     return np.arange(len(rates)) / SAMPLES, np.array(rates)
 
 
-def _own_start(recipe: Recipe) -> float:
+def _own_start(recipe: Plan) -> float:
     """The start of stage 2 as the slider's nearest fraction; its middle where there is none to move."""
     return round(recipe.stages[0].epochs / recipe.epochs, 2) if can_move(recipe) else 0.5
 
 
-def _epoch(recipe: Recipe, fraction: float) -> int:
+def _epoch(recipe: Plan, fraction: float) -> int:
     """The epoch at a fraction of a recipe; its own start where the slider can come no nearer to it."""
     own = recipe.stages[0].epochs
     if abs(fraction - own / recipe.epochs) <= START_STEP / 2:
@@ -113,7 +113,7 @@ def _epoch(recipe: Recipe, fraction: float) -> int:
     return min(max(1, round(fraction * recipe.epochs)), _latest_start(recipe))
 
 
-def _latest_start(recipe: Recipe) -> int:
+def _latest_start(recipe: Plan) -> int:
     """The last epoch after which stage 2 may start: each later stage that trains has one left."""
     return recipe.epochs - sum(stage.epochs > 0 for stage in recipe.stages[1:])
 
@@ -126,13 +126,13 @@ class Timeline:
     A stage that is too short for its name has only its number, or nothing.
 
     Args:
-        recipes: every resolved recipe that will be shown; they set the range of the learning rate.
+        recipes: every plan that will be shown; they set the range of the learning rate.
         above, below: left, top, width and height of the axes for the slots and for the learning rate, in CSS pixels.
         rows: which of `TIMELINE_ROWS`.
     """
 
     def __init__(
-        self, figure: Figure, recipes: Sequence[Recipe], above: Sequence[float], below: Sequence[float],
+        self, figure: Figure, recipes: Sequence[Plan], above: Sequence[float], below: Sequence[float],
         rows: Sequence[str] = TIMELINE_ROWS,
     ) -> None:  # fmt: skip
         self.rows, self.axes = rows, (axes_at(figure, *above), plots.dress(axes_at(figure, *below), xlabel="epoch"))
@@ -157,8 +157,8 @@ class Timeline:
         self.moving += [bar for drawn in self.stages for bar in drawn.bars]
         self.moving += [text for drawn in self.stages for text in (*drawn.texts, drawn.title)]  # over all bars
 
-    def show(self, recipe: Recipe, total: int) -> None:
-        """Draw a resolved recipe on an axis of `total` epochs: the recipe's own, or more."""
+    def show(self, recipe: Plan, total: int) -> None:
+        """Draw a plan on an axis of `total` epochs: the recipe's own, or more."""
         for ax in self.axes if self.axes[0].get_xlim() != (0, total) else ():
             ax.set_xlim(0, total)
         self.rate.set_data(*learning_rates(recipe))
@@ -225,8 +225,8 @@ def _in_row(stage: Stage, row: str) -> tuple[str, bool]:
     return ("" if slot is None else describe(slot)), not (slot is None or isinstance(slot, CrossEntropyLoss))
 
 
-def _in_words(recipe: Recipe) -> str:
-    """The stages of a resolved recipe in one line."""
+def _in_words(recipe: Plan) -> str:
+    """The stages of a plan in one line."""
     stages, begin = [], 0
     for number, stage in enumerate(recipe.stages):
         parts = [f"classifier {describe(stage.classifier)}"] if stage.classifier else []
