@@ -7,9 +7,11 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
@@ -70,6 +72,8 @@ def watched(name):
 
 def started(code: str, *arguments: str, size: int = 2) -> list[subprocess.Popen]:
     """The processes of a run, with the environment that torchrun gives them."""
+    script = Path(tempfile.mkdtemp()) / "script.py"  # code without a file is never recognised when a run is resumed
+    script.write_text(SCRIPT + textwrap.dedent(code), encoding="utf-8")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -77,7 +81,7 @@ def started(code: str, *arguments: str, size: int = 2) -> list[subprocess.Popen]
               "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "test", "OMP_NUM_THREADS": "1"}  # fmt: skip
     return [
         subprocess.Popen(
-            [sys.executable, "-c", SCRIPT + textwrap.dedent(code), *arguments],
+            [sys.executable, script, *arguments],
             env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from ltlab import mixup
+from ltlab.classifiers import CosineClassifier
 from ltlab.losses import CostSensitiveLoss, CrossEntropyLoss, FocalLoss
 from ltlab.mixup import InputMixup, ManifoldMixup, Remix, draw_lambda, draw_partner, forward_mixed, mix, remix_lambda
-from ltlab.models import MODELS, CosineClassifier, Net, small_net
+from ltlab.models import MODELS, Net, small_net
 
 N, C = 6, 4
 COUNTS = torch.tensor([90, 40, 30, 10])

@@ -56,7 +56,9 @@ def contents(slot: object) -> str:
     environment, is not known.
     """
     hidden = list(_Hidden().of(slot))
-    return f"{describe(slot)} {hashlib.sha256(repr(hidden).encode()).hexdigest()[:8]}" if hidden else describe(slot)
+    untold = " holds what cannot be known," if any("not known" in text for text in hidden) else ""
+    digest = f"{untold} {hashlib.sha256(repr(hidden).encode()).hexdigest()[:8]}" if hidden else ""
+    return describe(slot) + digest
 
 
 CONSTANT = str | int | float | complex | bytes | None
@@ -231,9 +233,16 @@ def _text(file: str, code: CodeType | None) -> str:
     if code is not None and not in_cell:
         linecache.checkcache(file)
         text = "".join(linecache.getlines(file))
-        if code not in _codes_in(text, file):
+        if _does(code) not in map(_does, _codes_in(text, file)):
             return _untold()
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _does(code: CodeType) -> tuple:
+    """What code does, wherever it stands, also when it has been copied to another process."""
+    constants = (_does(c) if isinstance(c, CodeType) else repr(sorted(map(repr, c)) if isinstance(c, frozenset) else c)
+                 for c in code.co_consts)  # fmt: skip
+    return code.co_name, code.co_code, code.co_names, *constants
 
 
 def _codes_in(text: str, file: str) -> list[CodeType]:

@@ -1,7 +1,6 @@
 """Recipes times seeds: every run is trained once, its row kept, and an interrupted comparison continues."""
 
 import glob
-import linecache
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -78,7 +77,7 @@ def compare(
                     run = (recipe.name, seed, fingerprint(recipe, data))
                     asked[recipe.name, seed] = run
                     if run not in done:
-                        yield recipe, data, seed, checkpoint_in(folder, *run)
+                        yield recipe.as_told() if processes > 1 else recipe, data, seed, checkpoint_in(folder, *run)
                     else:
                         clear(checkpoint_in(folder, *run))
                         bar.update()
@@ -102,21 +101,12 @@ def side_by_side(function: Callable, calls: Iterable[tuple], processes: int) -> 
     from joblib import Parallel, delayed, parallel_config
 
     threads = max(1, (os.cpu_count() or 1) // processes)
-    cells = {name: entry for name, entry in linecache.cache.items() if len(entry) > 1 and entry[1] is None}
     try:
         with parallel_config("loky", n_jobs=processes, inner_max_num_threads=threads, idle_worker_timeout=10):
-            results = Parallel(return_as="generator_unordered")(
-                delayed(_in_worker)(cells, function, *call) for call in calls
-            )
+            results = Parallel(return_as="generator_unordered")(delayed(function)(*call) for call in calls)
         yield from results
     except BrokenProcessPool as error:
         raise ChildProcessError(f"processes={processes}: one of them died, fewer need less memory. {error}") from error
-
-
-def _in_worker(cells: dict[str, Any], function: Callable, *call: Any) -> Any:
-    """Call a function where the texts of a notebook's cells are known, by which custom code is recognised."""
-    linecache.cache.update(cells)
-    return function(*call)
 
 
 def _resolve(recipe: Recipe, data: LongTailedData, epochs: int | None) -> Plan:

@@ -6,6 +6,7 @@ computed. With one process nothing of it happens.
 
 import atexit
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -93,11 +94,10 @@ class ManyProcesses(OneProcess):
         return indices[self.rank :: self.size] if len(indices) >= self.size else indices
 
     def connected(self, model: nn.Module) -> nn.Module:
-        return Connected(
-            model,
-            device_ids=[self.device] if self.device.type == "cuda" else None,
-            broadcast_buffers=False,  # running statistics are averaged once an epoch, see `average_statistics`
-        )
+        devices = [self.device] if self.device.type == "cuda" else None
+        with warnings.catch_warnings():  # running statistics are averaged once an epoch, see `average_statistics`
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # for what old versions do not have
+            return Connected(model, device_ids=devices, broadcast_buffers=False)
 
     def part_of_mean(self, loss: Tensor, criterion: nn.Module, targets: Tensor) -> Tensor:
         weight = torch.as_tensor(weight_of(criterion, targets), dtype=torch.float32, device=loss.device)
