@@ -236,7 +236,7 @@ def test_every_process_knows_of_the_images_that_any_has_skipped(tmp_path):
 def test_the_command_under_torchrun_writes_and_prints_once(tmp_path):
     """One table, one row: the second process writes and prints nothing."""
     command = [
-        "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0",
+        "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
         "-m", "ltlab", "train", "--epochs", "2", "-o", "max_count=20", "-o", "test_count=5", "--imbalance", "10",
         "--device", "cpu", "--precision", "bf16-mixed", "--output", str(tmp_path),
     ]  # fmt: skip
