@@ -303,12 +303,14 @@ def test_looking_at_the_test_set_less_often_changes_no_training(data):
 
 
 @pytest.mark.parametrize(("name", "looks"), [("ce", 3), ("crt", 3), ("tau_norm", 4)])
-def test_the_test_set_is_looked_at_once_an_epoch_and_after_a_last_stage_of_none(data, monkeypatch, name, looks):
+def test_the_test_set_is_evaluated_once_an_epoch_and_after_a_last_stage_of_none(data, monkeypatch, name, looks):
     """The figures are those of the model as it is at the end, whatever a look of your own does to its logits."""
     predicted, predict_all = [], Run.predict
     monkeypatch.setattr(Run, "predict", lambda run: predicted.append(1) or predict_all(run))
     recipe = recipes.get(name).resolve(TINY).with_epochs(3)
-    result = fit(recipe, data, device="cpu", progress=False, look=lambda logits, labels: {"zero": logits.zero_().sum()})
+    result = fit(
+        recipe, data, device="cpu", progress=False, extra_metrics=lambda logits, labels: {"zero": logits.zero_().sum()}
+    )
     assert len(predicted) == looks
     assert torch.equal(result.logits, predict(result.model, data.test.images))
 
@@ -317,27 +319,29 @@ def test_figures_of_your_own_stand_in_the_history(data, tmp_path):
     """At every look; what they are called with are the logits of that epoch; a resumed run has them all."""
     seen = []
 
-    def look(logits, labels):
+    def extra(logits, labels):
         seen.append(logits)
         assert logits.is_cpu and torch.equal(labels, data.test.labels)
         worst = min((logits.argmax(1) == labels)[labels == c].double().mean() for c in range(10))
         return {"worst_class": worst, "error_again": (logits.argmax(1) != labels).double().mean()}
 
-    whole = fit(RECIPE, data, look=look, evaluate_every=3, progress=False)
+    whole = fit(RECIPE, data, extra_metrics=extra, evaluate_every=3, progress=False)
     assert list(whole.history)[-2:] == ["worst_class", "error_again"] and torch.equal(seen[-1], whole.logits)
     assert whole.history["worst_class"].isna().tolist() == [True, True, False, False]
     pd.testing.assert_series_equal(whole.history["error_again"], whole.history["test_error"], check_names=False)
     same_run(fit(RECIPE, data, evaluate_every=3, progress=False), replace(whole, history=whole.history.iloc[:, :5]))
     path = tmp_path / "run.pt"
-    interrupted(data, path, 3, look=look, evaluate_every=3)
-    same_run(whole, fit(RECIPE, data, look=look, evaluate_every=3, checkpoint=path, resume=True, progress=False))
+    interrupted(data, path, 3, extra_metrics=extra, evaluate_every=3)
+    same_run(
+        whole, fit(RECIPE, data, extra_metrics=extra, evaluate_every=3, checkpoint=path, resume=True, progress=False)
+    )
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "run.csv"), whole.history)
 
 
 @pytest.mark.parametrize(
     ("figures", "error", "message"),
     [
-        ({"lr": 1.0}, ValueError, r"look\(logits, labels\) gives 'lr', which the history has"),
+        ({"lr": 1.0}, ValueError, r"extra_metrics\(logits, labels\) gives 'lr', which the history has"),
         (0.5, TypeError, r"gives 0.5: it must give \{name: number\}"),
         (None, TypeError, "gives None"),
         ({"f1": [1.0, 2.0]}, TypeError, "gives {'f1'"),
@@ -345,7 +349,7 @@ def test_figures_of_your_own_stand_in_the_history(data, tmp_path):
 )
 def test_figures_of_your_own_that_are_no_columns_are_refused(data, figures, error, message):
     with pytest.raises(error, match=message):
-        fit(RECIPE, data, look=lambda logits, labels: figures, progress=False)
+        fit(RECIPE, data, extra_metrics=lambda logits, labels: figures, progress=False)
 
 
 # --- randomness ------------------------------------------------------------------------------------------------------
@@ -1606,7 +1610,7 @@ def test_tensorboard_shows_the_history_and_the_figures_no_epoch_twice(data, tmp_
     """Also after an interruption, and when a finished run is resumed once more."""
     pytest.importorskip("tensorboard")
     board = tmp_path / "board"
-    options = {"tensorboard": board, "evaluate_every": 2, "look": lambda logits, labels: {"half": 0.5}}
+    options = {"tensorboard": board, "evaluate_every": 2, "extra_metrics": lambda logits, labels: {"half": 0.5}}
     interrupted(data, tmp_path / "run.pt", 3, **options)
     assert [step for step, _ in points(board)["train/loss"]] == [1, 2], "the third was on its way"
     for _ in range(2):

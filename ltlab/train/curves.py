@@ -35,9 +35,9 @@ def check_curves(folder: str | os.PathLike | None, resume: bool) -> None:
 def curves(folder: str | os.PathLike | None) -> Iterator[Write]:
     """A function that adds the figures of an epoch to the curves in a folder, `write({"epoch": 3, "lr": 0.1, ...})`.
 
-    The columns of a run's history have the tags `TAGS`, those of a `look` of your own test/NAME; a name with a group,
+    The columns of a run's history have the tags `TAGS`, the extra metrics test/NAME; a name with a group,
     such as metrics/top1_error, is the tag itself. Points that were there are given up: a resumed run writes its history
-    again, so that no epoch is there twice. What is NaN has no point: a test error that was not looked at, the accuracy
+    again, so that no epoch is there twice. What is NaN has no point: an epoch that was not evaluated, the accuracy
     of an empty group.
 
     Args:

@@ -18,78 +18,77 @@ from . import checkpoint as checkpoints
 from .checks import check_outputs, check_types
 from .curves import check_curves, curves
 from .processes import join
-from .run import Look, Result, Run
+from .run import ExtraMetrics, Result, Run
 
 
 def fit(
     recipe: Recipe | str, data: LongTailedData, model: nn.Module | None = None, *,
     seed: int = 0, device: str | torch.device = "auto", precision: str = "auto",
     checkpoint: str | os.PathLike | None = None, resume: bool = False, start_from: str | os.PathLike | None = None,
-    capture: bool = False, progress: bool = True, evaluate_every: int = 1, look: Look | None = None,
-    tensorboard: str | os.PathLike | None = None,
+    capture: bool = False, progress: bool = True, evaluate_every: int = 1,
+    extra_metrics: ExtraMetrics | None = None, tensorboard: str | os.PathLike | None = None,
     batch_norm: str = "local",
 ) -> Result:  # fmt: skip
-    """Train a recipe on long-tailed data and report the figures of the last epoch.
+    """Train a recipe on long-tailed data and return the last epoch's metrics.
 
-    The test set is looked at every `evaluate_every` epochs for the history's curve, and never to choose an epoch.
+    The test set is evaluated every `evaluate_every` epochs for the history's curve, and never to choose an epoch.
 
     Args:
-        recipe: a recipe or the name of one; what it leaves open, the data's protocol fills in, see `protocol_for`.
-            With another: `recipes.get("ce").resolve(recipes.PROTOCOLS["inat18"])`.
+        recipe: a recipe, a plan, or the name of a recipe. The data's protocol fills in what a recipe leaves open, see
+            `protocol_for`; for another one, pass `recipes.get("ce").resolve(recipes.PROTOCOLS["inat18"])`.
         data: a set from `ltlab.data.load`.
-        model: any module from float images (N, 3, H, W) in [0, 1] to logits (N, C), trained in place; None builds
-            the protocol's, with weights drawn from `seed`. All of it is put into training mode, also parts that you
-            have put into evaluation mode: what keeps batch-norm statistics is a stage's batch_norm="eval". Parameters
-            without requires_grad stay as they are.
-        seed: of weights, order of images, augmentation and mixing. The global generators are left as they were.
-        device: "auto" (CUDA, else Apple's MPS, else CPU), or a torch device.
-        precision: "float32", "bfloat16" (autocast), also by Lightning's names "32-true" and "bf16-mixed"; or "auto":
-            bfloat16 on CUDA, float32 elsewhere.
-        checkpoint: a file that is rewritten after every epoch; the history goes to a CSV of the same name beside it.
-            Of what a loss remembers, it keeps its `state_dict()`: buffers, and no other attributes.
-        resume: go on from `checkpoint`, which must exist and come from the same recipe, data, seed and kind of device.
-        start_from: the checkpoint of another run that has trained so far as this one begins, on the same data, with
-            the same seed and kind of device: that part is not trained again, and the result is the same to the bit.
-            Plain training for 160 of 200 epochs is what many recipes begin with, see `Plan.done`.
-        capture: take the step by a `CapturedStep`: the same arithmetic, on a GPU without the time between kernels.
+        model: any module from float images (N, 3, H, W) in [0, 1] to logits (N, C), trained in place. None builds the
+            protocol's, with weights drawn from `seed`. The whole model is switched to training mode, overriding any
+            earlier `.eval()`; to freeze batch-norm statistics, use a stage's batch_norm="eval". Parameters without
+            requires_grad stay unchanged.
+        seed: of weights, order of images, augmentation and mixing. The global generators are left unchanged.
+        device: "auto" (CUDA, else Apple's MPS, else the CPU), or a torch device.
+        precision: "float32" or "bfloat16" (autocast), or Lightning's names for them, "32-true" and "bf16-mixed";
+            "auto" is bfloat16 on CUDA and float32 elsewhere.
+        checkpoint: a file that is replaced after every epoch. The history is written to a CSV of the same name. Of a
+            loss, the checkpoint keeps the `state_dict()`: buffers, and no other attributes.
+        resume: continue from `checkpoint`, which must be of the same recipe, data, seed and kind of device.
+        start_from: the checkpoint of another run that began as this one does, on the same data, with the same seed and
+            kind of device. That part is not trained again, and the result is the same to the bit. Many recipes begin
+            with 160 of 200 epochs of plain training, see `Plan.done`.
+        capture: run the step by a `CapturedStep`: the same arithmetic, on a GPU without launch overhead.
         progress: show a progress bar, in a terminal or a notebook.
-        evaluate_every: epochs between looks at the test error; the last epoch always gets one.
-        look: figures of your own at every such look, called as look(logits, labels) with the test set's, float32 (N, C)
-            and int64 (N,) on the CPU; gives {name: number}, which become columns of the history.
-        tensorboard: a folder for TensorBoard, one for each run: train/lr, train/loss, train/stage and test/error of
-            every epoch, test/NAME of what `look` gives, and at the end the figures of `Result.metrics`,
-            metrics/top1_error and others.
-        batch_norm: of several processes: "local" normalises with the statistics of a process's own images, "sync" with
-            those of the whole batch.
+        evaluate_every: epochs between evaluations; the last epoch is always evaluated.
+        extra_metrics: metrics computed at every evaluation, called with the test set's logits, float32 (N, C), and
+            labels, int64 (N,), on the CPU. It returns {name: number}; the names become columns of the history.
+        tensorboard: a folder for TensorBoard, one per run: train/lr, train/loss, train/stage and test/error of every
+            epoch, test/NAME of the extra metrics, and at the end metrics/top1_error and the rest of `Result.metrics`.
+        batch_norm: with several processes, "local" normalises with the statistics of a process's own images, "sync"
+            with those of the whole batch.
 
     Under torchrun or `fabric run`, several processes train together, one per device. Each takes its fraction of every
-    batch, whose size in all is the protocol's, and gradients are averaged: without random augmentation the images and,
-    but for rounding and local batch norm, the steps are those of one process. Augmentation and mixing are drawn by each
-    process for itself. The first process alone writes; all need to see the folder of `checkpoint`. All return the same.
+    batch, whose total size is the protocol's, and gradients are averaged: without random augmentation, the images and,
+    up to rounding and local batch norm, the steps are those of one process. Each process draws its own augmentation
+    and mixing. Only the first one writes; all must see the folder of `checkpoint`. All return the same result.
 
     Raises:
-        TypeError: something else than a recipe, loaded data or a network that is made; a loss that is no module; what
-            `prepare` of a foreground slot gives has no row per image; what `look` gives has no names and numbers.
+        TypeError: not a recipe, loaded data or a network instance; a loss that is not a module; `prepare` of a
+            foreground slot that gives no row per image; extra metrics that are not names and numbers.
         ConnectionError: another process of the run has stopped or does not answer.
         ImportError: `tensorboard` without TensorBoard.
-        ValueError: a seed that is no whole number from 0 to 2**32 - 1; an unknown recipe, device, precision or
+        ValueError: a seed that is not an integer from 0 to 2**32 - 1; an unknown recipe, device, precision or
             batch_norm; more processes than devices, than a batch has images, or than one with `capture`, which also
-            takes no optimizer of your own; images smaller than the protocol's crop; a figure of `look` called as
-            a column that the history has.
-            A foreground slot that makes CAMs in the first stage; a first stage that trains the classifier alone, or
+            takes no custom optimizer; images smaller than the protocol's crop; an extra metric named like a column of
+            the history.
+            A foreground slot that makes CAMs in the first stage; a first stage that trains only the classifier, or
             with batch_norm="eval", and no model given; a mix slot at a layer that the model does not have; a loss with
             parameters that need gradients and are not the model's.
-            A model of your own that does not give floating-point logits (N, C); without a part called classifier that
-            a stage trains alone; with one that forward does not end in, or of another kind than what a stage of ltlab
-            changes, or than the recipe needs; or without features and classifier where CAMs are made of them.
+            A custom model that does not give floating-point logits (N, C); without a part called classifier that a
+            stage trains alone; with one that forward does not end in, or of another kind than a stage of ltlab changes
+            or the recipe needs; or without features and classifier where CAMs are made from them.
             `resume` without `checkpoint`; a checkpoint whose name ends in .csv, that is damaged or of another run; one
-            to start from that has trained otherwise than this recipe begins, or as long as all of it.
+            to start from that began otherwise, or has trained for as long as all of this recipe.
         FileNotFoundError, FileExistsError: `resume` or `start_from` without a checkpoint file; a checkpoint, its
             history, or curves in the folder `tensorboard`, without `resume`.
         BlockingIOError: another run that has not ended holds `checkpoint`.
-        OSError: no file can be written where `checkpoint` is to be.
-        FloatingPointError: the training loss is no longer finite; with a loss of ltlab on the CPU at the step where it
-            happens, else at the epoch's end.
+        OSError: no file can be written at `checkpoint`.
+        FloatingPointError: the training loss is no longer finite: with a loss of ltlab on the CPU raised at that step,
+            otherwise at the end of the epoch.
     """
     check_types(recipe, data, model)
     if isinstance(recipe, str):
@@ -104,7 +103,7 @@ def fit(
     with _own_randomness(seed, device), processes.watched():
         recipe = recipe.resolve(recipes.protocol_for(data.name, data.side))
         run = Run(recipe, data, model, processes, seed=seed, precision=precision, capture=capture,
-                  batch_norm=batch_norm, path=path, look=look)  # fmt: skip
+                  batch_norm=batch_norm, path=path, extra_metrics=extra_metrics)  # fmt: skip
         try:
             if run.own_model:
                 with _own_randomness(seed, device):

@@ -29,16 +29,16 @@ from .step import Slots, TrainingStep, batch_norms, evaluate, optimizer_for, pre
 from .stored_masks import Masks
 
 HISTORY = ("epoch", "stage", "lr", "train_loss", "test_error")
-Look = Callable[[Tensor, Tensor], Mapping[str, float]]
+ExtraMetrics = Callable[[Tensor, Tensor], Mapping[str, float]]
 
 
 @dataclass
 class Result:
     """What a run leaves behind.
 
-    model: as it is after the last stage; history: one row per epoch, with the columns `HISTORY` and those of `look`;
-    metrics: the model's figures, see `evaluate`; logits: of the test images, float32 (N, C), on the CPU; recipe: as it
-    was run; seconds: of training and looking at the test set, over all resumptions; network: the name of the
+    model: as it is after the last stage; history: one row per epoch, with the columns `HISTORY` and the extra metrics;
+    metrics: of the model, see `evaluate`; logits: of the test images, float32 (N, C), on the CPU; recipe: as it
+    was run; seconds: of training and evaluation, over all resumptions; network: the name of the
     protocol's model, or of the function that made it, or the class of one of your own; precision: "float32" or
     "bfloat16".
     """
@@ -58,14 +58,14 @@ class Run:
 
     def __init__(
         self, recipe: Plan, data: LongTailedData, model: nn.Module | None, processes: OneProcess, *, seed: int,
-        precision: str, capture: bool, batch_norm: str, path: Path | None, look: Look | None = None,
+        precision: str, capture: bool, batch_norm: str, path: Path | None, extra_metrics: ExtraMetrics | None = None,
     ) -> None:  # fmt: skip
         device = processes.device
         bfloat16 = look_up("precision", precision, {
             "auto": device.type == "cuda", "float32": False, "bfloat16": True, "32-true": False, "bf16-mixed": True,
         })  # fmt: skip
         self.recipe, self.protocol, self.device = recipe, recipe.protocol, device
-        self.capture, self.processes, self.path, self.look = capture, processes, path, look
+        self.capture, self.processes, self.path, self.extra_metrics = capture, processes, path, extra_metrics
         self.setting = {
             "data": data.name, "data fingerprint": data.fingerprint, "seed": str(seed),
             "device": device.type, "precision": "bfloat16" if bfloat16 else "float32",
@@ -94,7 +94,7 @@ class Run:
         self.masks = Masks(self.data, path, processes)
         self.optimizer = self.new_optimizer(recipe.stages[0])
         self.step = self.take = None  # of the current stage, made in its first epoch here
-        self.logits: Tensor | None = None  # of the last look, where the model is as it was then
+        self.logits: Tensor | None = None  # of the last evaluation, unless the model has changed since
         self.history: list[dict[str, float]] = []
         self.seconds = 0.0
         self.identity = recipe.identity() | self.setting  # now, as a loss may hold parameters of the model
@@ -133,7 +133,7 @@ class Run:
             while len(self.history) < total:
                 started = time.perf_counter()
                 last = len(self.history) + 1 == total
-                row = self.next_epoch(looks=last or (len(self.history) + 1) % evaluate_every == 0)
+                row = self.next_epoch(evaluates=last or (len(self.history) + 1) % evaluate_every == 0)
                 self.seconds += time.perf_counter() - started
                 self.save()
                 write(row)
@@ -192,8 +192,8 @@ class Run:
         for stage in changing:
             self.change_classifier(stage)
 
-    def next_epoch(self, looks: bool) -> dict[str, float]:
-        """Train one epoch, look at the test error if asked, add a row to the history and move on."""
+    def next_epoch(self, evaluates: bool) -> dict[str, float]:
+        """Train one epoch, evaluate if asked, add a row to the history and move on."""
         if self.epoch == 0:
             self.begin_stage()
         self.logits = None
@@ -216,34 +216,38 @@ class Run:
             raise FloatingPointError(
                 f"the training loss is {loss} in epoch {number}, learning rate {rate:g}: lower the learning rate"
             )
-        error, figures = self.looked() if looks else (math.nan, {})
+        error, extra = self.evaluated() if evaluates else (math.nan, {})
         row = {"epoch": number, "stage": self.stage + 1, "lr": rate, "train_loss": loss, "test_error": error}
-        self.history.append(row | figures)
+        self.history.append(row | extra)
         self.epoch += 1
         if self.epoch == stage.epochs:
             self.stage, self.epoch = self.stage + 1, 0
         return self.history[-1]
 
-    def looked(self) -> tuple[float, dict[str, float]]:
-        """The test error, and the figures that a `look` of your own gives.
+    def evaluated(self) -> tuple[float, dict[str, float]]:
+        """The test error and the extra metrics.
 
         Raises:
-            TypeError: it gives something else than names and numbers.
-            ValueError: a name that the history has.
+            TypeError: extra metrics that are not names and numbers.
+            ValueError: one that is named like a column of the history.
         """
         self.logits = logits = self.predict()
         labels = self.data.test.labels
         error = metrics.top1_error(logits, labels)
-        if self.look is None:
+        if self.extra_metrics is None:
             return error, {}
-        figures = self.look(logits.to("cpu", copy=True), labels.cpu())
+        extra = self.extra_metrics(logits.to("cpu", copy=True), labels.cpu())
         try:
-            figures = {str(name): float(value) for name, value in figures.items()}
+            extra = {str(name): float(value) for name, value in extra.items()}
         except (AttributeError, TypeError, ValueError) as problem:
-            raise TypeError(f"look(logits, labels) gives {figures!r:.80}: it must give {{name: number}}") from problem
-        if taken := [name for name in figures if name in HISTORY]:
-            raise ValueError(f"look(logits, labels) gives {taken[0]!r}, which the history has: give it another name")
-        return error, figures
+            raise TypeError(
+                f"extra_metrics(logits, labels) gives {extra!r:.80}: it must give {{name: number}}"
+            ) from problem
+        if taken := [name for name in extra if name in HISTORY]:
+            raise ValueError(
+                f"extra_metrics(logits, labels) gives {taken[0]!r}, which the history has: give it another name"
+            )
+        return error, extra
 
     def new_optimizer(self, stage: PlannedStage) -> torch.optim.Optimizer:
         """The protocol's, on the parameters that the stage trains; all others need no gradient."""
@@ -268,9 +272,9 @@ class Run:
         logits = (self.predict() if self.logits is None else self.logits).cpu()
         test = self.data.test
         self.unreadable(test)
-        figures = evaluate(logits, test.labels, self.data.class_counts)
+        final = evaluate(logits, test.labels, self.data.class_counts)
         return Result(
-            self.model, pd.DataFrame(self.history), figures, logits, self.recipe, self.seconds, self.network,
+            self.model, pd.DataFrame(self.history), final, logits, self.recipe, self.seconds, self.network,
             self.setting["precision"],
         )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The training step, one epoch of it, and one look at the test set."""
+"""The training step, one epoch of it, and the evaluation on a test set."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
