@@ -27,7 +27,7 @@ _ROOMS = (
 
 
 def _check_torch() -> None:
-    """Name a torch that is too old, where ltlab was installed beside it without its requirements."""
+    """Name a torch that is too old, where ltlab was installed without its requirements."""
     try:
         torch = metadata.version("torch")
     except metadata.PackageNotFoundError:

@@ -494,7 +494,7 @@ def test_a_recipe_at_its_own_length_is_itself():
         (lambda: Steps(0.1, factor=0.0), "factor=0.0"),
         (lambda: Steps(0.1, warmup=-1), "warmup=-1"),
         (lambda: OneCycle(math.nan), "lr=nan"),
-        (lambda: OneCycle(0.1, rise=2), "rise=2: it is a share of the span"),
+        (lambda: OneCycle(0.1, rise=2), "rise=2: it is a fraction of the span"),
         (lambda: OneCycle(0.1, rise=1.0), "rise=1.0"),
     ],
 )

@@ -1230,7 +1230,9 @@ def test_a_network_of_your_own_is_loaded_into_another_like_it(data, tmp_path):
     recipe = Recipe(Stage(epochs=1), Stage(epochs=1, classifier=weight_scaling), protocol=TINY)
     whole = fit(recipe, data, Own(head="classifier"), checkpoint=path, progress=False)
     assert torch.equal(predict(load_model(path, model=Own(head="classifier")), data.test.images), whole.logits)
-    with pytest.raises(ValueError, match=r"Own is of your own, give it to load into, load_model\(..., model=...\)"):
+    with pytest.raises(
+        ValueError, match=r"Own is a custom network, give one to load into, load_model\(..., model=...\)"
+    ):
         load_model(path)
     for model, message in [(Doubled(head="classifier"), "it is a Own, model= is a Doubled"),
                            (Own(features="other", head="classifier"), "Missing key"),

@@ -133,7 +133,7 @@ FINETUNED_BALANCED = Stage(share=0.1, schedule="finetune", sampler=CLASS_BALANCE
 
 
 def _mixed_deferred(name: str, mix: Any, **slot: Any) -> Recipe:
-    """Mixup for twice the epochs, and another trick beside it in their last fifth, where the learning rate is low."""
+    """Mixup for twice the epochs, together with another trick in their last fifth, where the learning rate is low."""
     return Recipe(Stage(share=1.6, mix=mix), Stage(share=0.4, mix=mix, **slot), name=name)
 
 

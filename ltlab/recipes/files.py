@@ -1,4 +1,4 @@
-"""Recipes of your own, in a file or a module."""
+"""Custom recipes, in a file or a module."""
 
 import sys
 import traceback

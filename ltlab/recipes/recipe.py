@@ -45,7 +45,7 @@ class Stage:
             since it calls the model.
         schedule: a schedule such as `OneCycle(lr=0.05)`, any function (t, span) of the epochs that have passed since
             its start and of their number in all, or the name of one of the protocol's. Neighbouring stages with the
-            same schedule share it: it runs over their epochs together, and the optimiser goes on. A new schedule
+            same schedule share it: it runs over their epochs together, and the optimiser continues. A new schedule
             starts a new optimiser, and so does a change of any of the following.
         classifier: what becomes of the classifier at the stage's start, called as classifier(model, images, labels,
             class_counts), and with the protocol's crop=... if it has such a parameter, see `ltlab.classifiers`; None
@@ -81,7 +81,7 @@ class Stage:
         if self.epochs == 0 and (not self.classifier or self.sampler or self.foreground or self.mix):
             raise ValueError("epochs=0: such a stage trains nothing, it takes a classifier= and nothing else")
         if not 0 < comparable(self.share) < math.inf:
-            raise ValueError(f"share={self.share!r}: a stage takes a positive share of the protocol's epochs")
+            raise ValueError(f"share={self.share!r}: a stage takes a positive fraction of the protocol's epochs")
         if self.weight_decay is not None and not 0 <= comparable(self.weight_decay) < math.inf:
             raise ValueError(f"weight_decay={self.weight_decay!r}: it is at least 0, or None for the protocol's")
         _check_slots(self)
@@ -95,7 +95,12 @@ class Stage:
 
 SLOTS = ("sampler", "foreground", "mix", "loss")
 EXAMPLES = {"foreground": "ForegroundTransform()", "mix": "InputMixup(alpha=1.0)"}
-OTHERS = ("classifier", "trains", "batch_norm", "weight_decay")  # what a stage may set beside slots and schedule
+OTHERS = (
+    "classifier",
+    "trains",
+    "batch_norm",
+    "weight_decay",
+)  # what a stage may set in addition to slots and schedule
 
 
 class Recipe:
@@ -244,7 +249,7 @@ class Plan(Recipe):
         lengths = [end - start for start, end in zip([0, *ends[:-1]], ends, strict=True)]
         stages = []
         for stage, n in zip(self.stages, lengths, strict=True):
-            scaled = getattr(stage.schedule, "scaled", None)  # a function of one's own is told the new span
+            scaled = getattr(stage.schedule, "scaled", None)  # a custom function is called with the new span
             stages.append(replace(stage, epochs=n, schedule=scaled(k) if scaled else stage.schedule))
         return self.with_stages(*stages)
 
@@ -402,7 +407,7 @@ def _made_by(slot: object) -> object:
 
 
 def _loss_class(slot: object) -> type:
-    """The class of the loss that a slot holds or makes; of a function of one's own, which may make any, object."""
+    """The class of the loss that a slot holds or makes; of a custom function, which may make any, object."""
     if isinstance(slot, nn.Module):
         return type(slot)
     made_by = _made_by(slot)

@@ -28,8 +28,8 @@ class Steps:
         warmup: length of the warm-up in epochs; 0 for none.
 
     Raises:
-        ValueError: lr or factor not above 0 and finite, milestones that are no rising shares of the span, a negative
-            warmup.
+        ValueError: lr or factor not above 0 and finite, milestones that are not rising fractions of the span, a
+            negative warmup.
     """
 
     lr: float
@@ -64,7 +64,7 @@ class OneCycle:
 
     Args:
         lr: the highest learning rate.
-        rise: share of the span in which the learning rate rises.
+        rise: fraction of the span in which the learning rate rises.
 
     Raises:
         ValueError: lr not above 0 and finite, or rise outside [0, 1).
@@ -76,7 +76,7 @@ class OneCycle:
     def __post_init__(self) -> None:
         _check_above_zero("lr", self.lr)
         if not 0 <= comparable(self.rise) < 1:
-            raise ValueError(f"rise={self.rise!r}: it is a share of the span, at least 0 and below 1")
+            raise ValueError(f"rise={self.rise!r}: it is a fraction of the span, at least 0 and below 1")
 
     def __call__(self, t: float, span: float) -> float:
         """The learning rate at t epochs since the span's start, 0 <= t < span."""
@@ -113,7 +113,7 @@ class Protocol:
         finetune  some epochs more at a low learning rate, after mixup
         retrain   a new classifier on frozen features
 
-    `model` is the name of a network in `ltlab.models`, or a function of your own that makes one, called as
+    `model` is the name of a network in `ltlab.models`, or a custom function that makes one, called as
     model(num_classes, mean, std) with the channel statistics of the training images in [0, 1], each (3,); of images on
     disk these are None. Its weights are then drawn from the run's seed, as those of a named one.
 

@@ -85,7 +85,7 @@ def augmentation_of(protocol: Protocol) -> str:
 def fingerprint(recipe: Plan, data: LongTailedData, network: str | None = None) -> str:
     """12 hex digits of what is trained on what: equal exactly for plans that train alike on equal images.
 
-    The recipe's name, the training's seed, the device and the precision are no part of it; a network of your own that
+    The recipe's name, the training's seed, the device and the precision do not count; a custom network that
     `fit` was given counts by its name, `Result.network`.
     """
     given = [] if network in (None, describe(recipe.protocol.model)) else [network]
@@ -145,7 +145,7 @@ def read_rows(path: str | os.PathLike) -> pd.DataFrame:
     Text is text, also where pandas would take it for a missing number: "None", "NA", "".
 
     Raises:
-        ValueError: the file has other columns, a line that is no row, or a last line that is cut off.
+        ValueError: the file has other columns, a line that is not a row, or a last line that is cut off.
     """
     path = Path(path)
     if not path.exists():

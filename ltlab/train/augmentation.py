@@ -55,7 +55,7 @@ def random_resized_crop(
         size: pixels of a side of the result.
         generator: on the images' device.
         flip: mirror every image with probability 1/2, which costs nothing here.
-        scale, ratio: the range of the share of the area, and of width over height.
+        scale, ratio: the range of the fraction of the area, and of width over height.
 
     Returns:
         (N, 3, size, size) float32 in [0, 1], on a CPU channels last in memory, which convolutions prefer.

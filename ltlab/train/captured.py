@@ -23,7 +23,7 @@ class CapturedStep:
     The first `WARM_UP` steps of every batch size are real ones, taken as they are written. A batch is copied to where
     the recording reads it. What else it reads must stay where it is: model, optimiser state, masks; a new stage needs
     a new `CapturedStep`, and the optimiser a learning rate that is a tensor, and `fused=True`, else the rate of the
-    recording stays for good. The generator goes on from replay to replay.
+    recording stays for good. The generator advances from replay to replay.
 
     On the CPU there is nothing to record: every step is taken as it is written, from the same buffers.
 

@@ -28,12 +28,12 @@ def save(path: Path, state: dict) -> None:
 
 
 def history_of(path: Path) -> Path:
-    """The CSV beside a checkpoint that holds the run's history."""
+    """The CSV next to a checkpoint that holds the run's history."""
     return path.with_suffix(".csv")
 
 
 def check_path(path: Path | None, resume: bool) -> None:
-    """Refuse a checkpoint that a run could not go on from, or would overwrite; None keeps nothing.
+    """Refuse a checkpoint that a run could not continue from, or would overwrite; None keeps nothing.
 
     Raises:
         ValueError: `resume` without a path; a path that ends in .csv.
@@ -81,8 +81,8 @@ def check_there(path: Path) -> None:
 def held(path: Path | None, resume: bool) -> Iterator[None]:
     """Keep a checkpoint and its history for this run alone, on a disk where they can be written; None keeps nothing.
 
-    The operating system locks a file beside them for as long as the process lives, however it ends. What a killed run
-    leaves of that file holds nothing. Where the file system has no locks, a warning says so, and the run goes on.
+    The operating system locks a file next to them for as long as the process lives, however it ends. What a killed run
+    leaves of that file holds nothing. Where the file system has no locks, a warning says so, and the run continues.
 
     Raises:
         BlockingIOError: another run holds them.
@@ -142,7 +142,7 @@ def check_writable(path: Path) -> None:
 
 
 def write_atomically(path: Path, content: bytes | memoryview) -> None:
-    """Write a file beside `path`, flush it to the disk, then rename it into place."""
+    """Write a file next to `path`, flush it to the disk, then rename it into place."""
     part = _part(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -159,7 +159,7 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
 
 
 def _part(path: Path) -> Path:
-    """A name beside `path` that no other process uses."""
+    """A name next to `path` that no other process uses."""
     return path.with_name(f"{path.name}.{os.getpid()}.part")
 
 
@@ -168,7 +168,7 @@ def load(path: Path, device: torch.device, refusal: Callable[[dict], str | None]
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a damaged file, a file that is no ltlab checkpoint, or one that `refusal` gives a reason against.
+        ValueError: a damaged file, one that is not an ltlab checkpoint, or that `refusal` gives a reason against.
     """
     check_there(path)
     try:

@@ -16,7 +16,7 @@ from .processes import OneProcess
 
 
 def check_types(recipe: object, data: object, model: object) -> None:
-    """TypeError, with what to write instead, for what is no recipe, no data or no network."""
+    """TypeError, with what to write instead, for what is not a recipe, data or a network."""
     if not isinstance(recipe, Recipe | str):
         way = "Recipe(Stage(...))" if isinstance(recipe, Stage) else 'Recipe(Stage(...)), or a name such as "ce"'
         raise TypeError(f"recipe={recipe!r:.80}: fit trains a recipe, write {way}")
@@ -37,7 +37,7 @@ def check_types(recipe: object, data: object, model: object) -> None:
 def check_run(
     recipe: Plan, data: LongTailedData, model: nn.Module | None, capture: bool, processes: OneProcess
 ) -> None:
-    """Refuse what cannot be trained, before anything is; `model` is one of your own, None the protocol's."""
+    """Refuse what cannot be trained, before anything is; `model` is a custom one, None the protocol's."""
     crop, first = recipe.protocol.crop, recipe.stages[0].foreground
     if makes_maps(first):
         raise ValueError(
@@ -93,7 +93,7 @@ def check_parts(recipe: Plan, model: nn.Module) -> None:
 
 
 def check_outputs(recipe: Plan, data: LongTailedData, model: nn.Module, autocast: torch.autocast) -> None:
-    """Refuse a model of your own without a logit for every class, whose `classifier` does not give them where a stage
+    """Refuse a custom model without a logit for every class, whose `classifier` does not give them where a stage
     trains or changes it, or without CAMs where a stage needs them.
 
     Two training images go through it, in evaluation mode and without gradients: it stays as it was.
@@ -151,7 +151,7 @@ def watched_classifier(model: nn.Module, changes: bool) -> Iterator[list[object]
 
 
 def ends_linear(classifier: nn.Module) -> bool:
-    """Whether the last part of a classifier is a linear one, so that its logits are no cosines."""
+    """Whether the last part of a classifier is a linear one, so that its logits are not cosines."""
     *_, last = classifier.modules()
     return type(last).forward is nn.Linear.forward
 

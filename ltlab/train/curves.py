@@ -27,13 +27,13 @@ def check_curves(folder: str | os.PathLike | None, resume: bool) -> None:
     if not resume and any(Path(folder).glob("events.out.tfevents.*")):
         raise FileExistsError(
             f"the folder {folder} has the curves of a run: give every run a folder of its own, or pass resume=True to "
-            "go on with that run"
+            "continue that run"
         )
 
 
 @contextmanager
 def curves(folder: str | os.PathLike | None) -> Iterator[Write]:
-    """A function that adds the figures of an epoch to the curves in a folder, `write({"epoch": 3, "lr": 0.1, ...})`.
+    """A function that adds the metrics of an epoch to the curves in a folder, `write({"epoch": 3, "lr": 0.1, ...})`.
 
     The columns of a run's history have the tags `TAGS`, the extra metrics test/NAME; a name with a group,
     such as metrics/top1_error, is the tag itself. Points that were there are given up: a resumed run writes its history

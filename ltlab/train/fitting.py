@@ -135,7 +135,7 @@ def load_model(
     Args:
         checkpoint: a file that `fit` has written.
         data: the data that the run must have been on; None takes any.
-        model: of a run on a network of your own, another like it to load into, or the function that stood in the
+        model: of a run on a custom network, another like it to load into, or the function that was in the
             protocol; its weights are replaced. None builds the protocol's.
 
     Returns:
@@ -168,7 +168,7 @@ def _network_for(state: dict, model: nn.Module | Callable[..., nn.Module] | None
     head = checkpoints.classifier_in(state)
     if model is None and (given != "Net" or made_by not in models.MODELS):
         known = made_by if given == "Net" else given
-        raise ValueError(f"{known} is of your own, give it to load into, load_model(..., model=...)")
+        raise ValueError(f"{known} is a custom network, give one to load into, load_model(..., model=...)")
     if isinstance(model, nn.Module):
         if "network" in state["identity"] and type(model).__name__ != given:
             raise ValueError(f"it is a {given}, model= is a {type(model).__name__}")

@@ -39,7 +39,7 @@ class Result:
     model: as it is after the last stage; history: one row per epoch, with the columns `HISTORY` and the extra metrics;
     metrics: of the model, see `evaluate`; logits: of the test images, float32 (N, C), on the CPU; recipe: as it
     was run; seconds: of training and evaluation, over all resumptions; network: the name of the
-    protocol's model, or of the function that made it, or the class of one of your own; precision: "float32" or
+    protocol's model, or of the function that made it, or the class of a custom one; precision: "float32" or
     "bfloat16".
     """
 
@@ -100,7 +100,7 @@ class Run:
         self.identity = recipe.identity() | self.setting  # now, as a loss may hold parameters of the model
 
     def begin_with(self, model: nn.Module | None, data: LongTailedData) -> nn.Module:
-        """The network as it is before training: one of your own, or else the protocol's, with new weights."""
+        """The network as it is before training: a custom one, or else the protocol's, with new weights."""
         makes, self.statistics = self.protocol.model, None
         self.own_model = model is not None or not isinstance(makes, str)
         self.network = describe(makes) if model is None else type(model).__name__
@@ -369,7 +369,7 @@ def begun_in(state: dict) -> tuple[int, int]:
 def with_own_losses(stages: Iterable[PlannedStage], model: nn.Module) -> list[PlannedStage]:
     """The stages with copies of their loss modules, so that what a run's losses remember stays the run's.
 
-    What a loss has of the model is no copy, but the model's; a loss that several stages have is one copy.
+    Parameters that a loss shares with the model stay shared; a loss that several stages have is one copy.
     """
     copied = {id(part): part for part in (*model.modules(), *model.parameters(), *model.buffers())}
     return [

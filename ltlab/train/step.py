@@ -71,9 +71,9 @@ def train_epoch(
     """Train for one epoch of a stage and return its mean training loss.
 
     Args:
-        step: of the stage; its processes take a share of every batch.
+        step: of the stage; each of its processes takes a fraction of every batch.
         split: the training images.
-        learning_rate: maps the share of the epoch that has passed, in [0, 1), to the learning rate of the next step.
+        learning_rate: maps the fraction of the epoch completed, in [0, 1), to the learning rate of the next step.
         take: what takes the step instead, such as a `CapturedStep` of it.
     """
     take = take or step
@@ -139,10 +139,10 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
 class Slots:
     """The four slots of one stage, built for one data set and ready for the step.
 
-    The order of images goes on from stage to stage, so that cutting a stage in two changes nothing; a sampler with a
+    The order of images continues from stage to stage, so that cutting a stage in two changes nothing; a sampler with a
     schedule of its own (one that asks for `epochs`) counts from its stage's start instead, and so does a loss.
 
-    With them a training loop of your own has all tricks; this is `fit` in small, by another optimiser:
+    With them a custom training loop has all tricks; this is a small `fit` with another optimiser:
 
         slots = Slots(stage, 0, data.train, data.class_counts, seed=0)
         if slots.foreground:
@@ -291,7 +291,7 @@ def predict(
 
 
 def evaluate(logits: Tensor, labels: Tensor, class_counts: Tensor) -> dict[str, float]:
-    """The figures that every run reports, as fractions: top-1 and balanced error, group accuracies, calibration."""
+    """The metrics that every run reports, as fractions: top-1 and balanced error, group accuracies, calibration."""
     logits, labels, class_counts = logits.cpu(), labels.cpu(), class_counts.cpu()
     groups = metrics.group_accuracy(logits, labels, class_counts)
     return {

@@ -68,8 +68,7 @@ def write(path: Path, shape: tuple[int, int], batches: Iterable[Tensor]) -> None
             raise
         raise OSError(
             error.errno,
-            f"could not write the masks to {path} ({error.strerror}): make room; resume=True continues from the last "
-            "checkpoint",
+            f"could not write the masks to {path} ({error.strerror}): make room, and resume from the last checkpoint",
         ) from error
 
 
@@ -79,7 +78,7 @@ class Masks:
     Args:
         data: the training images, and their labels.
         path: of the checkpoint; None keeps masks on disk in a temporary folder of each process.
-        processes: each makes the masks of its share of the images; the first writes them.
+        processes: each makes the masks of its fraction of the images; the first writes them.
     """
 
     def __init__(self, data: LongTailedData, path: Path | None, processes: OneProcess) -> None:
