@@ -7,6 +7,7 @@ The rooms are imported when they are first used, so `import ltlab` costs next to
     cam        moving the object           train      the training step, once
     mixup      between images              metrics, results: what to believe
     losses     what a mistake costs        plots, widgets, course, cli
+                                           testing    checks for custom tricks
 """
 
 from importlib import import_module, metadata
@@ -22,7 +23,7 @@ EXTRAS = {  # what the rooms import beyond torch, torchvision and NumPy, by the 
 
 _ROOMS = (
     "cam", "classifiers", "cli", "course", "data", "losses", "metrics", "mixup", "models", "plots", "recipes",
-    "results", "samplers", "train", "widgets",
+    "results", "samplers", "testing", "train", "widgets",
 )  # fmt: skip
 
 
