@@ -139,8 +139,7 @@ def load_model(
             protocol; its weights are replaced. None builds the protocol's.
 
     Returns:
-        The network; its `class_names` say what its classes are called, (C,) strings. Of a checkpoint of an earlier
-        version, which does not, they are those of `data`, or None.
+        The network; its `class_names`, (C,) strings, say what its classes are called.
 
     Raises:
         FileNotFoundError: no such file.
@@ -175,8 +174,7 @@ def _network_for(state: dict, model: nn.Module | Callable[..., nn.Module] | None
     else:
         if model is not None and contents(model) != made_by:
             raise ValueError(f"it was made by {made_by}, model= is {contents(model)}")
-        num_classes = len(state["class names"]) if "class names" in state else len(next(iter(head.values())))
-        model = models.build(model or made_by, num_classes, state.get("statistics"))
+        model = models.build(model or made_by, len(state["class names"]), state["statistics"])
     models.put_classifier(model, state["classifier"], head)
     return model
 
