@@ -481,6 +481,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def main() -> None:
+    """Run the command that this process was started with, and end with its status."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file or a pipe may be in an encoding without –, ± or γ
             stream.reconfigure(errors="replace")
