@@ -1228,7 +1228,8 @@ def test_a_network_that_a_protocol_made_is_made_again_and_loaded(data, tmp_path)
     whole = fit(recipe, data, checkpoint=path, progress=False)
     model = load_model(path, model=own_net)
     assert torch.equal(predict(model, data.test.images), whole.logits)
-    for other, message in ((None, "own_net.* is a custom network"), (partial(own_net, width=9), "made by own_net.*width=9")):
+    wrong = ((None, "own_net.* is a custom network"), (partial(own_net, width=9), "made by own_net.*width=9"))
+    for other, message in wrong:
         with pytest.raises(ValueError, match=message):
             load_model(path, model=other)
 
