@@ -90,6 +90,15 @@ def labels_of(counts):
     return pd.Series(np.repeat(range(C), counts))
 
 
+@pytest.mark.parametrize(
+    "read", [new_image_counts, lambda n: long_tail_subset(np.repeat(range(C), 50), n, seed=0)], ids=["new", "subset"]
+)
+def test_counts_of_images_to_make_or_choose_are_read_by_class(read):
+    counts = [7, 0, 30, 2]
+    for form in (value_counts(counts, [3, 0, 2, 1]), Counter(dict(enumerate(counts)))):
+        assert torch.equal(read(form), read(counts))
+
+
 KEYED = {
     "any order": value_counts,
     "nullable": lambda counts, order: value_counts(counts, order).astype("Int64"),

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from ..counts import as_tensor, comparable
+from ..counts import ClassCounts, comparable, in_class_order
 from .maps import maps_of
 from .masks import bounding_boxes, check_masks, foreground_masks, pack_masks, unpack_masks
 from .transforms import transform_foreground, transform_images
@@ -284,12 +284,12 @@ class WholeImageTransform(_Transform):
         return transform_images(images, **self.draw(shift_limits, generator))
 
 
-def new_image_counts(class_counts: Sequence[int] | Tensor) -> Tensor:
+def new_image_counts(class_counts: ClassCounts) -> Tensor:
     """How many new images each class receives in the authors' code: n_max + n_min - n_c.
 
     With the originals every class then has n_max + n_min images. (C,) -> (C,) int64
     """
-    counts = as_tensor(class_counts)
+    counts = in_class_order(class_counts)
     return counts.max() + counts.min() - counts
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..counts import as_labels, as_tensor, check_seed, check_whole_number, comparable
+from ..counts import as_labels, check_seed, check_whole_number, comparable, in_class_order
 from ..names import look_up, one_of
 from .defaults import usual_defaults
 from .places import tables_folder
@@ -101,7 +101,7 @@ def long_tail_subset(
     of_images = labels_in("labels", labels).cpu().numpy()
     generator = np.random.RandomState(seed)
     chosen = []
-    for c, count in enumerate(as_tensor(counts).tolist()):
+    for c, count in enumerate(in_class_order(counts).tolist()):
         check_whole_number(f"counts[{c}]", count, least=0)
         indices = np.flatnonzero(of_images == c)
         if len(indices) < count:

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from torch import Tensor, nn
 
 from .. import losses, plots
-from ..counts import as_tensor
+from ..counts import in_class_order
 from ..data import load, long_tail_counts
 from ..recipes import get
 from ..results.shown import shown_in
@@ -258,7 +258,7 @@ def gradient_explorer(
     Raises:
         ValueError: other than 1 to 4 samples, shapes that do not fit, or a number of names that is not that of classes.
     """
-    classes, counts, n = ByFrequency(class_counts, names), as_tensor(class_counts), len(logits)
+    classes, counts, n = ByFrequency(class_counts, names), in_class_order(class_counts), len(logits)
     if logits.ndim != 2 or not 1 <= n <= 4 or logits.shape[1] != len(classes) or len(targets) != n:
         raise ValueError(
             f"logits of shape {tuple(logits.shape)} and {len(targets)} targets: pass 1 to 4 samples of "

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .. import plots
-from ..counts import as_tensor
+from ..counts import in_class_order
 from .explorer import CSS_DPI
 
 REFERENCE = {"color": "0.45", "linewidth": 1.5}  # of lines to compare with
@@ -49,7 +49,7 @@ class ByFrequency:
     """
 
     def __init__(self, class_counts: Any, names: Sequence[str] | None = None) -> None:
-        counts = as_tensor(class_counts).cpu()
+        counts = in_class_order(class_counts).cpu()
         names = plots.check_names(names, len(counts))
         self.order = counts.argsort(descending=True, stable=True)  # (C,) class indices
         self.rank = self.order.argsort()  # (C,) the place of each class
