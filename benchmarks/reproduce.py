@@ -243,10 +243,10 @@ class Reproduction:
 
     def trained(self, job: Job) -> tuple[int, float]:
         """Epochs that the checkpoint of a run holds and the seconds that they took; (0, 0.0) where there is none."""
-        path = self.checkpoint(job)
-        if not path.exists():
+        try:
+            state = load_checkpoint(self.checkpoint(job), torch.device("cpu"), lambda state: None)
+        except FileNotFoundError:  # not begun, or cleared by another process
             return 0, 0.0
-        state = load_checkpoint(path, torch.device("cpu"), lambda state: None)
         return len(state["history"]), state["seconds"]
 
     def done(self) -> set[Job]:

@@ -91,7 +91,7 @@ def chromium() -> str:
     pytest.skip(f"Chromium is missing: the browser part is skipped; {how}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # as one process can run one Playwright, and the book's tests need it next
 def lab(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator["JupyterLab"]:
     """One JupyterLab for all browser tests; its notebooks lie in `lab.folder`."""
     from browser import JupyterLab

@@ -194,10 +194,10 @@ def test_what_a_loss_remembers_in_every_process_is_kept(tmp_path):
             self.seen += torch.bincount(targets, minlength=len(self.seen))
             return nn.functional.cross_entropy(logits + self.seen.log(), targets)
 
-    def stops(self, looks):
+    def stops(self, evaluates):
         if self.history:
             raise KeyboardInterrupt
-        return next_epoch(self, looks)
+        return next_epoch(self, evaluates)
 
     STAGES["seen"] = {"loss": Seen}
     whole, next_epoch = run("seen"), Run.next_epoch

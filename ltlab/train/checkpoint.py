@@ -176,6 +176,8 @@ def load(path: Path, device: torch.device, refusal: Callable[[dict], str | None]
             if damaged := archive.testzip():  # torch loads what its checksums tell to be wrong
                 raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
         state = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError:  # removed meanwhile
+        raise
     except Exception as error:  # of many kinds, where a file is anything but a checkpoint
         raise ValueError(f"checkpoint {path} is damaged or no checkpoint: remove it and start again") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
