@@ -210,6 +210,7 @@ class Reproduction:
             protocol = replace(protocol, epochs=5)
         blocks = [tuple(arguments.recipes)] if arguments.recipes else order_for(arguments.data)
         self.jobs = jobs_for(blocks, arguments.seeds, arguments.imbalance, protocol)
+        self.fingerprints: dict[Job, str] = {}
 
     @cached_property
     def precision(self) -> str:
@@ -266,13 +267,9 @@ class Reproduction:
         return done
 
     def fingerprint(self, job: Job) -> str:
-        if job not in self._fingerprints:
-            self._fingerprints[job] = results.fingerprint(job.recipe, self.data(job))
-        return self._fingerprints[job]
-
-    @cached_property
-    def _fingerprints(self) -> dict[Job, str]:
-        return {}
+        if job not in self.fingerprints:
+            self.fingerprints[job] = results.fingerprint(job.recipe, self.data(job))
+        return self.fingerprints[job]
 
     def origin(self, job: Job, done: set[Job]) -> Job | None:
         """The longest run that this one can start from and that is still to be trained or has kept its checkpoint."""

@@ -24,7 +24,7 @@ ClassCounts = Sequence[float] | Mapping[int, float] | Array | Tensor  # C counts
 def as_tensor(values: float | Sequence[float] | Array | Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """Numbers of any form as a tensor. Tensors are not copied and stay on their device.
 
-    Everything else goes to the CPU, and Python's floats become float64, whatever torch's defaults are.
+    Everything else goes to the CPU, and Python's floats become float64, independent of torch's defaults.
     """
     if isinstance(values, Tensor):
         return values if dtype is None else values.to(dtype)

@@ -292,9 +292,9 @@ class Plan(Recipe):
     def done(self, stages: int, epochs: int) -> dict[str, str]:
         """What is trained when `stages` stages have begun and `epochs` epochs are over, as text.
 
-        Equal for two plans exactly where they train alike up to there, whatever each does next: plain training for
-        160 of 200 epochs is what every deferred trick begins with. A stage counts as long as it has trained, its
-        schedule by the learning rates that it gave, at every quarter of an epoch.
+        Equal for two plans exactly where they train alike up to there; what each does next does not count. Plain
+        training for 160 of 200 epochs is what every deferred trick begins with. A stage counts as long as it has
+        trained, its schedule by the learning rates that it gave, at every quarter of an epoch.
         """
         begun = self.first(stages)
         done, start = begun.identity(), 0
