@@ -17,7 +17,7 @@ settings, in one run, by turns; figures are medians over the turns.
 Per way: images/s, seconds of a 200-epoch run, and the share of the device's bfloat16 peak: operations of the network's
 forward and backward pass (counted by torch) over those that a large matrix product reaches in the same run.
 
---large measures training on ImageNet-LT and iNaturalist 2018 as their protocols have it: uint8 images of 256 pixels on
+--large measures training on ImageNet-LT and iNaturalist 2018 as their settings have it: uint8 images of 256 pixels on
 the device, cropped to 224, flipped, and on ImageNet-LT jittered there, in float32 and bfloat16, as written and
 captured. Beside it stand the bare step, which is the network's forward and backward pass and the update on a batch that
 lies ready, what others' benchmarks time; and the second stage of the bag of tricks, with every image's foreground moved
@@ -41,12 +41,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ltlab import models, results
 from ltlab.data import LongTailedData, Split, load, long_tail_counts
-from ltlab.recipes import CIFAR, IMAGENET, INAT, Protocol, Stage, get
+from ltlab.recipes import CIFAR, IMAGENET, INAT, Settings, Stage, get
 from ltlab.train import CapturedStep, TrainingStep, find_device, fit, train_epoch
 from ltlab.train.step import Slots, sgd
 
 EPOCHS = 200
-LARGE = {  # protocol, recipe of the bag of tricks, classes, images of a batch on one GPU
+LARGE = {  # settings, recipe of the bag of tricks, classes, images of a batch on one GPU
     "resnet10": (IMAGENET, "bag_of_tricks_imagenet_lt", 1000, 512),
     "resnet50": (INAT, "bag_of_tricks_inat18", 8142, 256),
 }
@@ -66,27 +66,27 @@ def random_images(max_count: int, imbalance: float) -> LongTailedData:
 
 
 def ours(
-    split: Split, classes: int, protocol: Protocol, stage: Stage, bfloat16: bool, captured: bool
+    split: Split, classes: int, settings: Settings, stage: Stage, bfloat16: bool, captured: bool
 ) -> Callable[[], float]:
     """A function that trains one epoch of a stage, on the device of the images."""
     device = split.labels.device
-    model = models.build(protocol.model, classes).to(device, memory_format=torch.channels_last)
+    model = models.build(settings.model, classes).to(device, memory_format=torch.channels_last)
     slots = Slots(stage, 0, split, torch.bincount(split.labels, minlength=classes), seed=0)
     if slots.foreground:
         slots.masks = slots.foreground.prepare(model, split.images, split.labels)
     generator = torch.Generator(device).manual_seed(0)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)
-    step = TrainingStep(model, slots, protocol, sgd(model, protocol, capture=captured), generator, autocast)
+    step = TrainingStep(model, slots, settings, sgd(model, settings, capture=captured), generator, autocast)
     take = CapturedStep(step, generator) if captured else None
     return lambda: train_epoch(step, split, lambda share: 0.05, take)
 
 
-def bare(split: Split, classes: int, protocol: Protocol, bfloat16: bool) -> Callable[[], float]:
+def bare(split: Split, classes: int, settings: Settings, bfloat16: bool) -> Callable[[], float]:
     """A function that takes as many steps as an epoch has, all of them on one batch that lies ready."""
-    device, size = split.labels.device, protocol.batch_size
-    model = models.build(protocol.model, classes).to(device, memory_format=torch.channels_last)
-    optimizer = sgd(model, protocol)
-    images = torch.rand(size, 3, protocol.crop, protocol.crop, device=device).to(memory_format=torch.channels_last)
+    device, size = split.labels.device, settings.batch_size
+    model = models.build(settings.model, classes).to(device, memory_format=torch.channels_last)
+    optimizer = sgd(model, settings)
+    images = torch.rand(size, 3, settings.crop, settings.crop, device=device).to(memory_format=torch.channels_last)
 
     def epoch() -> float:
         for _ in range(len(split) // size):
@@ -165,25 +165,25 @@ def large_speeds(
     on_cpu = device.type == "cpu"
     batches, turns = (1, 1 if quick else 5) if on_cpu else (8, 5)
     for network in networks:
-        protocol, recipe, classes, size = LARGE[network]
-        protocol = replace(protocol, batch_size=batch or (2 if quick else size))
-        images = protocol.batch_size * batches
+        settings, recipe, classes, size = LARGE[network]
+        settings = replace(settings, batch_size=batch or (2 if quick else size))
+        images = settings.batch_size * batches
         pixels = torch.randint(256, (images, 3, SIDE, SIDE), dtype=torch.uint8, device=device)
         split = Split(pixels, torch.arange(images, device=device) % classes)
-        plain, second = Stage(epochs=1), get(recipe).resolve(protocol).stages[1]
+        plain, second = Stage(epochs=1), get(recipe).resolve(settings).stages[1]
         for bfloat16 in (False, True):
             ways = {
-                "bare": bare(split, classes, protocol, bfloat16),
-                "as written": ours(split, classes, protocol, plain, bfloat16, captured=False),
-                "bag of tricks": ours(split, classes, protocol, second, bfloat16, captured=False),
+                "bare": bare(split, classes, settings, bfloat16),
+                "as written": ours(split, classes, settings, plain, bfloat16, captured=False),
+                "bag of tricks": ours(split, classes, settings, second, bfloat16, captured=False),
             }
             if not on_cpu:
-                ways["captured"] = ours(split, classes, protocol, plain, bfloat16, captured=True)
+                ways["captured"] = ours(split, classes, settings, plain, bfloat16, captured=True)
             seconds = seconds_per_epoch(ways, turns, device)
             del ways  # and their memory, before the next are made
             for step in seconds:
                 yield {
-                    "network": network, "classes": classes, "pixels": protocol.crop, "batch_size": protocol.batch_size,
+                    "network": network, "classes": classes, "pixels": settings.crop, "batch_size": settings.batch_size,
                     "precision": "bfloat16" if bfloat16 else "float32", "step": step,
                     "images_per_second": round(images / seconds[step], 2),
                     "times_bare": round(seconds["bare"] / seconds[step], 3),

@@ -22,7 +22,7 @@ this times decoding and Python, not the disk.
 
 Both pipelines draw class-balanced batches of 64 with the same number of workers, in turn, each round from warm workers.
 "StreamedSplit" hands over uint8 images of 256 x 256 pixels on the device, as the training step gets them. "augmented"
-adds what the step does to them there by ImageNet-LT's protocol: crop to 224 pixels, flip, colour jitter, on a CPU by
+adds what the step does to them there by ImageNet-LT's settings: crop to 224 pixels, flip, colour jitter, on a CPU by
 the main process alone. ImageFolder's workers do that with PIL and hand over float32.
 """
 

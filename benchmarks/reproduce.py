@@ -104,12 +104,12 @@ def order_for(data: str) -> list[tuple[str, ...]]:
 
 
 def jobs_for(
-    blocks: list[tuple[str, ...]], seeds: int, imbalances: list[float], protocol: recipes.Protocol
+    blocks: list[tuple[str, ...]], seeds: int, imbalances: list[float], settings: recipes.Settings
 ) -> list[Job]:
     """All runs in their order, each beginning before the first that starts from it."""
     names = [name for block in blocks for name in block]
-    made = {name: recipes.get(name).resolve(protocol) for name in names}
-    beginnings = [beginning.resolve(protocol) for beginning in BEGINNINGS]
+    made = {name: recipes.get(name).resolve(settings) for name in names}
+    beginnings = [beginning.resolve(settings) for beginning in BEGINNINGS]
     candidates = sorted([*beginnings, *made.values()], key=lambda r: (r.epochs, len(r.stages)), reverse=True)
     starts = {
         recipe.name: [other.name for other in candidates if other is not recipe and recipe.begins_with(other)]
@@ -205,11 +205,11 @@ class Reproduction:
         self.arguments = arguments
         self.device = find_device(arguments.device)
         self.folder, self.output = arguments.runs, arguments.output
-        protocol = recipes.protocol_for(arguments.data)
+        settings = recipes.settings_for(arguments.data)
         if arguments.quick:
-            protocol = replace(protocol, epochs=5)
+            settings = replace(settings, epochs=5)
         blocks = [tuple(arguments.recipes)] if arguments.recipes else order_for(arguments.data)
-        self.jobs = jobs_for(blocks, arguments.seeds, arguments.imbalance, protocol)
+        self.jobs = jobs_for(blocks, arguments.seeds, arguments.imbalance, settings)
         self.fingerprints: dict[Job, str] = {}
 
     @cached_property

@@ -22,7 +22,7 @@ from torchvision import transforms
 
 from ltlab import models
 from ltlab.data import LongTailedData, Split, load
-from ltlab.recipes import CIFAR, SHAPES, Protocol, Stage
+from ltlab.recipes import CIFAR, SHAPES, Settings, Stage
 from ltlab.results import provenance
 from ltlab.train import TrainingStep, train_epoch
 from ltlab.train.step import Slots, set_learning_rate, sgd
@@ -33,11 +33,11 @@ RATE = 0.05
 class Pictures(Dataset):
     """What most code bases have: one PIL image at a time, transformed in a worker process."""
 
-    def __init__(self, split: Split, protocol: Protocol, mean: torch.Tensor, std: torch.Tensor) -> None:
+    def __init__(self, split: Split, settings: Settings, mean: torch.Tensor, std: torch.Tensor) -> None:
         self.pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in split.images]
         self.labels = split.labels.tolist()
         self.transform = transforms.Compose([
-            transforms.RandomCrop(split.images.shape[-1], padding=protocol.crop_padding),
+            transforms.RandomCrop(split.images.shape[-1], padding=settings.crop_padding),
             transforms.RandomHorizontalFlip(),
             transforms.ToTensor(),
             transforms.Normalize(mean.tolist(), std.tolist()),
@@ -50,16 +50,16 @@ class Pictures(Dataset):
         return self.transform(self.pictures[index]), self.labels[index]
 
 
-def conventional(data: LongTailedData, protocol: Protocol, device: torch.device | str = "cpu", workers: int = 2):
+def conventional(data: LongTailedData, settings: Settings, device: torch.device | str = "cpu", workers: int = 2):
     """A function that trains one epoch in the conventional way."""
     mean, std = models.channel_statistics(data.train.images)
-    model = models.build(protocol.model, len(data.class_names)).to(device)  # its own normalisation is off
+    model = models.build(settings.model, len(data.class_names)).to(device)  # its own normalisation is off
     model.normalise = torch.nn.Identity()
-    optimizer = sgd(model, protocol)
+    optimizer = sgd(model, settings)
     set_learning_rate(optimizer, RATE)
-    pictures = Pictures(data.train, protocol, mean, std)
+    pictures = Pictures(data.train, settings, mean, std)
     loader = DataLoader(
-        pictures, protocol.batch_size, shuffle=True, num_workers=workers, persistent_workers=True,
+        pictures, settings.batch_size, shuffle=True, num_workers=workers, persistent_workers=True,
         pin_memory=torch.device(device).type == "cuda",
     )  # fmt: skip
 
@@ -75,20 +75,20 @@ def conventional(data: LongTailedData, protocol: Protocol, device: torch.device 
     return epoch
 
 
-def ours(data: LongTailedData, protocol: Protocol):
+def ours(data: LongTailedData, settings: Settings):
     """A function that trains one epoch by ltlab's step."""
-    model = models.build(protocol.model, len(data.class_names), data.train.images)
+    model = models.build(settings.model, len(data.class_names), data.train.images)
     model = model.to(memory_format=torch.channels_last)
     generator = torch.Generator().manual_seed(0)
     slots = Slots(Stage(epochs=1), 0, data.train, data.class_counts, seed=0)
     autocast = torch.autocast("cpu", enabled=False)
-    step = TrainingStep(model, slots, protocol, sgd(model, protocol), generator, autocast)
+    step = TrainingStep(model, slots, settings, sgd(model, settings), generator, autocast)
     return lambda: train_epoch(step, data.train, lambda share: RATE)
 
 
-def images_per_second(data: LongTailedData, protocol: Protocol, seconds: float) -> dict[str, float]:
+def images_per_second(data: LongTailedData, settings: Settings, seconds: float) -> dict[str, float]:
     """Medians over turns; both ways are warmed up by one epoch first."""
-    ways = {"conventional": conventional(data, protocol), "ltlab": ours(data, protocol)}
+    ways = {"conventional": conventional(data, settings), "ltlab": ours(data, settings)}
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for epoch in ways.values():
         epoch()
@@ -113,8 +113,8 @@ def main() -> None:
         ),
     }
     print("| network | conventional, images/s | ltlab, images/s | ratio |\n|---|---|---|---|")
-    for name, (data, protocol) in cases.items():
-        rate = images_per_second(data, protocol, seconds)
+    for name, (data, settings) in cases.items():
+        rate = images_per_second(data, settings, seconds)
         ratio = rate["ltlab"] / rate["conventional"]
         print(f"| {name} | {rate['conventional']:,.0f} | {rate['ltlab']:,.0f} | {ratio:.2f} |", flush=True)
     where = provenance(torch.device("cpu"))

@@ -93,10 +93,10 @@ def rates(rows: pd.DataFrame) -> dict[str, dict[str, float]]:
 
 def run_length(name: str) -> tuple[str, str, int]:
     """A run's network, the epochs of its stages, and the images that it trains on."""
-    data, recipe, protocol = RUNS[name]
-    resolved = recipes.get(recipe).resolve(protocol)
+    data, recipe, settings = RUNS[name]
+    resolved = recipes.get(recipe).resolve(settings)
     stages = " + ".join(str(stage.epochs) for stage in resolved.stages)
-    return str(protocol.model), stages, resolved.epochs * int(benchmark_class_counts(data).sum())
+    return str(settings.model), stages, resolved.epochs * int(benchmark_class_counts(data).sum())
 
 
 def shown(seconds: float) -> str:

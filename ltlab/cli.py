@@ -15,11 +15,11 @@ from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 if TYPE_CHECKING:
     from .data import LongTailedData
-    from .recipes import Plan, Protocol, Recipe
+    from .recipes import Plan, Recipe, Settings
     from .train import Result
 
 NOT_IN_NAMES = ("workers", "on_error", "stream", "lists", "download")  # options that leave the images as they are
@@ -80,37 +80,37 @@ class Training:
     """Training"""
 
     epochs: int | None = default(None, "total epochs; the stages of a recipe keep their proportions")
-    protocol: str | None = default(
+    settings: str | None = default(
         None,
         "train as is usual on shapes, cifar, imagenet-lt, imagenet-lt-90 (the paper's), inat18, inat18-90 or "
         "places-lt; the default is the data set's own, for custom images imagenet-lt from 224 pixels on, else cifar",
     )
-    batch_size: int | None = default(None, "images per step; the protocol's is the default")
+    batch_size: int | None = default(None, "images per step; the settings' is the default")
     lr: float | None = default(None, "learning rate of training from scratch; later stages' change in proportion")
 
-    def protocol_for(self, data: "LongTailedData") -> "Protocol":
+    def settings_for(self, data: "LongTailedData") -> "Settings":
         from .names import look_up
-        from .recipes import PROTOCOLS, protocol_for
+        from .recipes import SETTINGS, settings_for
 
-        protocol = protocol_for(data.name, data.side)
-        if self.protocol is not None:
-            protocol = look_up("protocol", self.protocol, PROTOCOLS)
+        settings = settings_for(data.name, data.side)
+        if self.settings is not None:
+            settings = look_up("settings", self.settings, SETTINGS)
         if self.batch_size is not None:
-            protocol = replace(protocol, batch_size=self.batch_size)
-        return protocol if self.lr is None else protocol.with_learning_rate(self.lr)
+            settings = replace(settings, batch_size=self.batch_size)
+        return settings if self.lr is None else settings.with_learning_rate(self.lr)
 
     def changes(self) -> str:
-        """What changes the protocol, as a part of a folder's name; "" for nothing."""
-        given = {"-": self.protocol, "-batch": self.batch_size, "-lr": self.lr}
+        """What changes the settings, as a part of a folder's name; "" for nothing."""
+        given = {"-": self.settings, "-batch": self.batch_size, "-lr": self.lr}
         return "".join(f"{prefix}{value}" for prefix, value in given.items() if value is not None)
 
     def resolve(self, recipe: "Recipe", data: "LongTailedData") -> "Plan":
-        if recipe.protocol is not None and self.changes():
+        if recipe.settings is not None and self.changes():
             raise ValueError(
-                f"recipe {recipe.name!r} has its own protocol, {recipe.protocol.name}: it takes no --protocol, "
+                f"recipe {recipe.name!r} has its own settings, {recipe.settings.name}: it takes no --settings, "
                 "--batch-size or --lr"
             )
-        return recipe.resolve(self.protocol_for(data))
+        return recipe.resolve(self.settings_for(data))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,7 +276,7 @@ def search(
     folder = output or Path("runs", f"search-{data.folder_name(data.data)}")
     found = results.search(
         data_of_seed, seeds, folder=folder, budget_minutes=budget_minutes, epochs=training.epochs,
-        validation=validation, protocol=training.protocol_for(data_of_seed(0)) if training.changes() else None,
+        validation=validation, settings=training.settings_for(data_of_seed(0)) if training.changes() else None,
         progress=sys.stderr.isatty(), **vars(compute),
     )  # fmt: skip
     print(f"{data.data}, imbalance {data.imbalance}\n\n{found}")
@@ -296,7 +296,7 @@ def list_recipes(name: str | None = None, /, *, data: str | None = None, code: b
     from . import recipes, results
 
     for recipe in [recipes.load(name)] if name else recipes.RECIPES.values():
-        recipe = recipe.resolve(recipes.protocol_for(data)) if data else recipe
+        recipe = recipe.resolve(recipes.settings_for(data)) if data else recipe
         if code:
             print(f"{results.to_code(recipe)}\n")
         else:
@@ -304,7 +304,7 @@ def list_recipes(name: str | None = None, /, *, data: str | None = None, code: b
 
 
 def _one_line(recipe: "Recipe") -> str:
-    """A recipe's name and, for every stage, its epochs (or its fraction of the protocol's) and what is in its slots."""
+    """A recipe's name and, for every stage, its epochs (or its fraction of the settings') and what is in its slots."""
     from .recipes import describe
 
     stages = []
@@ -429,6 +429,7 @@ def _flatten_groups() -> None:
 
     for order, group in enumerate((Subset, Data, Training, Compute, Watching), start=1):
         Parameter(name="*", group=Group(str(group.__doc__), sort_key=order))(group)
+    Training.__annotations__["settings"] = Annotated[str | None, Parameter(alias="--protocol")]
 
 
 def _call(arguments: Sequence[str]) -> None:

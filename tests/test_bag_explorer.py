@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 from matplotlib.path import Path
 
-from ltlab.recipes import CIFAR, RECIPES, SHAPES, Protocol, Recipe, Stage
+from ltlab.recipes import CIFAR, RECIPES, SHAPES, Recipe, Settings, Stage
 from ltlab.results.bags import DEFERRED, FINETUNING, OPTIONS, all_bags, bag_recipe, parts
 from ltlab.widgets import bag_explorer
 from ltlab.widgets.explore_bag import NEIGHBOURS, BagExplorer
@@ -115,16 +115,16 @@ def choose(explorer: BagExplorer, choices: dict) -> None:
 # --- from choices to a recipe ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("protocol", [SHAPES, CIFAR], ids=lambda protocol: protocol.name)
-def test_choices_make_the_recipe_they_name(protocol: Protocol) -> None:
+@pytest.mark.parametrize("settings", [SHAPES, CIFAR], ids=lambda settings: settings.name)
+def test_choices_make_the_recipe_they_name(settings: Settings) -> None:
     for name, choices in NAMED.items():
-        made = bag_recipe(**choices).resolve(protocol)
-        assert made.identity() == RECIPES[name].resolve(protocol).identity(), name
+        made = bag_recipe(**choices).resolve(settings)
+        assert made.identity() == RECIPES[name].resolve(settings).identity(), name
 
 
-@pytest.mark.parametrize("protocol", [SHAPES, CIFAR], ids=lambda protocol: protocol.name)
-def test_all_recipes_with_these_choices_are_found(protocol: Protocol) -> None:
-    bags = all_bags(protocol, RECIPES.values())
+@pytest.mark.parametrize("settings", [SHAPES, CIFAR], ids=lambda settings: settings.name)
+def test_all_recipes_with_these_choices_are_found(settings: Settings) -> None:
+    bags = all_bags(settings, RECIPES.values())
     assert set(bags) == set(NAMED)
     for name, (recipe, its_parts) in bags.items():
         assert recipe is RECIPES[name]
@@ -338,8 +338,8 @@ def test_recipes_of_ones_own() -> None:
     assert explorer.recipe is mine and explorer.summary.endswith("Measured: 40.0 ± 0.5 % (3 seeds).")
 
 
-def test_another_protocol() -> None:
-    explorer = bag_explorer(measured_table(["ce"]), published_table({}), protocol=CIFAR)
+def test_another_settings() -> None:
+    explorer = bag_explorer(measured_table(["ce"]), published_table({}), settings=CIFAR)
     choose(explorer, NAMED["bag_of_tricks"])
     assert explorer.summary.startswith("bag_of_tricks on CIFAR-LT, 320 + 80 + 20 epochs: ")
     assert explorer.figure.axes[0].get_xlim() == (0, 420)

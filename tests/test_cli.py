@@ -25,7 +25,7 @@ from ltlab.recipes import CIFAR, Recipe, Stage
 from ltlab.train import checkpoint
 
 TINY = ["-o", "max_count=20", "-o", "test_count=5", "--imbalance", "10"]
-DATA, TRAINING, COMPUTE = "imbalance kind option root", "epochs protocol batch-size lr", "device precision capture"
+DATA, TRAINING, COMPUTE = "imbalance kind option root", "epochs settings batch-size lr", "device precision capture"
 OPTIONS = {
     "lab": "",
     "train": f"data {DATA} {TRAINING} {COMPUTE} recipe seed output resume start-from evaluate-every results "
@@ -210,7 +210,7 @@ def damaged(tmp_path):
 
 
 OWN = ["--data", "birds", "--imbalance", "none", "-o", "stream=True", "-o", "size=16", "-o", "workers=0",
-       "--protocol", "shapes", "--batch-size", "4", "--device", "cpu", "--epochs", "1"]  # fmt: skip
+       "--settings", "shapes", "--batch-size", "4", "--device", "cpu", "--epochs", "1"]  # fmt: skip
 
 
 def test_images_that_were_skipped_are_counted_and_a_run_is_found_again_however_they_are_read(damaged):
@@ -245,16 +245,16 @@ def test_a_run_s_folder_is_named_by_what_tells_its_data_apart(data, option, name
     assert cli.Subset(option=option, kind="step").folder_name(data).startswith(name[: name.index("-100")] + "-100-step")
 
 
-def test_train_by_another_protocol_batch_and_learning_rate(tmp_path):
-    options = ["--epochs", "1", "--protocol", "shapes", "--batch-size", "16", "--lr", "0.025"]
+def test_train_by_another_settings_batch_and_learning_rate(tmp_path):
+    options = ["--epochs", "1", "--settings", "shapes", "--batch-size", "16", "--lr", "0.025"]
     done = ltlab("train", *options, *TINY, cwd=tmp_path)
     assert done.returncode == 0 and "OneCycle(lr=0.025" in done.stdout, done.stderr
     row = pd.read_csv(next(tmp_path.glob("runs/*/ce-1-shapes-batch16-lr0.025/seed0/result.csv"))).iloc[0]
     assert (row["batch_size"], row["model"]) == (16, "small_net")
 
 
-def test_compare_by_another_protocol(tmp_path):
-    options = ["--seeds", "1", "--epochs", "1", "--protocol", "shapes", "--batch-size", "16", "--output", "rows"]
+def test_compare_by_another_settings(tmp_path):
+    options = ["--seeds", "1", "--epochs", "1", "--settings", "shapes", "--batch-size", "16", "--output", "rows"]
     done = ltlab("compare", "ce", "class_balanced", *options, *TINY, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     rows = pd.read_csv(tmp_path / "rows" / "runs.csv")
@@ -264,10 +264,10 @@ def test_compare_by_another_protocol(tmp_path):
     assert rows["batch_size"].tolist() == [16, 16, 32] and rows["fingerprint"].nunique() == 3
 
 
-def test_search_by_another_protocol(tmp_path, monkeypatch):
-    tricks = {"sampler": [recipes.RECIPES["class_balanced"]], "mine": [Recipe(Stage(), name="own", protocol=CIFAR)]}
+def test_search_by_another_settings(tmp_path, monkeypatch):
+    tricks = {"sampler": [recipes.RECIPES["class_balanced"]], "mine": [Recipe(Stage(), name="own", settings=CIFAR)]}
     monkeypatch.setattr(importlib.import_module("ltlab.results.search"), "trick_families", lambda: tricks)
-    options = ["--protocol", "shapes", "--batch-size", "16", "--lr", "0.025", "--output", "rows"]
+    options = ["--settings", "shapes", "--batch-size", "16", "--lr", "0.025", "--output", "rows"]
     done = ltlab("search", "--seeds", "1", "--epochs", "1", *options, *TINY, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "left out: own:" in done.stdout
@@ -277,10 +277,10 @@ def test_search_by_another_protocol(tmp_path, monkeypatch):
     assert plain.returncode == 0 and pd.read_csv(tmp_path / "rows" / "runs.csv")["fingerprint"].nunique() > len(rows)
 
 
-@pytest.mark.parametrize("option", ["--protocol cifar", "--batch-size 16", "--lr 0.1"])
+@pytest.mark.parametrize("option", ["--settings cifar", "--batch-size 16", "--lr 0.1"])
 @pytest.mark.parametrize("command", ["train --recipe own", "compare own"])
-def test_a_recipe_with_its_own_protocol_takes_no_other(command, option, tmp_path, monkeypatch):
-    monkeypatch.setitem(recipes.RECIPES, "own", Recipe(Stage(), name="own", protocol=recipes.SHAPES))
+def test_a_recipe_with_its_own_settings_takes_no_other(command, option, tmp_path, monkeypatch):
+    monkeypatch.setitem(recipes.RECIPES, "own", Recipe(Stage(), name="own", settings=recipes.SHAPES))
     refused = ltlab(*command.split(), *option.split(), *TINY, cwd=tmp_path)
     assert refused.returncode == 2 and not list(tmp_path.iterdir())
     assert "recipe 'own'" in refused.stderr and option.split()[0] in refused.stderr
@@ -451,13 +451,13 @@ def test_a_contact_sheet_has_a_row_for_every_class_and_white_cells_where_images_
         ("train --seed 2021", "seed=2021"),
         ("train --epochs 0", "epochs=0"),
         ("train --evaluate-every 0", "evaluate_every=0"),
-        ("train --protocol imagnet-lt", "did you mean 'imagenet-lt'?"),
-        ("train --protocol imagenet-lt", "224"),
+        ("train --settings imagnet-lt", "did you mean 'imagenet-lt'?"),
+        ("train --settings imagenet-lt", "224"),
         ("train --batch-size 0", "batch_size=0"),
         ("compare ce --lr -1", "lr=-1.0"),
         ("compare", "recipes=[]"),
         ("train --resume --epochs 3", "no checkpoint at"),
-        ("search --protocol imagnet-lt", "did you mean 'imagenet-lt'?"),
+        ("search --settings imagnet-lt", "did you mean 'imagenet-lt'?"),
         ("search --lr -1", "lr=-1.0"),
         ("data no_such.npz", "no_such.npz"),
         ("data shapes-lt --cam checkpoint.pt", "--sheet"),

@@ -97,7 +97,7 @@ def test_the_rows_are_those_of_fit(whole):
 
 
 class OwnNet(nn.Module):
-    """Another network than the protocol's, with fewer parameters."""
+    """Another network than the settings', with fewer parameters."""
 
     def __init__(self):
         super().__init__()
@@ -107,7 +107,7 @@ class OwnNet(nn.Module):
         return self.classifier(images.mean((2, 3)))
 
 
-def test_a_row_of_a_network_of_ones_own_is_no_row_of_the_protocols(tmp_path):
+def test_a_row_of_a_network_of_ones_own_is_no_row_of_the_settings(tmp_path):
     from ltlab.train import fit
 
     data, ce = tiny(0), RECIPES["ce"].resolve(SHAPES).with_epochs(2)

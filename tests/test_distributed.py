@@ -39,7 +39,7 @@ from ltlab.recipes import SHAPES, Recipe, Stage
 from ltlab.samplers import *
 from ltlab.train import fit
 
-PROTOCOL = replace(SHAPES, batch_size=32, crop_padding=0, flip=False)
+TINY = replace(SHAPES, batch_size=32, crop_padding=0, flip=False)
 STAGES = {
     "none": {}, "weighted": {"loss": partial(ClassBalancedLoss, beta=0.99)},
     "power": {"sampler": partial(PowerSampler, q=0.0)}, "reversed": {"sampler": ReversedSampler},
@@ -51,7 +51,7 @@ def run(name, epochs=2, **options):
     data = load("shapes-lt", imbalance=10, max_count=21, test_count=3)
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(3072, 24), nn.ReLU(), nn.Linear(24, 10))
-    recipe = Recipe(Stage(epochs=epochs, **STAGES[name]), protocol=PROTOCOL)
+    recipe = Recipe(Stage(epochs=epochs, **STAGES[name]), settings=TINY)
     return fit(recipe, data, model, device="cpu", progress=False, **options)
 
 def watched(name):
@@ -225,7 +225,7 @@ def test_every_process_knows_of_the_images_that_any_has_skipped(tmp_path):
     code = """
     data = load(sys.argv[1], stream=True, imbalance=None, size=8, workers=0, on_error="skip")
     model = nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
-    fit(Recipe(Stage(epochs=1), protocol=PROTOCOL), data, model, device="cpu", progress=False)
+    fit(Recipe(Stage(epochs=1), settings=TINY), data, model, device="cpu", progress=False)
     print(data.train.skipped, data.test.skipped)
     """
     for one in finished(started(code, str(tmp_path / "set"))):
@@ -328,5 +328,5 @@ def test_the_choice_of_batch_norm_is_explicit(data):
     with pytest.raises(ValueError, match="batch_norm='sync' is for CUDA"):
         across_processes(model, "sync", two)
     with pytest.raises(ValueError, match="unknown batch_norm 'synch'"):
-        fit(Recipe(Stage(epochs=1, loss=partial(ClassBalancedLoss, beta=0.9)), protocol=SHAPES), data,
+        fit(Recipe(Stage(epochs=1, loss=partial(ClassBalancedLoss, beta=0.9)), settings=SHAPES), data,
             device="cpu", batch_norm="synch")  # fmt: skip

@@ -54,7 +54,7 @@ def test_a_recipe_s_name_makes_a_file_s_name(tmp_path, monkeypatch):
     assert not any(REFUSED.search(f"{name}-seed0.pt") for name in RECIPES)
     written = []
     monkeypatch.setattr(results.comparison, "clear", written.append)
-    recipe = Recipe(Stage(), name='w/o mixup: "a|b"?', protocol=SHAPES)
+    recipe = Recipe(Stage(), name='w/o mixup: "a|b"?', settings=SHAPES)
     rows = results.compare([recipe], tiny, 1, folder=tmp_path, epochs=1, device="cpu", progress=False)
     assert rows["recipe"].tolist() == [recipe.name]
     assert [path.parent for path in written] == [tmp_path] and not REFUSED.search(written[0].name)
@@ -96,7 +96,7 @@ def test_training_on_a_folder_with_workers_that_are_spawned(tmp_path):
                 Image.fromarray(pixels.numpy()).save(tmp_path / part / name / f"{i}.png")
     spawned, here = (load(str(tmp_path), imbalance=None, stream=True, size=32, workers=n) for n in (1, 0))
     spawned = replace(spawned, test=here.test)  # one process to wait for is enough
-    recipe = Recipe(Stage(epochs=1), protocol=SHAPES)
+    recipe = Recipe(Stage(epochs=1), settings=SHAPES)
     theirs, ours = (train.fit(recipe, data, device="cpu", progress=False) for data in (spawned, here))
     assert torch.equal(theirs.logits, ours.logits)
     assert theirs.history["train_loss"].tolist() == ours.history["train_loss"].tolist()

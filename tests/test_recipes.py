@@ -83,25 +83,25 @@ def test_one_cycle_stays_between_zero_and_its_peak(share, lr, rise):
     assert cycle(rise, 1) == pytest.approx(lr)
 
 
-def test_what_a_recipe_leaves_open_the_protocol_fills_in():
+def test_what_a_recipe_leaves_open_the_settings_fills_in():
     recipe = Recipe(Stage(share=0.8), Stage(share=0.2))
     assert [s.epochs for s in recipe.resolve(CIFAR).stages] == [160, 40]
     assert [s.epochs for s in recipe.resolve(SHAPES).stages] == [24, 6]
     assert recipe.resolve(CIFAR).stages[0].schedule == PAPER
-    assert recipe.resolve(CIFAR).protocol.model == "resnet32"
+    assert recipe.resolve(CIFAR).settings.model == "resnet32"
 
 
 def test_what_a_recipe_says_stands():
-    mine = Recipe(Stage(epochs=7, schedule=OneCycle(0.5)), protocol=SHAPES).resolve(CIFAR)
-    assert mine.protocol is SHAPES and mine.epochs == 7 and mine.stages[0].schedule == OneCycle(0.5)
+    mine = Recipe(Stage(epochs=7, schedule=OneCycle(0.5)), settings=SHAPES).resolve(CIFAR)
+    assert mine.settings is SHAPES and mine.epochs == 7 and mine.stages[0].schedule == OneCycle(0.5)
 
 
 def test_whole_numbers_of_any_kind_make_one_recipe():
     def made(number):
-        return Recipe(Stage(epochs=number), protocol=replace(SHAPES, batch_size=number)).resolve(SHAPES)
+        return Recipe(Stage(epochs=number), settings=replace(SHAPES, batch_size=number)).resolve(SHAPES)
 
     assert made(np.int64(3)).identity() == made(torch.tensor(3)).identity() == made(3).identity()
-    assert type(made(np.int64(3)).epochs) is type(made(np.int64(3)).protocol.batch_size) is int
+    assert type(made(np.int64(3)).epochs) is type(made(np.int64(3)).settings.batch_size) is int
 
 
 def test_neighbouring_stages_with_one_schedule_share_its_span():
@@ -125,11 +125,11 @@ def test_scaling_keeps_the_total_and_every_stage(lengths, epochs):
     assert scaled.stages[0].schedule.warmup == pytest.approx(5 * k)
 
 
-def test_other_stages_keep_name_protocol_and_classifier():
+def test_other_stages_keep_name_settings_and_classifier():
     recipe = recipes.get("drw_ldam").resolve(SHAPES)
     first = recipe.with_stages(*recipe.stages[:1])
     assert len(first.stages) == 1
-    assert (first.name, first.protocol, first.classifier) == (recipe.name, SHAPES, "cosine")
+    assert (first.name, first.settings, first.classifier) == (recipe.name, SHAPES, "cosine")
 
 
 def test_a_recipe_prints_as_a_table_of_its_slots():
@@ -140,7 +140,7 @@ def test_a_recipe_prints_as_a_table_of_its_slots():
     assert table["sampler"].tolist() == ["—", "PowerSampler(q=0.5)"]
     assert table["loss"].tolist() == ["CrossEntropyLoss()", "ClassBalancedLoss(beta=0.9)"]
     assert "PowerSampler(q=0.5)" in str(recipe) and "<table" in recipe._repr_html_()
-    assert "80% of the protocol's" in str(recipe)
+    assert "80% of the settings'" in str(recipe)
 
 
 def test_identity_tells_recipes_apart_and_knows_its_own():
@@ -503,10 +503,10 @@ def test_schedules_refuse_what_is_none(schedule, message):
         schedule()
 
 
-def test_every_recipe_resolves_for_every_protocol():
+def test_every_recipe_resolves_for_every_settings():
     for recipe in recipes.RECIPES.values():
-        for protocol in (SHAPES, CIFAR):
-            resolved = recipe.resolve(protocol)
+        for settings in (SHAPES, CIFAR):
+            resolved = recipe.resolve(settings)
             training = [stage for stage in resolved.stages if stage.epochs]
             assert all(math.isfinite(stage.schedule(0.5, stage.epochs)) for stage in training)
             short = resolved.with_epochs(len(training))
@@ -602,11 +602,11 @@ def test_what_makes_sense_is_not_refused():
     assert len(again.stages) == 3 and mine.classifier == "cosine" and len(means.stages) == 2
 
 
-@pytest.mark.parametrize("protocol", [CIFAR, SHAPES])
-def test_the_final_recipe_in_its_two_readings(protocol):
+@pytest.mark.parametrize("settings", [CIFAR, SHAPES])
+def test_the_final_recipe_in_its_two_readings(settings):
     """Epochs of the authors' code; both readings train equally long; each stage has the tricks it is said to have."""
-    bag, classifier = (recipes.get(name).resolve(protocol) for name in ("bag_of_tricks", "bag_of_tricks_classifier"))
-    if protocol is CIFAR:
+    bag, classifier = (recipes.get(name).resolve(settings) for name in ("bag_of_tricks", "bag_of_tricks_classifier"))
+    if settings is CIFAR:
         assert [s.epochs for s in bag.stages] == [320, 80, 20] and [s.epochs for s in classifier.stages] == [
             320,
             20,

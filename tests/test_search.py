@@ -97,7 +97,7 @@ def test_what_holds_throughout_gives_way_to_a_later_stage():
     assert both.resolve(CIFAR).identity() == by_hand.resolve(CIFAR).identity()
     assert both.name == "balanced_softmax+input_mixup+cam_drs"
     later = combined(RECIPES["balanced_softmax"], RECIPES["drw_cs_ce"])
-    assert [results.code.settings(stage)["loss"].__name__ for stage in later.stages] == [
+    assert [results.code.changed(stage)["loss"].__name__ for stage in later.stages] == [
         "BalancedSoftmaxLoss", "CostSensitiveLoss",
     ]  # fmt: skip
     assert combined(RECIPES["class_balanced"], RECIPES["drw_ldam"]).classifier == "cosine"
@@ -117,9 +117,9 @@ def test_tricks_that_do_not_go_together(names, message):
         combined(*(RECIPES[name] for name in names))
 
 
-def test_a_trick_with_a_protocol_of_its_own_is_refused():
-    with pytest.raises(ValueError, match="mine brings a protocol"):
-        combined(Recipe(Stage(), name="mine", protocol=CIFAR))
+def test_a_trick_with_a_settings_of_its_own_is_refused():
+    with pytest.raises(ValueError, match="mine brings settings"):
+        combined(Recipe(Stage(), name="mine", settings=CIFAR))
 
 
 # --- the search, with a trainer that knows every error ---------------------------------------------------------------
@@ -205,17 +205,17 @@ def test_every_candidate_trains_equally_long(whole):
     assert set(whole[0].test["epochs"]) == {SHAPES.epochs}
 
 
-def test_every_candidate_trains_by_the_protocol_that_is_given(whole, tmp_path):
+def test_every_candidate_trains_by_the_settings_that_is_given(whole, tmp_path):
     short = dataclasses.replace(SHAPES, epochs=10, batch_size=4)
-    found, _ = known_search(by_table, tmp_path, protocol=short)
-    assert found.recipe.name == "a+c+d" and found.recipe.protocol is None
+    found, _ = known_search(by_table, tmp_path, settings=short)
+    assert found.recipe.name == "a+c+d" and found.recipe.settings is None
     assert set(found.test["epochs"]) == {10} and set(found.test["batch_size"]) == {4}
     assert not set(found.test["fingerprint"]) & set(whole[0].test["fingerprint"])
-    own = [Recipe(Stage(sampler=partial(PowerSampler, q=0.5)), name="own", protocol=SHAPES)]
-    found, known = known_search(by_table, tmp_path, protocol=short, families={"sampler": own})
-    assert found.rounds["note"].tolist()[1].startswith("own brings a protocol") and not known.runs
-    with pytest.raises(TypeError, match=r"protocol='shapes': pass a Protocol, such as .*PROTOCOLS\['shapes'\]"):
-        known_search(by_table, tmp_path, protocol="shapes")
+    own = [Recipe(Stage(sampler=partial(PowerSampler, q=0.5)), name="own", settings=SHAPES)]
+    found, known = known_search(by_table, tmp_path, settings=short, families={"sampler": own})
+    assert found.rounds["note"].tolist()[1].startswith("own brings settings") and not known.runs
+    with pytest.raises(TypeError, match=r"settings='shapes': pass Settings, such as .*SETTINGS\['shapes'\]"):
+        known_search(by_table, tmp_path, settings="shapes")
 
 
 def test_the_test_set_is_met_by_baseline_and_winner_alone_at_the_end(whole):
@@ -408,11 +408,11 @@ def executed(code: str) -> Recipe:
 def test_the_code_of_a_recipe_makes_it_again(recipe):
     again = executed(to_code(recipe))
     assert again.name == recipe.name
-    for protocol in (SHAPES, CIFAR):
-        resolved = recipe.resolve(protocol)
-        assert again.resolve(protocol).identity() == resolved.identity()
+    for each in (SHAPES, CIFAR):
+        resolved = recipe.resolve(each)
+        assert again.resolve(each).identity() == resolved.identity()
         stretched = resolved.with_epochs(50)
-        assert executed(to_code(stretched)).resolve(protocol).identity() == stretched.identity()
+        assert executed(to_code(stretched)).resolve(settings).identity() == stretched.identity()
 
 
 def test_the_code_is_short_and_imports_from_where_the_documentation_does():
@@ -440,11 +440,11 @@ def test_code_of_a_recipe_with_things_of_ones_own():
         Stage(epochs=3, loss=CrossEntropyLoss),
         Stage(share=0.5, classifier=fresh, trains="classifier", batch_norm="eval", weight_decay=0.0,
               foreground=ForegroundTransform(kinds=("rotate+scale",), threshold="otsu", fill=True)),
-        name='a "name"', protocol=dataclasses.replace(SHAPES, name="mine", crop_padding=0),
+        name='a "name"', settings=dataclasses.replace(SHAPES, name="mine", crop_padding=0),
     )  # fmt: skip
     code = to_code(mine)
     again = executed(code)
-    assert again.name == mine.name and again.protocol == mine.protocol
+    assert again.name == mine.name and again.settings == mine.settings
     assert again.resolve(SHAPES).identity() == mine.resolve(SHAPES).identity()
     assert f"from {__name__} import CrossEntropyLoss" in code
 
@@ -477,7 +477,7 @@ def test_a_function_of_ones_own_module_is_imported_from_there():
 def test_two_things_of_one_name_are_refused():
     theirs = Stage(loss=CrossEntropyLoss)
     ours = Stage(loss=importlib.import_module("ltlab.losses").CrossEntropyLoss(reduction="mean"))
-    assert results.code.settings(ours), "its reduction makes it another than the default"
+    assert results.code.changed(ours), "its reduction makes it another than the default"
     with pytest.raises(ValueError, match=r"loss=CrossEntropyLoss\(reduction='mean'\) cannot be written as code"):
         to_code(Recipe(theirs, ours))
 

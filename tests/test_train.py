@@ -60,7 +60,7 @@ from ltlab.train.fitting import find_device
 from ltlab.train.run import Run
 
 TINY = replace(SHAPES, epochs=4, batch_size=32)
-RECIPE = Recipe(Stage(epochs=2), Stage(epochs=2, sampler=partial(PowerSampler, q=0.0)), name="tiny", protocol=TINY)
+RECIPE = Recipe(Stage(epochs=2), Stage(epochs=2, sampler=partial(PowerSampler, q=0.0)), name="tiny", settings=TINY)
 
 
 @pytest.fixture(scope="module")
@@ -117,8 +117,8 @@ def test_to_float_is_exact_and_channels_last():
 
 def test_a_run_against_a_loop_in_plain_torch(data):
     """Three epochs of the recipe's two parts written out by hand; no augmentation, so that no draw is hidden."""
-    protocol = replace(TINY, crop_padding=0, flip=False, schedules={"base": OneCycle(lr=0.05)})
-    recipe = Recipe(Stage(epochs=1), Stage(epochs=2, loss=BalancedSoftmaxLoss), protocol=protocol)
+    settings = replace(TINY, crop_padding=0, flip=False, schedules={"base": OneCycle(lr=0.05)})
+    recipe = Recipe(Stage(epochs=1), Stage(epochs=2, loss=BalancedSoftmaxLoss), settings=settings)
     torch.manual_seed(5)
     mine = models.build("small_net", 10, data.train.images)
     result = fit(recipe, data, mine, seed=5, progress=False, device="cpu")
@@ -143,17 +143,17 @@ def test_a_run_against_a_loop_in_plain_torch(data):
 
 
 def test_cutting_a_stage_in_two_changes_nothing(data):
-    whole = fit(Recipe(Stage(epochs=3), protocol=TINY), data, progress=False)
-    parts = fit(Recipe(Stage(epochs=1), Stage(epochs=2), protocol=TINY), data, progress=False)
+    whole = fit(Recipe(Stage(epochs=3), settings=TINY), data, progress=False)
+    parts = fit(Recipe(Stage(epochs=1), Stage(epochs=2), settings=TINY), data, progress=False)
     parts.history["stage"] = 1
     same_run(whole, parts)
 
 
 def test_slots_change_exactly_where_their_stage_begins(data):
     """The same seed: epochs before the start are bit-identical, the start epoch is the first to differ."""
-    plain = fit(Recipe(Stage(epochs=4), protocol=TINY), data, progress=False).history["train_loss"]
+    plain = fit(Recipe(Stage(epochs=4), settings=TINY), data, progress=False).history["train_loss"]
     for start in (1, 2, 3):
-        deferred = Recipe(Stage(epochs=start), Stage(epochs=4 - start, loss=BalancedSoftmaxLoss), protocol=TINY)
+        deferred = Recipe(Stage(epochs=start), Stage(epochs=4 - start, loss=BalancedSoftmaxLoss), settings=TINY)
         loss = fit(deferred, data, progress=False).history["train_loss"]
         assert (loss[:start] == plain[:start]).all() and loss[start] != plain[start]
 
@@ -166,7 +166,7 @@ def test_samplers_with_a_schedule_get_the_stage_s_epochs_and_count_from_its_star
             seen.append((self.epoch, self.epochs))
             return super().epoch_indices()
 
-    fit(Recipe(Stage(epochs=1), Stage(epochs=3, sampler=Spy), protocol=TINY), data, progress=False)
+    fit(Recipe(Stage(epochs=1), Stage(epochs=3, sampler=Spy), settings=TINY), data, progress=False)
     assert seen == [(0, 3), (1, 3), (2, 3)]
 
 
@@ -174,13 +174,13 @@ def test_any_torch_sampler_fits_into_the_slot(data):
     def plain(labels, seed):
         return torch.utils.data.RandomSampler(labels, generator=torch.Generator().manual_seed(seed))
 
-    result = fit(Recipe(Stage(epochs=1, sampler=plain), protocol=TINY), data, progress=False)
+    result = fit(Recipe(Stage(epochs=1, sampler=plain), settings=TINY), data, progress=False)
     assert len(result.history) == 1
 
 
 def test_the_learning_rate_ends_with_the_span_whatever_the_epoch_s_length(data):
     """Under-sampling makes epochs shorter, and the schedule runs in epochs, not in steps."""
-    recipe = Recipe(Stage(epochs=2), Stage(epochs=2, sampler=RandomUnderSampler), protocol=TINY)
+    recipe = Recipe(Stage(epochs=2), Stage(epochs=2, sampler=RandomUnderSampler), settings=TINY)
     rates = fit(recipe, data, progress=False).history["lr"]
     assert rates.tolist() == [SHAPES.schedules["base"](t, 4) for t in range(4)]
 
@@ -202,8 +202,8 @@ def test_mix_and_foreground_slots_take_part(data):
             calls.append(("foreground", images.dtype, masks.shape[0] == images.shape[0]))
             return images
 
-    plain = fit(Recipe(Stage(epochs=1), Stage(epochs=1), protocol=TINY), data, progress=False)
-    slots = fit(Recipe(Stage(epochs=1), Stage(epochs=1, mix=Mix(), foreground=Foreground()), protocol=TINY),
+    plain = fit(Recipe(Stage(epochs=1), Stage(epochs=1), settings=TINY), data, progress=False)
+    slots = fit(Recipe(Stage(epochs=1), Stage(epochs=1, mix=Mix(), foreground=Foreground()), settings=TINY),
                 data, progress=False)  # fmt: skip
     for ours, theirs in zip(slots.model.parameters(), plain.model.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs)  # these two slots change nothing but are called
@@ -214,15 +214,15 @@ def test_mix_and_foreground_slots_take_part(data):
 
 def test_a_foreground_that_makes_maps_needs_a_model_before_it(data):
     with pytest.raises(ValueError, match=r"stage 1 has a foreground slot, .*ForegroundTransform\(masks=...\)"):
-        fit(Recipe(Stage(epochs=1, foreground=ForegroundTransform()), protocol=TINY), data)
+        fit(Recipe(Stage(epochs=1, foreground=ForegroundTransform()), settings=TINY), data)
 
 
 @pytest.mark.parametrize("kind", ["whole", "masks"])
 def test_a_foreground_that_makes_none_moves_images_from_the_first_epoch_on(data, tmp_path, kind):
     foreground = WholeImageTransform() if kind == "whole" else ForegroundTransform(masks=data.train.masks)
-    recipe = Recipe(Stage(epochs=2, foreground=foreground), protocol=TINY)
+    recipe = Recipe(Stage(epochs=2, foreground=foreground), settings=TINY)
     whole = fit(recipe, data, progress=False)
-    plain = fit(Recipe(Stage(epochs=2), protocol=TINY), data, progress=False)
+    plain = fit(Recipe(Stage(epochs=2), settings=TINY), data, progress=False)
     assert whole.history["train_loss"][0] != plain.history["train_loss"][0]
     interrupted(data, tmp_path / "run.pt", 1, recipe)
     same_run(whole, fit(recipe, data, checkpoint=tmp_path / "run.pt", resume=True, progress=False))
@@ -240,12 +240,12 @@ def test_a_foreground_whose_prepare_gives_no_rows_is_refused_at_that_call(data, 
             return images
 
     with pytest.raises(TypeError, match=rf"stage 1: prepare.* of Foreground gives {what}, it must .*{len(data.train)}"):
-        fit(Recipe(Stage(epochs=1, foreground=Foreground()), protocol=TINY), data, progress=False)
+        fit(Recipe(Stage(epochs=1, foreground=Foreground()), settings=TINY), data, progress=False)
 
 
 @pytest.mark.parametrize("stage", [Stage(epochs=1, trains="classifier"), Stage(epochs=1, batch_norm="eval")])
 def test_a_first_stage_on_what_nothing_has_trained_is_refused(data, stage):
-    recipe = Recipe(stage, protocol=TINY)
+    recipe = Recipe(stage, settings=TINY)
     with pytest.raises(ValueError, match=r"stage 1 trains the classifier alone.*model="):
         fit(recipe, data, progress=False)
     fit(recipe, data, models.build("small_net", 10, data.train.images), progress=False)
@@ -260,11 +260,11 @@ def test_a_mix_of_your_own_checks_the_model_before_the_first_epoch(data):
             return model(images), targets
 
     with pytest.raises(ValueError, match="no mixing in Net"):
-        fit(Recipe(Stage(epochs=1), Stage(epochs=1, mix=Mix()), protocol=TINY), data, progress=False)
+        fit(Recipe(Stage(epochs=1), Stage(epochs=1, mix=Mix()), settings=TINY), data, progress=False)
 
 
 def test_a_layer_that_the_model_does_not_have_is_refused_before_the_first_epoch(data):
-    recipe = Recipe(Stage(epochs=1), Stage(epochs=1, mix=ManifoldMixup(alpha=1.0, layer="layr3")), protocol=TINY)
+    recipe = Recipe(Stage(epochs=1), Stage(epochs=1, mix=ManifoldMixup(alpha=1.0, layer="layr3")), settings=TINY)
     model = models.build("small_net", 10, data.train.images)
     before = model.classifier.weight.clone()
     with pytest.raises(ValueError, match=r"layer='layr3'.*layer3"):
@@ -375,7 +375,7 @@ def state_after(data, **stage) -> tuple[dict, dict]:
         started.update({name: tensor.clone() for name, tensor in model.state_dict().items()})
         return model.classifier
 
-    recipe = Recipe(Stage(epochs=1), Stage(epochs=2, classifier=spy, **stage), protocol=TINY)
+    recipe = Recipe(Stage(epochs=1), Stage(epochs=2, classifier=spy, **stage), settings=TINY)
     result = fit(recipe, data, progress=False)
     assert all(p.requires_grad for p in result.model.parameters()), "what a stage froze is free again afterwards"
     return started, result.model.state_dict()
@@ -420,7 +420,7 @@ def test_a_parameter_that_its_owner_froze_stays_so(data):
     model = models.build("small_net", 10, data.train.images)
     model.stem.requires_grad_(False)
     stem = [p.clone() for p in model.stem.parameters()]
-    fit(Recipe(Stage(epochs=1), Stage(epochs=1, trains="classifier"), protocol=TINY), data, model, progress=False)
+    fit(Recipe(Stage(epochs=1), Stage(epochs=1, trains="classifier"), settings=TINY), data, model, progress=False)
     assert all(torch.equal(a, b) and not b.requires_grad for a, b in zip(stem, model.stem.parameters(), strict=True))
     assert all(p.requires_grad for p in model.layer1.parameters())
 
@@ -435,7 +435,7 @@ def test_a_run_that_stops_in_a_frozen_stage_leaves_the_model_as_free_as_it_was(d
     model.stem.requires_grad_(False)
     before = {name: p.requires_grad for name, p in model.named_parameters()}
     with pytest.raises(error):
-        fit(Recipe(Stage(epochs=1, trains="classifier", loss=Stopping()), protocol=TINY), data, model, progress=False)
+        fit(Recipe(Stage(epochs=1, trains="classifier", loss=Stopping()), settings=TINY), data, model, progress=False)
     assert {name: p.requires_grad for name, p in model.named_parameters()} == before
 
 
@@ -443,16 +443,16 @@ def test_a_stage_with_nothing_to_train_is_refused_and_freezes_nothing(data):
     model = models.build("small_net", 10, data.train.images)
     model.classifier.requires_grad_(False)
     with pytest.raises(ValueError, match="trains='classifier' has nothing to train"):
-        fit(Recipe(Stage(epochs=1, trains="classifier"), protocol=TINY), data, model, progress=False)
+        fit(Recipe(Stage(epochs=1, trains="classifier"), settings=TINY), data, model, progress=False)
     assert all(p.requires_grad for p in model.layer1.parameters())
 
 
-def test_a_stage_s_weight_decay_replaces_the_protocol_s(data):
+def test_a_stage_s_weight_decay_replaces_the_settings(data):
     def shrunk(weight_decay) -> float:
         torch.manual_seed(0)
         model = models.build("small_net", 10, data.train.images)
         stage = Stage(epochs=2, weight_decay=weight_decay, trains="classifier", batch_norm="eval")
-        fit(Recipe(stage, protocol=TINY), data, model, progress=False)
+        fit(Recipe(stage, settings=TINY), data, model, progress=False)
         return model.classifier.weight.norm().item()
 
     assert shrunk(None) == shrunk(TINY.weight_decay) > shrunk(0.5) and shrunk(0.0) > shrunk(TINY.weight_decay)
@@ -475,7 +475,7 @@ def test_a_change_of_the_classifier_that_asks_for_the_crop_sees_what_is_evaluate
         return nearest_class_mean(model, images, labels, class_counts, crop=crop)
 
     result = fit(recipe, data, progress=False)
-    own = Recipe(recipe.stages[0], Stage(epochs=0, classifier=spy), protocol=recipe.protocol)
+    own = Recipe(recipe.stages[0], Stage(epochs=0, classifier=spy), settings=recipe.settings)
     assert torch.equal(result.model.classifier.weight, fit(own, data, progress=False).model.classifier.weight)
     assert seen == [((32, 32), 24)]
     means = class_means(classifier_inputs(result.model, data.train.images, crop=24), data.train.labels, 10)
@@ -496,7 +496,7 @@ def test_a_post_hoc_stage_trains_nothing(data, name):
 def test_a_stage_that_needs_a_classifier_refuses_a_model_without(data):
     model = nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))
     with pytest.raises(ValueError, match="stage 2 needs a model with a part called classifier, Sequential has none"):
-        fit(Recipe(Stage(epochs=1), Stage(epochs=1, trains="classifier"), protocol=TINY), data, model)
+        fit(Recipe(Stage(epochs=1), Stage(epochs=1, trains="classifier"), settings=TINY), data, model)
 
 
 # --- models and losses of your own: what does not fit is refused before the first step --------------------------------
@@ -552,7 +552,7 @@ def test_the_trial_of_a_model_leaves_it_and_the_draws_as_they_were(data, monkeyp
             assert images.shape[2:] == (crop or 32, crop or 32)
             return super().forward(images + 0.1 * torch.rand(()))
 
-    recipe = Recipe(Stage(epochs=1), protocol=replace(TINY, crop=crop))
+    recipe = Recipe(Stage(epochs=1), settings=replace(TINY, crop=crop))
 
     def run():
         torch.manual_seed(0)
@@ -586,7 +586,7 @@ def test_ldam_trains_a_normalised_classifier_of_your_own(data):
 
 
 def test_seeds_of_any_kind_of_whole_number_are_one_seed(data):
-    recipe = Recipe(Stage(epochs=1), protocol=TINY)
+    recipe = Recipe(Stage(epochs=1), settings=TINY)
     same_run(*(fit(recipe, data, seed=seed, progress=False) for seed in (3, np.int64(3))))
     for seed in (-1, 1.5, 2**32):
         with pytest.raises(ValueError, match=f"seed={seed}"):
@@ -594,7 +594,7 @@ def test_seeds_of_any_kind_of_whole_number_are_one_seed(data):
 
 
 def test_a_result_names_its_network(data):
-    recipe = Recipe(Stage(epochs=1), protocol=TINY)
+    recipe = Recipe(Stage(epochs=1), settings=TINY)
     assert fit(recipe, data, progress=False).network == "small_net"
     assert fit(recipe, data, Own(), progress=False).network == "Own"
 
@@ -615,19 +615,19 @@ def test_what_is_no_recipe_no_data_or_no_network_is_refused_with_the_way_out(dat
         fit(**({"recipe": RECIPE, "data": data, "progress": False} | arguments))
 
 
-# --- a protocol with a network, or an optimiser, of your own ----------------------------------------------------------
+# --- settings with a network, or an optimiser, of your own ----------------------------------------------------------
 
 
 def own_net(num_classes, mean, std, width=8):
-    """A network that a protocol may ask for; notes with what it was made."""
+    """A network that settings may ask for; notes with what it was made."""
     net = models.Net({"stem": nn.Sequential(nn.Conv2d(3, width, 3, 2), nn.ReLU())}, width, num_classes, mean, std)
     net.register_buffer("made_with", torch.stack([mean, std]).float())
     return net
 
 
-def test_a_protocol_makes_a_network_of_your_own(data, tmp_path):
+def test_a_settings_makes_a_network_of_your_own(data, tmp_path):
     """From the run's seed, normalised by the training images, told by what the function does."""
-    recipe = Recipe(Stage(epochs=2), name="own", protocol=replace(TINY, model=own_net))
+    recipe = Recipe(Stage(epochs=2), name="own", settings=replace(TINY, model=own_net))
     one, again = (fit(recipe, data, progress=False) for _ in range(2))
     same_run(one, again)
     assert not torch.equal(one.logits, fit(recipe, data, seed=1, progress=False).logits)
@@ -635,20 +635,20 @@ def test_a_protocol_makes_a_network_of_your_own(data, tmp_path):
     expected = torch.stack(models.channel_statistics(data.train.images)).float()
     torch.testing.assert_close(one.model.made_with, expected)
     other = replace(TINY, model=partial(own_net, width=9))
-    assert fit(Recipe(Stage(epochs=1), protocol=other), data, progress=False).network == "own_net(width=9)"
+    assert fit(Recipe(Stage(epochs=1), settings=other), data, progress=False).network == "own_net(width=9)"
     interrupted(data, tmp_path / "run.pt", 1, recipe)
     with pytest.raises(ValueError, match=r"protocol.model is own_net.* there and own_net"):
-        fit(Recipe(Stage(epochs=2), protocol=other), data, checkpoint=tmp_path / "run.pt", resume=True)
+        fit(Recipe(Stage(epochs=2), settings=other), data, checkpoint=tmp_path / "run.pt", resume=True)
     same_run(one, fit(recipe, data, checkpoint=tmp_path / "run.pt", resume=True, progress=False))
 
 
 def test_a_recipe_with_a_network_and_an_optimizer_of_your_own_goes_to_another_process():
-    protocol = replace(TINY, model=partial(own_net, width=9), optimizer=torch.optim.AdamW)
-    recipe = recipes.get("crt").resolve(protocol)
+    settings = replace(TINY, model=partial(own_net, width=9), optimizer=torch.optim.AdamW)
+    recipe = recipes.get("crt").resolve(settings)
     assert pickle.loads(pickle.dumps(recipe)).identity() == recipe.identity()
 
 
-def test_a_network_that_a_protocol_makes_is_checked_as_one_that_is_given(data, no_step):
+def test_a_network_that_a_settings_makes_is_checked_as_one_that_is_given(data, no_step):
     def wide(num_classes, mean, std):
         return Own(num_classes + 1)
 
@@ -675,22 +675,22 @@ def test_a_network_that_a_protocol_makes_is_checked_as_one_that_is_given(data, n
     ("field", "value", "message"),
     [
         ("model", lambda num_classes: None, r"calls it as model\(num_classes, mean, std\): too many positional"),
-        ("model", 5, r"model=5: a protocol takes what can be called as model\(num_classes, mean, std\)"),
+        ("model", 5, r"model=5: settings take what can be called as model\(num_classes, mean, std\)"),
         ("model", Own(), r"model=Own\(...\): .*one that is made goes to fit\(recipe, data, model\)"),
         ("optimizer", "adam", r"optimizer='adam': .*optimizer\(parameters, lr=..., weight_decay=...\)"),
         ("optimizer", lambda parameters: None, r"calls it as optimizer\(parameters.*unexpected keyword argument 'lr'"),
     ],
 )
-def test_a_protocol_refuses_what_it_cannot_call(field, value, message):
+def test_a_settings_refuses_what_it_cannot_call(field, value, message):
     with pytest.raises(TypeError, match=message):
         replace(TINY, **{field: value})
 
 
 def test_an_optimizer_of_your_own_against_a_loop_in_plain_torch(data):
-    """AdamW with the schedule's learning rate before every step, and with the protocol's weight decay."""
-    protocol = replace(TINY, crop_padding=0, flip=False, optimizer=partial(torch.optim.AdamW, betas=(0.8, 0.9)))
+    """AdamW with the schedule's learning rate before every step, and with the settings' weight decay."""
+    settings = replace(TINY, crop_padding=0, flip=False, optimizer=partial(torch.optim.AdamW, betas=(0.8, 0.9)))
     torch.manual_seed(5)
-    result = fit(Recipe(Stage(epochs=2), protocol=protocol), data, Own(), seed=5, progress=False, device="cpu")
+    result = fit(Recipe(Stage(epochs=2), settings=settings), data, Own(), seed=5, progress=False, device="cpu")
 
     torch.manual_seed(5)
     model = Own().to(memory_format=torch.channels_last)
@@ -723,7 +723,7 @@ class Counting(torch.optim.AdamW):
 @pytest.mark.parametrize("after", [1, 3])
 def test_resuming_goes_on_with_the_state_of_an_optimizer_of_your_own(data, tmp_path, after):
     recipe = Recipe(Stage(epochs=2), Stage(epochs=2, loss=BalancedSoftmaxLoss),
-                    protocol=replace(TINY, optimizer=Counting))  # fmt: skip
+                    settings=replace(TINY, optimizer=Counting))  # fmt: skip
     whole = fit(recipe, data, progress=False)
     interrupted(data, tmp_path / "run.pt", after, recipe)
     same_run(whole, fit(recipe, data, checkpoint=tmp_path / "run.pt", resume=True, progress=False))
@@ -733,10 +733,10 @@ def test_an_optimizer_counts_in_the_identity_only_where_it_is_set_and_takes_no_r
     adam = replace(TINY, optimizer=torch.optim.Adam)
     assert adam.identity() == TINY.identity() | {"optimizer": "Adam"}
     with pytest.raises(ValueError, match=r"capture records SGD.*leave it out with a custom optimizer"):
-        fit(Recipe(Stage(epochs=1), protocol=adam), data, capture=True, progress=False)
+        fit(Recipe(Stage(epochs=1), settings=adam), data, capture=True, progress=False)
     nothing = replace(TINY, optimizer=lambda parameters, lr, weight_decay: None)
     with pytest.raises(TypeError, match=r"optimizer=<lambda> .* gives None: it must give a torch.optim.Optimizer"):
-        fit(Recipe(Stage(epochs=1), protocol=nothing), data, progress=False)
+        fit(Recipe(Stage(epochs=1), settings=nothing), data, progress=False)
 
 
 @pytest.mark.parametrize("last", [nn.Linear(8, 10), nn.Sequential(nn.Dropout(), nn.Linear(8, 10))])
@@ -783,7 +783,7 @@ class Doubled(Own):
 )
 def test_a_classifier_that_forward_does_not_end_in_is_refused_where_a_stage_needs_it(data, no_step, model):
     """Else a stage would train or change what the logits do not depend on, without a sign."""
-    alone = Recipe(Stage(epochs=1), Stage(epochs=1, trains="classifier"), name="alone", protocol=TINY)
+    alone = Recipe(Stage(epochs=1), Stage(epochs=1, trains="classifier"), name="alone", settings=TINY)
     parts = dict(model.named_modules(remove_duplicate=False))
     by_another_name = isinstance(model, TwoNames | Property)
     for recipe in (recipes.get("tau_norm"), recipes.get("crt"), *([] if by_another_name else [alone])):
@@ -795,7 +795,7 @@ def test_a_classifier_that_forward_does_not_end_in_is_refused_where_a_stage_need
 @pytest.mark.parametrize("model", [TwoNames(), Property()])
 def test_a_classifier_that_a_stage_only_trains_may_have_another_name(data, model):
     body = [p.clone() for p in model.body.parameters()]
-    fit(Recipe(Stage(epochs=1, trains="classifier"), protocol=TINY), data, model, progress=False)
+    fit(Recipe(Stage(epochs=1, trains="classifier"), settings=TINY), data, model, progress=False)
     assert all(map(torch.equal, body, model.body.parameters()))
 
 
@@ -805,7 +805,7 @@ def test_ldam_needs_cosines_that_are_the_logits(data, no_step):
 
 
 def test_a_recipe_that_leaves_the_classifier_alone_takes_any(data):
-    fit(Recipe(Stage(epochs=1), protocol=TINY), data, Beside(nn.Linear(8, 10)), progress=False)
+    fit(Recipe(Stage(epochs=1), settings=TINY), data, Beside(nn.Linear(8, 10)), progress=False)
 
 
 def test_a_classifier_in_another_precision_is_what_forward_ends_in(data):
@@ -831,12 +831,12 @@ def test_a_change_of_your_own_takes_any_classifier(data):
         return nn.Sequential(*model.classifier, nn.Linear(10, 10))
 
     head = head_of(nn.Linear(8, 8), nn.Linear(8, 10))
-    fit(Recipe(Stage(epochs=1), Stage(epochs=1, classifier=widened), protocol=TINY), data, head, progress=False)
+    fit(Recipe(Stage(epochs=1), Stage(epochs=1, classifier=widened), settings=TINY), data, head, progress=False)
     assert len(head.classifier) == 3
 
 
 def test_a_foreground_slot_refuses_a_model_without_maps(data, no_step):
-    recipe = Recipe(Stage(epochs=1), Stage(epochs=1, foreground=ForegroundTransform()), protocol=TINY)
+    recipe = Recipe(Stage(epochs=1), Stage(epochs=1, foreground=ForegroundTransform()), settings=TINY)
     deep = Own(features="features", head="classifier", classifier=nn.Sequential(nn.Linear(8, 10)))
     for model in (Own(), Own(features="features"), head_of(nn.Linear(8, 10)), deep):
         with pytest.raises(ValueError, match=r"stage 2 has a foreground slot, whose maps need model.features"):
@@ -845,9 +845,9 @@ def test_a_foreground_slot_refuses_a_model_without_maps(data, no_step):
 
 def test_a_foreground_slot_that_makes_no_maps_takes_any_model(data):
     for foreground in (WholeImageTransform(), ForegroundTransform(masks=data.train.masks)):
-        fit(Recipe(Stage(epochs=1), Stage(epochs=1, foreground=foreground), protocol=TINY), data, Own(), progress=False)
+        fit(Recipe(Stage(epochs=1), Stage(epochs=1, foreground=foreground), settings=TINY), data, Own(), progress=False)
     with_maps = Own(features="features", head="classifier")
-    fit(Recipe(Stage(epochs=1), Stage(epochs=1, foreground=ForegroundTransform()), protocol=TINY), data, with_maps,
+    fit(Recipe(Stage(epochs=1), Stage(epochs=1, foreground=ForegroundTransform()), settings=TINY), data, with_maps,
         progress=False)  # fmt: skip
 
 
@@ -863,7 +863,7 @@ class Scaled(CrossEntropyLoss):
 def test_a_loss_that_would_have_to_be_trained_is_refused(data, no_step):
     with pytest.raises(ValueError, match=r"stage 2: the loss Scaled has parameters of its own, log_scale, but only .*"
                                          r"Stage\(loss=Scaled\(model.log_scale\)\)"):  # fmt: skip
-        fit(Recipe(Stage(epochs=1), Stage(epochs=1, loss=Scaled()), protocol=TINY), data, progress=False)
+        fit(Recipe(Stage(epochs=1), Stage(epochs=1, loss=Scaled()), settings=TINY), data, progress=False)
 
 
 class Tempered(nn.Module):
@@ -894,7 +894,7 @@ def test_a_loss_trains_what_it_has_of_the_model(data, tmp_path, through):
         model = tempered()
         loss = {"parameter": lambda: Tempered(model.log_scale), "module": lambda: Tempered(model=model),
                 "function": lambda: (lambda class_counts: Tempered(model.log_scale))}[through]()  # fmt: skip
-        recipe = Recipe(Stage(epochs=2, loss=loss), name="tempered", protocol=TINY)
+        recipe = Recipe(Stage(epochs=2, loss=loss), name="tempered", settings=TINY)
         return fit(recipe, data, model, progress=False, **options)
 
     whole = run()
@@ -931,7 +931,7 @@ class Seen(nn.Module):
 
 def remembering(made: bool, data) -> Recipe:
     loss = Seen(data.class_counts) if made else Seen
-    return Recipe(Stage(epochs=2, loss=loss), Stage(epochs=2, loss=loss), name="seen", protocol=TINY)
+    return Recipe(Stage(epochs=2, loss=loss), Stage(epochs=2, loss=loss), name="seen", settings=TINY)
 
 
 @pytest.mark.parametrize("made", [True, False])
@@ -955,8 +955,8 @@ def test_a_run_leaves_the_loss_of_its_recipe_as_it_was(data):
 def test_a_loss_that_two_stages_have_is_one(data):
     """Cutting a stage in two changes nothing here either."""
     loss = Seen(data.class_counts)
-    whole = fit(Recipe(Stage(epochs=4, loss=loss), protocol=TINY), data, progress=False)
-    parts = fit(Recipe(*[Stage(epochs=2, loss=loss)] * 2, protocol=TINY), data, progress=False)
+    whole = fit(Recipe(Stage(epochs=4, loss=loss), settings=TINY), data, progress=False)
+    parts = fit(Recipe(*[Stage(epochs=2, loss=loss)] * 2, settings=TINY), data, progress=False)
     parts.history["stage"] = 1
     same_run(whole, parts)
 
@@ -980,24 +980,24 @@ def test_a_loss_is_told_the_epoch_as_a_sampler_is(data):
         return Annealed(class_counts, told=asks_not)
 
     for told, loss in ((asks, partial(Annealed, told=asks)), (asks_not, plain)):
-        fit(Recipe(Stage(epochs=1), Stage(epochs=3, loss=loss), protocol=TINY), data, progress=False)
+        fit(Recipe(Stage(epochs=1), Stage(epochs=3, loss=loss), settings=TINY), data, progress=False)
         assert told == ([(0, 3), (1, 3), (2, 3)] if told is asks else [(1, None), (2, None), (3, None)])
     with pytest.raises(
         ValueError, match="stage 2: the loss Annealed changes with set_epoch, a recorded step would not"
     ):
-        fit(Recipe(Stage(epochs=1), Stage(epochs=1, loss=plain), protocol=TINY), data, capture=True, progress=False)
+        fit(Recipe(Stage(epochs=1), Stage(epochs=1, loss=plain), settings=TINY), data, capture=True, progress=False)
 
 
 def test_a_loss_made_of_class_counts_must_be_a_module(data, no_step):
     with pytest.raises(TypeError, match=r"loss=<lambda> gives tensor.*: it must give a module"):
-        fit(Recipe(Stage(epochs=1, loss=lambda class_counts: class_counts), protocol=TINY), data, progress=False)
+        fit(Recipe(Stage(epochs=1, loss=lambda class_counts: class_counts), settings=TINY), data, progress=False)
 
 
 # --- a loop of your own -----------------------------------------------------------------------------------------------
 
 
 def test_a_loop_of_your_own_with_the_slots_of_a_stage_is_the_run(data):
-    """The loop in the docstring of Slots, with the optimiser and schedule of the protocol."""
+    """The loop in the docstring of Slots, with the optimiser and schedule of the settings."""
     stage = Stage(epochs=2, foreground=WholeImageTransform(), loss=BalancedSoftmaxLoss, schedule=OneCycle(lr=0.05))
     torch.manual_seed(3)
     model = Own().to(memory_format=torch.channels_last)
@@ -1012,21 +1012,21 @@ def test_a_loop_of_your_own_with_the_slots_of_a_stage_is_the_run(data):
         losses.append(train_epoch(step, data.train, lambda share, t=epoch: stage.schedule(t + share, stage.epochs)))
 
     torch.manual_seed(3)
-    result = fit(Recipe(stage, protocol=TINY), data, Own(), seed=3, progress=False, device="cpu")
+    result = fit(Recipe(stage, settings=TINY), data, Own(), seed=3, progress=False, device="cpu")
     assert losses == result.history["train_loss"].tolist()
     assert all(map(torch.equal, model.parameters(), result.model.parameters()))
 
 
 def test_a_loss_whose_parameters_are_fixed_trains(data):
     loss = Scaled().requires_grad_(False)
-    same_run(*(fit(Recipe(Stage(epochs=1, loss=slot), protocol=TINY), data, progress=False)
+    same_run(*(fit(Recipe(Stage(epochs=1, loss=slot), settings=TINY), data, progress=False)
                for slot in (loss, CrossEntropyLoss())))  # fmt: skip
 
 
 # --- starting from a finished first stage ----------------------------------------------------------------------------
 
-PLAIN = Recipe(Stage(epochs=2), name="plain", protocol=TINY)
-SECOND = Recipe(Stage(epochs=2), Stage(epochs=1, schedule="retrain", trains="classifier"), protocol=TINY)
+PLAIN = Recipe(Stage(epochs=2), name="plain", settings=TINY)
+SECOND = Recipe(Stage(epochs=2), Stage(epochs=1, schedule="retrain", trains="classifier"), settings=TINY)
 
 
 def test_starting_from_a_finished_stage_is_bit_for_bit_the_whole_run(data, tmp_path):
@@ -1042,17 +1042,17 @@ STEPS = replace(
     epochs=5,
     schedules={**TINY.schedules, "base": Steps(lr=0.02, milestones=(0.6,)), "first": Steps(lr=0.02)},
 )
-BEGUN = Recipe(Stage(epochs=3, schedule="first"), name="begun", protocol=STEPS)
+BEGUN = Recipe(Stage(epochs=3, schedule="first"), name="begun", settings=STEPS)
 
 
 @pytest.mark.parametrize(
     "recipe",
     [
-        Recipe(Stage(epochs=5), protocol=STEPS),  # in the middle of a stage
-        Recipe(Stage(epochs=3), Stage(epochs=2, loss=CostSensitiveLoss), protocol=STEPS),  # the optimizer continues
-        Recipe(Stage(epochs=3, schedule="first"), Stage(epochs=1, schedule="retrain"), protocol=STEPS),  # a new one
-        Recipe(Stage(epochs=3), Stage(epochs=2, sampler=ProgressivelyBalancedSampler), protocol=STEPS),
-        Recipe(Stage(epochs=5), Stage(epochs=0, classifier=tau_normalised), protocol=STEPS),
+        Recipe(Stage(epochs=5), settings=STEPS),  # in the middle of a stage
+        Recipe(Stage(epochs=3), Stage(epochs=2, loss=CostSensitiveLoss), settings=STEPS),  # the optimizer continues
+        Recipe(Stage(epochs=3, schedule="first"), Stage(epochs=1, schedule="retrain"), settings=STEPS),  # a new one
+        Recipe(Stage(epochs=3), Stage(epochs=2, sampler=ProgressivelyBalancedSampler), settings=STEPS),
+        Recipe(Stage(epochs=5), Stage(epochs=0, classifier=tau_normalised), settings=STEPS),
     ],
 )
 def test_what_has_trained_alike_so_far_can_be_started_from(data, tmp_path, recipe):
@@ -1071,10 +1071,10 @@ def test_an_unfinished_run_can_be_started_from(data, tmp_path):
     ("recipe", "options", "message"),
     [
         (SECOND, {"seed": 1}, "seed is 0 there and 1 here"),
-        (Recipe(Stage(epochs=3), Stage(epochs=1, trains="classifier"), protocol=TINY), {}, "stage 1.learning rate is"),
-        (Recipe(Stage(epochs=2), Stage(epochs=1), protocol=TINY), {}, "stage 1.learning rate is"),  # of three epochs
-        (Recipe(Stage(epochs=2, sampler=RandomOverSampler), Stage(epochs=1), protocol=TINY), {}, "stage 1.sampler is"),
-        (Recipe(Stage(epochs=1), Stage(epochs=2, trains="classifier"), protocol=TINY), {}, "has to train longer"),
+        (Recipe(Stage(epochs=3), Stage(epochs=1, trains="classifier"), settings=TINY), {}, "stage 1.learning rate is"),
+        (Recipe(Stage(epochs=2), Stage(epochs=1), settings=TINY), {}, "stage 1.learning rate is"),  # of three epochs
+        (Recipe(Stage(epochs=2, sampler=RandomOverSampler), Stage(epochs=1), settings=TINY), {}, "stage 1.sampler is"),
+        (Recipe(Stage(epochs=1), Stage(epochs=2, trains="classifier"), settings=TINY), {}, "has to train longer"),
         (PLAIN, {}, "has to train longer"),
     ],
 )
@@ -1087,7 +1087,7 @@ def test_a_foreign_start_is_refused(data, tmp_path, recipe, options, message):
 
 def test_the_middle_of_a_stage_with_a_schedule_of_its_own_is_no_start(data, tmp_path):
     """A sampler that asks for its stage's epochs draws otherwise in a longer one."""
-    short, long = (Recipe(Stage(epochs=n, sampler=ProgressivelyBalancedSampler, schedule="first"), protocol=STEPS)
+    short, long = (Recipe(Stage(epochs=n, sampler=ProgressivelyBalancedSampler, schedule="first"), settings=STEPS)
                    for n in (2, 3))  # fmt: skip
     fit(short, data, checkpoint=tmp_path / "short.pt", progress=False)
     with pytest.raises(ValueError, match=r"stage 1\.epochs is 2 there and 3 here"):
@@ -1096,7 +1096,7 @@ def test_the_middle_of_a_stage_with_a_schedule_of_its_own_is_no_start(data, tmp_
 
 def test_masks_that_a_finished_run_has_not_kept_are_no_start(data, tmp_path):
     moved = Stage(epochs=1, schedule="first", foreground=ForegroundTransform())
-    short, long = (Recipe(Stage(epochs=1, schedule="first"), replace(moved, epochs=n), protocol=STEPS) for n in (1, 2))
+    short, long = (Recipe(Stage(epochs=1, schedule="first"), replace(moved, epochs=n), settings=STEPS) for n in (1, 2))
     fit(short, data, checkpoint=tmp_path / "short.pt", progress=False)
     with pytest.raises(ValueError, match="stage 2 needs the masks"):
         fit(long, data, start_from=tmp_path / "short.pt")
@@ -1162,7 +1162,7 @@ def test_resuming_goes_on_with_the_generators_that_slots_have_of_their_own(data,
         def loss() -> EqualizationLoss:
             return EqualizationLoss(data.class_counts, threshold=0.5, generator=torch.Generator().manual_seed(0))
 
-        return Recipe(Stage(epochs=2, loss=loss(), sampler=sampler), Stage(epochs=2, loss=loss()), protocol=TINY)
+        return Recipe(Stage(epochs=2, loss=loss(), sampler=sampler), Stage(epochs=2, loss=loss()), settings=TINY)
 
     whole = fit(recipe(), data, progress=False)
     interrupted(data, tmp_path / "run.pt", after, recipe())
@@ -1184,8 +1184,8 @@ def test_a_checkpoint_holds_what_stages_of_0_epochs_made(data, tmp_path, name):
 
 def test_a_run_goes_on_from_a_checkpoint_that_ends_with_a_stage_of_0_epochs(data, tmp_path):
     first = recipes.get("tau_norm").resolve(TINY).with_epochs(1)
-    recipe = Recipe(*first.stages, Stage(epochs=1, trains="classifier", schedule="retrain"), protocol=TINY)
-    fit(Recipe(*first.stages, protocol=TINY), data, checkpoint=tmp_path / "first.pt", progress=False)
+    recipe = Recipe(*first.stages, Stage(epochs=1, trains="classifier", schedule="retrain"), settings=TINY)
+    fit(Recipe(*first.stages, settings=TINY), data, checkpoint=tmp_path / "first.pt", progress=False)
     whole = fit(recipe, data, progress=False)
     same_run(whole, fit(recipe, data, start_from=tmp_path / "first.pt", progress=False))
 
@@ -1206,7 +1206,7 @@ def test_a_checkpoint_alone_is_enough_to_predict(data, tmp_path, name):
 
 def test_a_network_of_your_own_is_loaded_into_another_like_it(data, tmp_path):
     path = tmp_path / "own.pt"
-    recipe = Recipe(Stage(epochs=1), Stage(epochs=1, classifier=weight_scaling), protocol=TINY)
+    recipe = Recipe(Stage(epochs=1), Stage(epochs=1, classifier=weight_scaling), settings=TINY)
     whole = fit(recipe, data, Own(head="classifier"), checkpoint=path, progress=False)
     assert torch.equal(predict(load_model(path, model=Own(head="classifier")), data.test.images), whole.logits)
     with pytest.raises(
@@ -1222,7 +1222,7 @@ def test_a_network_of_your_own_is_loaded_into_another_like_it(data, tmp_path):
     load_model(tmp_path / "net.pt")
 
 
-def test_a_network_that_a_protocol_made_is_made_again_and_loaded(data, tmp_path):
+def test_a_network_that_a_settings_made_is_made_again_and_loaded(data, tmp_path):
     path = tmp_path / "run.pt"
     recipe = recipes.get("lws").resolve(replace(TINY, model=own_net)).with_epochs(2)
     whole = fit(recipe, data, checkpoint=path, progress=False)
@@ -1256,7 +1256,7 @@ def test_masks_of_a_foreground_stage_survive_resuming(data, tmp_path):
         def __call__(self, images, masks, *, generator):
             return torch.where(masks[:, None], images // 2, images)
 
-    recipe = Recipe(Stage(epochs=1), Stage(epochs=3, foreground=Foreground()), protocol=TINY)
+    recipe = Recipe(Stage(epochs=1), Stage(epochs=3, foreground=Foreground()), settings=TINY)
     whole = fit(recipe, data, progress=False)
     interrupted(data, tmp_path / "run.pt", 2, recipe)
     same_run(whole, fit(recipe, data, checkpoint=tmp_path / "run.pt", resume=True, progress=False))
@@ -1307,7 +1307,7 @@ def test_resuming_after_kill_9_in_the_middle_of_a_stage(tmp_path):
         from ltlab.train import fit
         from ltlab.recipes import Recipe, Stage, SHAPES
         data = load("shapes-lt", imbalance=10, max_count=60, test_count=5)
-        fit(Recipe(Stage(epochs=20), protocol=SHAPES), data, checkpoint=sys.argv[1], device="cpu", progress=False)
+        fit(Recipe(Stage(epochs=20), settings=SHAPES), data, checkpoint=sys.argv[1], device="cpu", progress=False)
     """)
     path, history = tmp_path / "run.pt", tmp_path / "run.csv"
     child = subprocess.Popen([sys.executable, "-c", code, str(path)])
@@ -1318,7 +1318,7 @@ def test_resuming_after_kill_9_in_the_middle_of_a_stage(tmp_path):
     child.kill()
     assert child.wait() != 0
     data = load("shapes-lt", imbalance=10, max_count=60, test_count=5)
-    recipe = Recipe(Stage(epochs=20), protocol=SHAPES)
+    recipe = Recipe(Stage(epochs=20), settings=SHAPES)
     resumed = fit(recipe, data, checkpoint=path, resume=True, device="cpu", progress=False)
     whole = fit(recipe, data, device="cpu", progress=False)
     same_run(whole, resumed)
@@ -1666,9 +1666,9 @@ def test_a_device_that_is_not_there():
 
 
 def test_a_loss_that_explodes_stops_the_run(data):
-    protocol = replace(TINY, schedules={"base": OneCycle(lr=1e30, rise=0.5)})
+    settings = replace(TINY, schedules={"base": OneCycle(lr=1e30, rise=0.5)})
     with pytest.raises(FloatingPointError, match="learning rate"):
-        fit(Recipe(Stage(epochs=3), protocol=protocol), data, progress=False)
+        fit(Recipe(Stage(epochs=3), settings=settings), data, progress=False)
 
 
 @pytest.mark.slow
@@ -1685,6 +1685,6 @@ def test_plain_training_on_shapes_lt_shows_a_long_tail(plain):
 @pytest.mark.slow
 def test_resnet32_learns_on_real_cifar(cifar_root):
     data = load("cifar10-lt", root=cifar_root)
-    result = fit(Recipe(Stage(epochs=1), protocol=replace(CIFAR, schedules={"base": OneCycle(0.1)})), data,
+    result = fit(Recipe(Stage(epochs=1), settings=replace(CIFAR, schedules={"base": OneCycle(0.1)})), data,
                  progress=False)  # fmt: skip
     assert result.metrics["top1_error"] < 0.85  # chance is 0.90

@@ -823,7 +823,7 @@ def test_timeline_learning_rates_are_the_paper_s(timeline: Explorer, name: str, 
 @given(st.integers(1, 198), st.booleans())
 def test_moving_stage_2_keeps_epochs_and_schedules(epoch: int, three: bool) -> None:
     stages = [Stage(share=0.7), Stage(share=0.2, loss=CostSensitiveLoss), Stage(share=0.1, loss=BalancedSoftmaxLoss)]
-    recipe = Recipe(*stages[: 2 + three], protocol=CIFAR).resolve(CIFAR)
+    recipe = Recipe(*stages[: 2 + three], settings=CIFAR).resolve(CIFAR)
     moved = with_second_stage_at(recipe, min(epoch, recipe.epochs - 2))
     assert moved.epochs == recipe.epochs and moved.stages[0].epochs == min(epoch, recipe.epochs - 2)
     assert np.array_equal(learning_rates(moved)[1], learning_rates(recipe)[1])  # one schedule over all stages

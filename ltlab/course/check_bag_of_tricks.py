@@ -9,7 +9,7 @@ from .. import results
 from ..cam import ForegroundTransform
 from ..losses import BalancedSoftmaxLoss
 from ..mixup import ManifoldMixup
-from ..recipes import CIFAR, OTHERS, RECIPES, SHAPES, Protocol, Recipe, Stage, describe
+from ..recipes import CIFAR, OTHERS, RECIPES, SHAPES, Recipe, Settings, Stage, describe
 from .answers import Matches, Mistakes, NotYet, Unsolved, check_callable, check_kind, raise_hint
 
 _MIX = ManifoldMixup(alpha=1.0, layer="layer3")
@@ -34,20 +34,20 @@ def beyond_the_explorer(answer: Any) -> str:
     check_kind(answer, Recipe, "a Recipe")
     if len(answer.stages) != len(_BEYOND.stages):
         raise NotYet("stages", f"the paper's recipe has {len(_BEYOND.stages)} stages, this one {len(answer.stages)}")
-    for protocol in (CIFAR, SHAPES):
-        _compare_slots(answer, protocol)
+    for settings in (CIFAR, SHAPES):
+        _compare_slots(answer, settings)
     if answer.name in RECIPES:
         raise NotYet("name", f"right, but {answer.name!r} is another recipe's name, and runs are stored by name")
     return "no button of the explorer makes it: what can be written down as stages can be trained and compared"
 
 
-def _compare_slots(answer: Recipe, protocol: Protocol) -> None:
-    """`NotYet` with the first slot that is wrong on this protocol."""
-    stages = zip(answer.resolve(protocol).stages, _BEYOND.resolve(protocol).stages, strict=True)
+def _compare_slots(answer: Recipe, settings: Settings) -> None:
+    """`NotYet` with the first slot that is wrong under these settings."""
+    stages = zip(answer.resolve(settings).stages, _BEYOND.resolve(settings).stages, strict=True)
     for number, (given, wanted) in enumerate(stages, start=1):
         for slot, hint in SLOT_HINTS.items():
             if (found := describe(getattr(given, slot))) != describe(getattr(wanted, slot)):
-                raise NotYet(slot, f"stage {number} on {protocol.name}, {slot}: {found}. {hint}")
+                raise NotYet(slot, f"stage {number} on {settings.name}, {slot}: {found}. {hint}")
 
 
 # --- gains -----------------------------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ def array_set(
         imbalance, kind, seed: thin the training images out to this profile, see `long_tail_counts`; N0 is the largest
             class. The classes keep their order, the first one is the head. None keeps every image.
         name: the set's name in figures and tables. A benchmark's name, such as "imagenet-lt", means that this is that
-            set: it is trained by its protocol and shown with its published results.
+            set: it is trained by its settings and shown with its published results.
 
     Raises:
         ValueError: an array of another type or shape, a class without a training or a test image, a class with fewer

@@ -11,9 +11,9 @@ the command line, the notebooks, the comparison tables and the tests all say wha
 Two-stage training also says, per stage, what happens to the classifier at its start, which parameters train and what
 the batch-norm statistics do.
 
-What a recipe leaves open (how many epochs, which network, which learning rate) the data's `Protocol` fills in: the
+What a recipe leaves open (how many epochs, which network, which learning rate) the data's `Settings` fill in: the
 paper's 200 epochs of ResNet-32 on CIFAR, 30 epochs of a small net on shapes-lt. So one recipe serves every data set,
-and `recipe.resolve(CIFAR)` is the `Plan` of what exactly will run, in which nothing is left open. `PROTOCOLS` has all
+and `recipe.resolve(CIFAR)` is the `Plan` of what exactly will run, in which nothing is left open. `SETTINGS` has all
 by name, also the paper's on large images.
 """
 
@@ -28,17 +28,38 @@ from .schedules import (
     INAT,
     INAT_90,
     PLACES,
-    PROTOCOLS,
+    SETTINGS,
     SHAPES,
     OneCycle,
-    Protocol,
     Schedule,
+    Settings,
     Steps,
-    protocol_for,
+    settings_for,
 )
 
 __all__ = [
-    "CIFAR", "FAMILIES", "IMAGENET", "IMAGENET_90", "INAT", "INAT_90", "OTHERS", "PLACES", "PROTOCOLS", "RECIPES",
-    "SHAPES", "OneCycle", "Plan", "PlannedStage", "Protocol", "Recipe", "Schedule", "Stage", "Steps", "describe",
-    "family", "get", "load", "protocol_for",
+    "CIFAR",
+    "FAMILIES",
+    "IMAGENET",
+    "IMAGENET_90",
+    "INAT",
+    "INAT_90",
+    "OTHERS",
+    "PLACES",
+    "RECIPES",
+    "SETTINGS",
+    "SHAPES",
+    "OneCycle",
+    "Plan",
+    "PlannedStage",
+    "Recipe",
+    "Schedule",
+    "Settings",
+    "Stage",
+    "Steps",
+    "describe",
+    "family",
+    "get",
+    "load",
+    "settings_for",
 ]  # fmt: skip

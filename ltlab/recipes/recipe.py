@@ -16,7 +16,7 @@ from ..counts import check_whole_number, comparable
 from ..losses import CrossEntropyLoss, LDAMLoss, LogitAdjustedLoss, Loss
 from ..names import look_up, one_of
 from .contents import contents, describe
-from .schedules import Protocol, Schedule
+from .schedules import Schedule, Settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +27,7 @@ class Stage:
     """The four slots of the training step, fixed for some epochs.
 
     Args:
-        epochs: how many; None takes `share` of the protocol's epochs. 0 trains nothing: the stage only gives the
+        epochs: how many; None takes `share` of the settings' epochs. 0 trains nothing: the stage only gives the
             model another `classifier`.
         share: 0.8 is 160 of CIFAR's 200 epochs and 24 of the 30 of shapes-lt. Ignored where `epochs` is given.
         sampler: called as sampler(labels, seed=seed), and with epochs=... if it has such a parameter; for example
@@ -44,16 +44,16 @@ class Stage:
             lies in buffers, and set_epoch(epoch) is called if it has it. It does not see features, which a mix does,
             since it calls the model.
         schedule: a schedule such as `OneCycle(lr=0.05)`, any function (t, span) of the epochs that have passed since
-            its start and of their number in all, or the name of one of the protocol's. Neighbouring stages with the
+            its start and of their number in all, or the name of one of the settings'. Neighbouring stages with the
             same schedule share it: it runs over their epochs together, and the optimiser continues. A new schedule
             starts a new optimiser, and so does a change of any of the following.
         classifier: what becomes of the classifier at the stage's start, called as classifier(model, images, labels,
-            class_counts), and with the protocol's crop=... if it has such a parameter, see `ltlab.classifiers`; None
+            class_counts), and with the settings' crop=... if it has such a parameter, see `ltlab.classifiers`; None
             keeps it.
         trains: "all" parameters, or the "classifier" alone, which leaves the others bit-identical.
         batch_norm: "train": batch statistics, and the running ones follow; "eval": the running statistics are used
             and stay; "shift": as "train", but scale and shift (the affine part) stay (Zhong et al., CVPR 2021).
-        weight_decay: None takes the protocol's.
+        weight_decay: None takes the settings'.
 
     Raises:
         TypeError: something in a slot that a run could not call: a sampler or loss that is made already and is not,
@@ -81,9 +81,9 @@ class Stage:
         if self.epochs == 0 and (not self.classifier or self.sampler or self.foreground or self.mix):
             raise ValueError("epochs=0: such a stage trains nothing, it takes a classifier= and nothing else")
         if not 0 < comparable(self.share) < math.inf:
-            raise ValueError(f"share={self.share!r}: a stage takes a positive fraction of the protocol's epochs")
+            raise ValueError(f"share={self.share!r}: a stage takes a positive fraction of the settings' epochs")
         if self.weight_decay is not None and not 0 <= comparable(self.weight_decay) < math.inf:
-            raise ValueError(f"weight_decay={self.weight_decay!r}: it is at least 0, or None for the protocol's")
+            raise ValueError(f"weight_decay={self.weight_decay!r}: it is at least 0, or None for the settings'")
         _check_slots(self)
         if not (isinstance(self.schedule, str) or callable(self.schedule)):
             raise TypeError(
@@ -106,7 +106,7 @@ OTHERS = (
 class Recipe:
     """A list of stages with a name.
 
-    `Recipe(Stage(), name="ce")` is the whole of plain training. `protocol=None` takes the data's own.
+    `Recipe(Stage(), name="ce")` is the whole of plain training. `settings=None` takes the data's own.
     `classifier="cosine"` gives the network the normalised classifier that LDAM needs, see `classifiers`.
 
     Every slot combines with every other, but for what makes no sense:
@@ -122,10 +122,10 @@ class Recipe:
     """
 
     stages: tuple[Stage, ...]
-    protocol: Protocol | None
+    settings: Settings | None
 
     def __init__(
-        self, *stages: Stage, name: str = "custom", protocol: Protocol | None = None, classifier: str = "linear"
+        self, *stages: Stage, name: str = "custom", settings: Settings | None = None, classifier: str = "linear"
     ) -> None:
         if not stages:
             raise ValueError("a recipe takes at least one Stage")
@@ -135,28 +135,28 @@ class Recipe:
         if all(stage.epochs == 0 for stage in stages):
             raise ValueError("a recipe takes at least one Stage that trains: all of these have 0 epochs")
         _check_classifier(stages, classifier)
-        self.stages, self.name, self.protocol, self.classifier = stages, name, protocol, classifier
+        self.stages, self.name, self.settings, self.classifier = stages, name, settings, classifier
 
     def with_stages(self, *stages: Stage) -> Self:
         """The same with other stages."""
-        return type(self)(*stages, name=self.name, protocol=self.protocol, classifier=self.classifier)
+        return type(self)(*stages, name=self.name, settings=self.settings, classifier=self.classifier)
 
-    def resolve(self, protocol: Protocol) -> "Plan":
-        """The recipe with everything that it left open filled in: epochs, schedules and, unless it has one, protocol.
+    def resolve(self, settings: Settings) -> "Plan":
+        """The recipe with everything that it left open filled in: epochs, schedules and, unless it has one, settings.
 
         Raises:
-            ValueError: a stage names a schedule that the protocol does not have.
+            ValueError: a stage names a schedule that the settings do not have.
         """
-        protocol = self.protocol or protocol
+        settings = self.settings or settings
         stages = []
         for stage in self.stages:
-            epochs = max(1, round(stage.share * protocol.epochs)) if stage.epochs is None else stage.epochs
+            epochs = max(1, round(stage.share * settings.epochs)) if stage.epochs is None else stage.epochs
             schedule = stage.schedule
             if isinstance(schedule, str):
-                schedule = look_up(f"schedule of {protocol.name}", schedule, protocol.schedules)
+                schedule = look_up(f"schedule of {settings.name}", schedule, settings.schedules)
             given = {field.name: getattr(stage, field.name) for field in fields(stage)}
             stages.append(PlannedStage(**given | {"epochs": epochs, "share": 1.0, "schedule": schedule}))
-        return Plan(*stages, name=self.name, protocol=protocol, classifier=self.classifier)
+        return Plan(*stages, name=self.name, settings=settings, classifier=self.classifier)
 
     if not TYPE_CHECKING:
 
@@ -164,7 +164,7 @@ class Recipe:
             """What only a plan has: say how to get one."""
             if hasattr(Plan, name) and not name.startswith("_"):
                 raise AttributeError(
-                    f'a recipe has {name} only once it is resolved, recipe.resolve(recipes.protocol_for("cifar10-lt"))'
+                    f'a recipe has {name} only once it is resolved, recipe.resolve(recipes.settings_for("cifar10-lt"))'
                 )
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
@@ -184,7 +184,7 @@ class Recipe:
         rows = []
         others = [name for name in OTHERS if any(getattr(s, name) != getattr(Stage, name) for s in self.stages)]
         for stage in self.stages:
-            epochs = f"{stage.share:.0%} of the protocol's" if stage.epochs is None else stage.epochs
+            epochs = f"{stage.share:.0%} of the settings'" if stage.epochs is None else stage.epochs
             slots = {slot: getattr(stage, slot) for slot in SLOTS}
             slots["learning rate"] = stage.schedule
             if stage.epochs == 0:
@@ -214,14 +214,14 @@ class PlannedStage(Stage):
 class Plan(Recipe):
     """A recipe with everything filled in, which is what is trained; `Recipe.resolve` makes it.
 
-    Every stage has a number of epochs and a schedule, and there is a protocol.
+    Every stage has a number of epochs and a schedule, and there are settings.
     """
 
     stages: tuple[PlannedStage, ...]
-    protocol: Protocol
+    settings: Settings
     told: dict[str, str] | None = None  # see `as_told`
 
-    def resolve(self, protocol: Protocol) -> "Plan":
+    def resolve(self, settings: Settings) -> "Plan":
         """Itself, since nothing is left open."""
         return self
 
@@ -281,13 +281,13 @@ class Plan(Recipe):
         """What makes two plans train alike, as text, by which checkpoints and rows are recognised."""
         if self.told is not None:
             return self.told
-        protocol = {f"protocol.{k}": v for k, v in self.protocol.identity().items()}
+        settings = {f"protocol.{k}": v for k, v in self.settings.identity().items()}
         stages = {
             f"stage {number}.{column}": str(value)
             for number, row in enumerate(self._rows(contents), start=1)
             for column, value in row.items()
         }
-        return protocol | {"classifier": self.classifier} | stages
+        return settings | {"classifier": self.classifier} | stages
 
     def done(self, stages: int, epochs: int) -> dict[str, str]:
         """What is trained when `stages` stages have begun and `epochs` epochs are over, as text.

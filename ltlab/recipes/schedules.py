@@ -98,11 +98,11 @@ def _check_above_zero(name: str, value: float) -> None:
         raise ValueError(f"{name}={value!r}: it must be above 0 and finite")
 
 
-# --- protocols: what a kind of data fills in -------------------------------------------------------------------------
+# --- settings: what a kind of data fills in -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Protocol:
+class Settings:
     """How a kind of data is trained where a recipe leaves it open.
 
     `epochs` is the length of a stage with share 1. `schedules` are the learning rates that a stage may name:
@@ -152,7 +152,7 @@ class Protocol:
     def __post_init__(self) -> None:
         if isinstance(self.model, nn.Module):
             raise TypeError(
-                f"model={type(self.model).__name__}(...): a protocol takes a name, or a function that makes a network; "
+                f"model={type(self.model).__name__}(...): settings take a name, or a function that makes a network; "
                 "one that is made goes to fit(recipe, data, model)"
             )
         if not isinstance(self.model, str):
@@ -161,7 +161,7 @@ class Protocol:
             _check_call("optimizer", self.optimizer, "(parameters, lr=..., weight_decay=...)", [], lr=0, weight_decay=0)
         object.__setattr__(self, "batch_size", check_whole_number("batch_size", self.batch_size, least=1))
 
-    def with_learning_rate(self, lr: float) -> "Protocol":
+    def with_learning_rate(self, lr: float) -> "Settings":
         """The same with `lr` as the learning rate of `base`, and with those of all other schedules in proportion.
 
         Raises:
@@ -174,9 +174,9 @@ class Protocol:
         )
 
     def identity(self) -> dict[str, str]:
-        """What makes two protocols train alike, as text; schedules are the stages'.
+        """What makes two settings train alike, as text; schedules are the stages'.
 
-        What is not set is not in it, so that what a protocol may set in the future leaves the identities of today.
+        What is not set is not in it, so that what settings may set in the future leaves the identities of today.
         """
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         unset = {name for name in ("crop", "colour_jitter", "optimizer") if values[name] is None}
@@ -188,22 +188,22 @@ class Protocol:
 
 
 def _check_call(name: str, value: Any, call: str, *args: object, **keywords: object) -> None:
-    """TypeError unless a protocol can call its value like that."""
+    """TypeError unless settings can call their value like that."""
     try:
         signature = inspect.signature(value)
     except ValueError:  # of a function in C it is not known
         return
     except TypeError as error:
-        raise TypeError(f"{name}={value!r}: a protocol takes what can be called as {name}{call}") from error
+        raise TypeError(f"{name}={value!r}: settings take what can be called as {name}{call}") from error
     try:
         signature.bind(*args, **keywords)
     except TypeError as error:
-        raise TypeError(f"{name}={describe(value)}: a protocol calls it as {name}{call}: {error}") from error
+        raise TypeError(f"{name}={describe(value)}: settings call it as {name}{call}: {error}") from error
 
 
 # The settings of the paper and the authors' code. Warm-up differs there in details: their second stage names the five
 # epochs in a kind of schedule that ignores them, and their fine-tuning and re-training of a classifier have five.
-CIFAR = Protocol(
+CIFAR = Settings(
     name="CIFAR-LT",
     model="resnet32",
     epochs=200,
@@ -218,7 +218,7 @@ CIFAR = Protocol(
     },
 )
 
-SHAPES = Protocol(
+SHAPES = Settings(
     name="shapes-lt",
     model="small_net",
     epochs=30,
@@ -236,7 +236,7 @@ SHAPES = Protocol(
 
 LARGE = 224  # pixels from which images are trained as large ones
 # The authors' later code: 100 epochs, or 160 + 40 + 20 for the bag of tricks (their configs/ImageNet_LT and iNat18).
-IMAGENET = Protocol(
+IMAGENET = Settings(
     name="ImageNet-LT",
     model="resnet10",
     epochs=100,
@@ -272,7 +272,7 @@ IMAGENET_90 = replace(
 )
 INAT_90 = replace(IMAGENET_90, name="iNaturalist 2018, 90 epochs", model="resnet50", colour_jitter=None)
 
-PROTOCOLS = {  # by the names that a person types
+SETTINGS = {  # by the names that a person types
     "shapes": SHAPES, "cifar": CIFAR, "imagenet-lt": IMAGENET, "imagenet-lt-90": IMAGENET_90, "inat18": INAT,
     "inat18-90": INAT_90, "places-lt": PLACES,
 }  # fmt: skip
@@ -283,11 +283,11 @@ OF_DATA = {
 }  # fmt: skip
 
 
-def protocol_for(data_name: str, side: int | None = None) -> Protocol:
-    """The protocol of a data set by its name; of a custom set by the side of its images.
+def settings_for(data_name: str, side: int | None = None) -> Settings:
+    """The settings of a data set by its name; of a custom set by the side of its images.
 
     From `LARGE` pixels on it is trained like ImageNet-LT, below that, or if `side` is left out, like `CIFAR`. Any other
-    protocol is given to the recipe, `recipe.resolve(PROTOCOLS["inat18"])`.
+    settings are given to the recipe, `recipe.resolve(SETTINGS["inat18"])`.
     """
     large = side is not None and side >= LARGE
     return OF_DATA.get(data_name, IMAGENET if large else CIFAR)

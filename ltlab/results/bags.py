@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 from itertools import product
 
-from ..recipes import Protocol, Recipe, Stage, describe, get
+from ..recipes import Recipe, Settings, Stage, describe, get
 from .shown import shown_in
 
 START, DEFERRED = "from the start", "deferred (last fifth)"
@@ -76,7 +76,7 @@ def parts(loss: str, sampler: str, foreground: str, mix: str, when: str, afterwa
     return slots | {"mix": mix, "epochs": epochs, "finetune": "no" if afterwards == NOTHING else "yes"}
 
 
-def all_bags(protocol: Protocol, recipes: Iterable[Recipe]) -> dict[str, tuple[Recipe, dict[str, str]]]:
+def all_bags(settings: Settings, recipes: Iterable[Recipe]) -> dict[str, tuple[Recipe, dict[str, str]]]:
     """Name of each recipe that choices can make: the recipe and its `parts`."""
     made = {}
     for options in product(*OPTIONS.values()):
@@ -85,11 +85,11 @@ def all_bags(protocol: Protocol, recipes: Iterable[Recipe]) -> dict[str, tuple[R
             recipe = bag_recipe(**choices)
         except ValueError:
             continue  # these choices do not go together
-        made[_key(recipe.resolve(protocol))] = parts(**choices)
-    keys = {recipe: _key(recipe.resolve(protocol)) for recipe in recipes if recipe.protocol in (None, protocol)}
+        made[_key(recipe.resolve(settings))] = parts(**choices)
+    keys = {recipe: _key(recipe.resolve(settings)) for recipe in recipes if recipe.settings in (None, settings)}
     return {recipe.name: (recipe, made[key]) for recipe, key in keys.items() if key in made}
 
 
 def _key(recipe: Recipe) -> tuple[str, ...]:
-    """What makes recipes of one protocol train alike: as `Recipe.identity`, in a fiftieth of its time."""
+    """What makes recipes with the same settings train alike: as `Recipe.identity`, in a fiftieth of its time."""
     return recipe.classifier, *(describe(getattr(stage, f.name)) for stage in recipe.stages for f in fields(stage))

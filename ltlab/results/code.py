@@ -11,11 +11,11 @@ from types import FunctionType
 from typing import Any
 
 from .. import recipes
-from ..recipes import Protocol, Recipe, Stage, describe
+from ..recipes import Recipe, Settings, Stage, describe
 from ..recipes.contents import contents
 
 WIDTH = 110  # a stage that needs more gets a line per setting
-KNOWN = {name: value for name, value in vars(recipes).items() if isinstance(value, Protocol)}
+KNOWN = {name: value for name, value in vars(recipes).items() if isinstance(value, Settings)}
 
 Names = dict[str, tuple[str, object]]  # what the code imports: name: module, object
 
@@ -23,7 +23,7 @@ Names = dict[str, tuple[str, object]]  # what the code imports: name: module, ob
 def to_code(recipe: Recipe) -> str:
     """Python code, imports included, that makes the recipe and calls it `recipe`.
 
-    Executed, it gives a recipe with the same name, stages, classifier and protocol, so that what both resolve to has
+    Executed, it gives a recipe with the same name, stages, classifier and settings, so that what both resolve to has
     the same `identity()`. What is as in `Stage()` is left out.
 
     Raises:
@@ -32,14 +32,14 @@ def to_code(recipe: Recipe) -> str:
     names: Names = {}
     rest = {"name": recipe.name}
     rest |= {"classifier": recipe.classifier} if recipe.classifier != "linear" else {}
-    rest |= {"protocol": recipe.protocol} if recipe.protocol is not None else {}
+    rest |= {"settings": recipe.settings} if recipe.settings is not None else {}
     parts = [_stage(stage, names) for stage in recipe.stages] + _arguments(rest, names)
     lines = [f"    {part},\n" for part in parts]
     body = f"recipe = {_name(Recipe, names)}(\n{''.join(lines)})\n"
     return f"{_import_lines(names)}\n\n{body}"
 
 
-def settings(made: Any) -> dict[str, Any]:
+def changed(made: Any) -> dict[str, Any]:
     """The settings of a dataclass or a loss that differ from their defaults."""
     if is_dataclass(made):
         made_by = {f.name: (f.default, f.default_factory) for f in fields(made) if f.init}
@@ -57,7 +57,7 @@ def _kind(value: object) -> tuple[type, str]:
 
 
 def _stage(stage: Stage, names: Names) -> str:
-    arguments = _arguments(settings(stage), names)
+    arguments = _arguments(changed(stage), names)
     line = f"{_name(Stage, names)}({', '.join(arguments)})"
     lines = "".join(f"        {argument},\n" for argument in arguments)
     return line if len(line) < WIDTH else f"Stage(\n{lines}    )"
@@ -91,14 +91,14 @@ def _expression(value: Any, names: Names) -> str:
         return f"{{{', '.join(f'{_expression(k, names)}: {_expression(v, names)}' for k, v in value.items())}}}"
     if isinstance(value, type | FunctionType):
         return _name(value, names)
-    if isinstance(value, Protocol) and value in KNOWN.values():
+    if isinstance(value, Settings) and value in KNOWN.values():
         name = next(name for name, known in KNOWN.items() if known == value)
         names[name] = recipes.__name__, value
         return name
     if isinstance(value, partial):
         made_by, positional, keywords = partial, (value.func, *value.args), value.keywords
     elif is_dataclass(value) or hasattr(value, "default_reduction"):
-        made_by, positional, keywords = type(value), (), settings(value)
+        made_by, positional, keywords = type(value), (), changed(value)
     else:
         return repr(value)
     arguments = [_expression(argument, names) for argument in positional]

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from ..counts import check_whole_number
 from ..data import LongTailedData
-from ..recipes import Plan, Recipe, protocol_for
+from ..recipes import Plan, Recipe, settings_for
 from ..recipes import get as recipe_named
 from ..train import find_device, fit
 from ..train.checkpoint import history_of
@@ -32,7 +32,7 @@ def compare(
 
     The seed draws the data and the training. Each finished run is a row of folder/runs.csv at once; a run whose row
     is there is not trained again, and an unfinished one continues from its checkpoint in `folder`. A row counts as the
-    run's as long as recipe, protocol, epochs, images and seed are the same. Device and precision do not matter, so that
+    run's as long as recipe, settings, epochs, images and seed are the same. Device and precision do not matter, so that
     rows from another machine can be used: compare precisions in separate folders. The test set is evaluated once, after
     a run's last epoch.
 
@@ -110,7 +110,7 @@ def side_by_side(function: Callable, calls: Iterable[tuple], processes: int) -> 
 
 
 def _resolve(recipe: Recipe, data: LongTailedData, epochs: int | None) -> Plan:
-    plan = recipe.resolve(protocol_for(data.name, data.side))
+    plan = recipe.resolve(settings_for(data.name, data.side))
     return plan if epochs is None else plan.with_epochs(epochs)
 
 

@@ -17,7 +17,7 @@ import torch
 from .. import __version__
 from ..data import LongTailedData
 from ..data.places import tables_folder
-from ..recipes import Plan, Protocol, Recipe, describe
+from ..recipes import Plan, Recipe, Settings, describe
 from ..train import Result
 from ..train.checkpoint import write_atomically
 
@@ -42,7 +42,7 @@ def result_row(result: Result, data: LongTailedData, seed: int) -> dict[str, obj
     how many test images were replaced by others of their classes.
     """
     device, options = next(result.model.parameters()).device, data.options | skipping(data)
-    protocol = result.recipe.protocol
+    settings = result.recipe.settings
     return {
         "data": data.name,
         "imbalance": data.options.get("imbalance"),
@@ -51,8 +51,8 @@ def result_row(result: Result, data: LongTailedData, seed: int) -> dict[str, obj
         "seed": seed,
         "epochs": result.recipe.epochs,
         "model": result.network,
-        "batch_size": protocol.batch_size,
-        "augmentation": augmentation_of(protocol),
+        "batch_size": settings.batch_size,
+        "augmentation": augmentation_of(settings),
         "fingerprint": fingerprint(result.recipe, data, result.network),
         **{name: round(figure, 6) for name, figure in result.metrics.items()},
         "seconds": round(result.seconds, 2),
@@ -71,13 +71,13 @@ def skipping(data: LongTailedData) -> dict[str, Any]:
     return {"on_error": "skip"} | ({} if "held_out" in data.options else {"skipped_test": len(data.test.damaged)})
 
 
-def augmentation_of(protocol: Protocol) -> str:
+def augmentation_of(settings: Settings) -> str:
     """The augmentation in a few words: "crop 4, flip" is a random crop from the image padded by 4, and a flip."""
     parts = {
-        f"random resized crop {protocol.crop}": protocol.crop is not None,
-        f"crop {protocol.crop_padding}": protocol.crop is None or protocol.crop_padding > 0,
-        "flip": protocol.flip,
-        f"colour jitter {protocol.colour_jitter}": protocol.colour_jitter is not None,
+        f"random resized crop {settings.crop}": settings.crop is not None,
+        f"crop {settings.crop_padding}": settings.crop is None or settings.crop_padding > 0,
+        "flip": settings.flip,
+        f"colour jitter {settings.colour_jitter}": settings.colour_jitter is not None,
     }
     return ", ".join(name for name, there in parts.items() if there)
 
@@ -88,7 +88,7 @@ def fingerprint(recipe: Plan, data: LongTailedData, network: str | None = None) 
     The recipe's name, the training's seed, the device and the precision do not count; a custom network that
     `fit` was given counts by its name, `Result.network`.
     """
-    given = [] if network in (None, describe(recipe.protocol.model)) else [network]
+    given = [] if network in (None, describe(recipe.settings.model)) else [network]
     content = json.dumps([recipe.identity(), data.fingerprint, *given], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:12]
 

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from ..counts import check_whole_number
 from ..data import LongTailedData
-from ..recipes import Plan, Protocol, Recipe, protocol_for
+from ..recipes import Plan, Recipe, Settings, settings_for
 from .code import to_code
 from .comparison import compare
 from .held_out import hold_out
@@ -35,7 +35,7 @@ ROUND = ["round", "candidate", "against", "error", "error_std", "gain", "gain_se
 def search(
     data_of_seed: Callable[[int], LongTailedData], seeds: int = 3, *,
     folder: str | os.PathLike, budget_minutes: float = 30.0, epochs: int | None = None, validation: float = 0.2,
-    families: Mapping[str, Sequence[Recipe]] | None = None, protocol: Protocol | None = None,
+    families: Mapping[str, Sequence[Recipe]] | None = None, settings: Settings | None = None,
     device: str | torch.device = "auto", precision: str = "auto", capture: bool = False, progress: bool = True,
 ) -> "Search":  # fmt: skip
     """Search for the recipe with the least balanced error on held-out training images, greedily, round by round.
@@ -67,18 +67,18 @@ def search(
         folder: of runs.csv and the checkpoints of unfinished runs.
         budget_minutes: of wall-clock time for this call, above 0, `math.inf` for no end. A run is not started when
             less is left than the slowest run of as many epochs in runs.csv took.
-        epochs: of every candidate; None takes the protocol's.
+        epochs: of every candidate; None takes the settings'.
         validation: fraction of every class that is held out.
         families: name: recipes of one or two stages; None takes `trick_families()`. At most one family may bring
             recipes of several stages.
-        protocol: by which every candidate trains; None takes the data's. The recipe that is found leaves it open.
+        settings: by which every candidate trains; None takes the data's. The recipe that is found leaves it open.
         device, precision, capture, progress: as for `compare`.
 
     A candidate that `combined` or `Recipe` refuses, or whose loss is no longer finite, is left out, and the rounds note
     the reason.
 
     Raises:
-        TypeError: not a Protocol.
+        TypeError: not `Settings`.
         ValueError: seeds below 1; a budget that is not above 0; what `hold_out` and `compare` refuse.
         FloatingPointError: the baseline's loss is no longer finite.
     """
@@ -86,14 +86,14 @@ def search(
     seeds = check_whole_number("seeds", seeds, least=1)
     if not budget_minutes > 0:
         raise ValueError(f"budget_minutes={budget_minutes!r}: it must be above 0, math.inf for no end")
-    if protocol is not None and not isinstance(protocol, Protocol):
-        raise TypeError(f"protocol={protocol!r}: pass a Protocol, such as ltlab.recipes.PROTOCOLS['shapes']")
+    if settings is not None and not isinstance(settings, Settings):
+        raise TypeError(f"settings={settings!r}: pass Settings, such as ltlab.recipes.SETTINGS['shapes']")
     held = [hold_out(data_of_seed(seed), validation, seed) for seed in range(seeds)]
     options = {"device": device, "precision": precision, "capture": capture, "progress": progress}
-    protocol = protocol or protocol_for(held[0].name, held[0].side)
+    settings = settings or settings_for(held[0].name, held[0].side)
     deadline = started + 60 * budget_minutes
-    epochs = protocol.epochs if epochs is None else epochs
-    runs = _Runs(held.__getitem__, seeds, Path(folder), epochs, protocol, deadline, options)
+    epochs = settings.epochs if epochs is None else epochs
+    runs = _Runs(held.__getitem__, seeds, Path(folder), epochs, settings, deadline, options)
     rounds = _Rounds(trick_families() if families is None else families, runs)
     test, next_run = None, ""
     try:
@@ -170,12 +170,12 @@ class _Runs:
     seeds: int
     folder: Path
     epochs: int
-    protocol: Protocol
+    settings: Settings
     deadline: float
     options: Mapping[str, Any]  # of `compare`
 
     def resolve(self, recipe: Recipe) -> Plan:
-        return recipe.resolve(self.protocol).with_epochs(self.epochs)
+        return recipe.resolve(self.settings).with_epochs(self.epochs)
 
     def rows(self, recipe: Recipe) -> pd.DataFrame:
         """The recipe's rows, a row per seed; runs that are not there yet are trained.

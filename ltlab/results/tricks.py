@@ -6,7 +6,7 @@ from typing import Any
 
 from ..recipes import FAMILIES, Recipe, Stage, get
 from ..recipes.families import MIXES
-from .code import settings
+from .code import changed
 
 
 def trick_families() -> dict[str, list[Recipe]]:
@@ -34,15 +34,15 @@ def combined(*tricks: Recipe) -> Recipe:
     Limit cases: no trick is plain training, "ce".
 
     Raises:
-        ValueError: two tricks that set the same thing in stage 1, or have several stages; one that has a protocol; and
+        ValueError: two tricks that set the same thing in stage 1, or have several stages; one that has settings; and
             what `Recipe` refuses.
     """
     name = "+".join(trick.name for trick in tricks) or "ce"
     longer = [trick for trick in tricks if len(trick.stages) > 1]
     if len(longer) > 1:
         raise ValueError(f"{longer[0].name} and {longer[1].name} both bring stages: choose one of them")
-    if own := [trick.name for trick in tricks if trick.protocol is not None]:
-        raise ValueError(f"{own[0]} brings a protocol: leave it out, all are trained by the same one")
+    if own := [trick.name for trick in tricks if trick.settings is not None]:
+        raise ValueError(f"{own[0]} brings settings: leave them out, all are trained by the same one")
     at_first = Counter(key for trick in tricks for key in _held(trick.stages[0]))
     if twice := [key for key, times in at_first.items() if times > 1]:
         raise ValueError(f"{name}: two of them set the {' and the '.join(twice)} of stage 1")
@@ -58,4 +58,4 @@ def combined(*tricks: Recipe) -> Recipe:
 
 def _held(stage: Stage) -> dict[str, Any]:
     """What a stage sets otherwise than `Stage()`, but for its length."""
-    return {name: value for name, value in settings(stage).items() if name not in ("epochs", "share")}
+    return {name: value for name, value in changed(stage).items() if name not in ("epochs", "share")}

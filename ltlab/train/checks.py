@@ -29,16 +29,16 @@ def check_types(recipe: object, data: object, model: object) -> None:
         name = repr(model) if isinstance(model, str) else "..."
         raise TypeError(
             f"model={model!r:.80}: fit trains a network that is made, an nn.Module; for another one of ltlab write "
-            f"models.build({name}, {len(data.class_names)}, data.train.images), or put it into a protocol, "
-            f"recipe.resolve(replace(recipes.protocol_for(data.name), model={name}))"
+            f"models.build({name}, {len(data.class_names)}, data.train.images), or put it into settings, "
+            f"recipe.resolve(replace(recipes.settings_for(data.name), model={name}))"
         )
 
 
 def check_run(
     recipe: Plan, data: LongTailedData, model: nn.Module | None, capture: bool, processes: OneProcess
 ) -> None:
-    """Refuse what cannot be trained, before anything is; `model` is a custom one, None the protocol's."""
-    crop, first = recipe.protocol.crop, recipe.stages[0].foreground
+    """Refuse what cannot be trained, before anything is; `model` is a custom one, None the settings'."""
+    crop, first = recipe.settings.crop, recipe.stages[0].foreground
     if makes_maps(first):
         raise ValueError(
             "stage 1 has a foreground slot, which needs the model of a stage before it: give it masks, "
@@ -53,18 +53,18 @@ def check_run(
         check_parts(recipe, model)
     if crop is not None and crop > data.side:
         raise ValueError(
-            f"protocol {recipe.protocol.name!r} crops {crop} x {crop} pixels, the images have "
+            f"settings {recipe.settings.name!r} crops {crop} x {crop} pixels, the images have "
             f"{tuple(data.test.images.shape[2:])}: load them with size {crop} or more, or choose "
-            "another protocol"
+            "other settings"
         )
-    if recipe.protocol.batch_size < processes.size:
-        raise ValueError(f"a batch of {recipe.protocol.batch_size} images for {processes.size} processes: start fewer")
+    if recipe.settings.batch_size < processes.size:
+        raise ValueError(f"a batch of {recipe.settings.batch_size} images for {processes.size} processes: start fewer")
     if capture and (processes.size > 1 or (on_disk(data) and any(s.foreground for s in recipe.stages))):
         raise ValueError(
             "capture records what one device does with what it holds: leave it out with several processes, and with a "
             "foreground slot for images on disk"
         )
-    if capture and recipe.protocol.optimizer is not None:
+    if capture and recipe.settings.optimizer is not None:
         raise ValueError(
             "capture records SGD, whose learning rate is a tensor that every replay reads: leave it out with a custom "
             "optimizer"
@@ -100,7 +100,7 @@ def check_outputs(recipe: Plan, data: LongTailedData, model: nn.Module, autocast
     """
     images, labels = data.train.images[:2], data.train.labels[:2]
     name, expected = type(model).__name__, (len(images), len(data.class_names))
-    shown = as_evaluated(images, recipe.protocol.crop, labels.device)
+    shown = as_evaluated(images, recipe.settings.crop, labels.device)
     changes = any(stage.classifier for stage in recipe.stages)
     with watched_classifier(model, changes) as given, evaluating(model), torch.no_grad(), autocast:
         logits = model(shown)

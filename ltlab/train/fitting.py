@@ -34,11 +34,11 @@ def fit(
     The test set is evaluated every `evaluate_every` epochs for the history's curve, and never to choose an epoch.
 
     Args:
-        recipe: a recipe, a plan, or the name of a recipe. The data's protocol fills in what a recipe leaves open, see
-            `protocol_for`; for another one, pass `recipes.get("ce").resolve(recipes.PROTOCOLS["inat18"])`.
+        recipe: a recipe, a plan, or the name of a recipe. The data's settings fill in what a recipe leaves open, see
+            `settings_for`; for another one, pass `recipes.get("ce").resolve(recipes.SETTINGS["inat18"])`.
         data: a set from `ltlab.data.load`.
         model: any module from float images (N, 3, H, W) in [0, 1] to logits (N, C), trained in place. None builds the
-            protocol's, with weights drawn from `seed`. The whole model is switched to training mode, overriding any
+            settings', with weights drawn from `seed`. The whole model is switched to training mode, overriding any
             earlier `.eval()`; to freeze batch-norm statistics, use a stage's batch_norm="eval". Parameters without
             requires_grad stay unchanged.
         seed: of weights, order of images, augmentation and mixing. The global generators are left unchanged.
@@ -62,7 +62,7 @@ def fit(
             with those of the whole batch.
 
     Under torchrun or `fabric run`, several processes train together, one per device. Each takes its fraction of every
-    batch, whose total size is the protocol's, and gradients are averaged: without random augmentation, the images and,
+    batch, whose total size is the settings', and gradients are averaged: without random augmentation, the images and,
     up to rounding and local batch norm, the steps are those of one process. Each process draws its own augmentation
     and mixing. Only the first one writes; all must see the folder of `checkpoint`. All return the same result.
 
@@ -73,7 +73,7 @@ def fit(
         ImportError: `tensorboard` without TensorBoard.
         ValueError: a seed that is not an integer from 0 to 2**32 - 1; an unknown recipe, device, precision or
             batch_norm; more processes than devices, than a batch has images, or than one with `capture`, which also
-            takes no custom optimizer; images smaller than the protocol's crop; an extra metric named like a column of
+            takes no custom optimizer; images smaller than the settings' crop; an extra metric named like a column of
             the history.
             A foreground slot that makes CAMs in the first stage; a first stage that trains only the classifier, or
             with batch_norm="eval", and no model given; a mix slot at a layer that the model does not have; a loss with
@@ -101,7 +101,7 @@ def fit(
     processes = join(find_device(device))
     device = processes.device
     with _own_randomness(seed, device), processes.watched():
-        recipe = recipe.resolve(recipes.protocol_for(data.name, data.side))
+        recipe = recipe.resolve(recipes.settings_for(data.name, data.side))
         run = Run(recipe, data, model, processes, seed=seed, precision=precision, capture=capture,
                   batch_norm=batch_norm, path=path, extra_metrics=extra_metrics)  # fmt: skip
         try:
@@ -136,7 +136,7 @@ def load_model(
         checkpoint: a file that `fit` has written.
         data: the data that the run must have been on; None takes any.
         model: of a run on a custom network, another like it to load into, or the function that was in the
-            protocol; its weights are replaced. None builds the protocol's.
+            settings; its weights are replaced. None builds the settings'.
 
     Returns:
         The network; its `class_names`, (C,) strings, say what its classes are called.

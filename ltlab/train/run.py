@@ -39,7 +39,7 @@ class Result:
     model: as it is after the last stage; history: one row per epoch, with the columns `HISTORY` and the extra metrics;
     metrics: of the model, see `evaluate`; logits: of the test images, float32 (N, C), on the CPU; recipe: as it
     was run; seconds: of training and evaluation, over all resumptions; network: the name of the
-    protocol's model, or of the function that made it, or the class of a custom one; precision: "float32" or
+    settings' model, or of the function that made it, or the class of a custom one; precision: "float32" or
     "bfloat16".
     """
 
@@ -64,7 +64,7 @@ class Run:
         bfloat16 = look_up("precision", precision, {
             "auto": device.type == "cuda", "float32": False, "bfloat16": True, "32-true": False, "bf16-mixed": True,
         })  # fmt: skip
-        self.recipe, self.protocol, self.device = recipe, recipe.protocol, device
+        self.recipe, self.settings, self.device = recipe, recipe.settings, device
         self.capture, self.processes, self.path, self.extra_metrics = capture, processes, path, extra_metrics
         self.setting = {
             "data": data.name, "data fingerprint": data.fingerprint, "seed": str(seed),
@@ -100,8 +100,8 @@ class Run:
         self.identity = recipe.identity() | self.setting  # now, as a loss may hold parameters of the model
 
     def begin_with(self, model: nn.Module | None, data: LongTailedData) -> nn.Module:
-        """The network as it is before training: a custom one, or else the protocol's, with new weights."""
-        makes, self.statistics = self.protocol.model, None
+        """The network as it is before training: a custom one, or else the settings', with new weights."""
+        makes, self.statistics = self.settings.model, None
         self.own_model = model is not None or not isinstance(makes, str)
         self.network = describe(makes) if model is None else type(model).__name__
         if model is not None:
@@ -176,7 +176,7 @@ class Run:
     def change_classifier(self, stage: PlannedStage) -> None:
         if stage.classifier is not None:
             train = self.data.train
-            crop = {"crop": self.protocol.crop} if "crop" in inspect.signature(stage.classifier).parameters else {}
+            crop = {"crop": self.settings.crop} if "crop" in inspect.signature(stage.classifier).parameters else {}
             classifier = stage.classifier(self.model, train.images, train.labels, self.data.class_counts, **crop)
             self.model.classifier = classifier.to(self.device)
 
@@ -207,7 +207,7 @@ class Run:
         if self.step is None or self.step.slots is not slots:
             model = self.processes.connected(self.model)
             self.step = TrainingStep(
-                model, slots, self.protocol, self.optimizer, self.generator, self.autocast, self.processes
+                model, slots, self.settings, self.optimizer, self.generator, self.autocast, self.processes
             )
             self.take = CapturedStep(self.step, self.generator) if self.capture else None
         loss = train_epoch(self.step, self.data.train, learning_rate, self.take)
@@ -250,7 +250,7 @@ class Run:
         return error, extra
 
     def new_optimizer(self, stage: PlannedStage) -> torch.optim.Optimizer:
-        """The protocol's, on the parameters that the stage trains; all others need no gradient."""
+        """The settings', on the parameters that the stage trains; all others need no gradient."""
         part = self.model.get_submodule("classifier") if stage.trains == "classifier" else self.model
         affine = batch_norms(self.model) if stage.batch_norm == "shift" else []
         frozen = self.frozen | {id(p) for module in affine for p in module.parameters()}
@@ -261,11 +261,11 @@ class Run:
             )
         for parameter in self.model.parameters():
             parameter.requires_grad_(id(parameter) in trained)
-        return optimizer_for(self.model, self.protocol, stage, capture=self.capture)
+        return optimizer_for(self.model, self.settings, stage, capture=self.capture)
 
     def predict(self) -> Tensor:
         with self.autocast:
-            logits = predict(self.model, self.test_images, crop=self.protocol.crop)
+            logits = predict(self.model, self.test_images, crop=self.settings.crop)
         return self.processes.gathered(logits, len(self.data.test))
 
     def result(self) -> Result:
@@ -345,7 +345,7 @@ class Run:
             raise ValueError(f"the checkpoint's network is not this run's: {error}") from error
         self.optimizer = self.new_optimizer(begun[-1])
         kept = state["optimizer"]
-        if self.protocol.optimizer is None:  # SGD's settings are this run's, captured or not; another's may be a state
+        if self.settings.optimizer is None:  # SGD's settings are this run's, captured or not; another's may be a state
             kept = kept | {"param_groups": self.optimizer.state_dict()["param_groups"]}
         self.optimizer.load_state_dict(kept)
         if self.stage < len(self.slots):

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from .. import metrics
 from ..data import ImageSplit
 from ..images import evaluated, to_float
-from ..recipes import PlannedStage, Protocol, describe
+from ..recipes import PlannedStage, Settings, describe
 from ..recipes.recipe import takes_epochs
 from ..samplers import ShuffledSampler
 from .augmentation import colour_jitter, crop_and_jitter, random_resized_crop
@@ -31,7 +31,7 @@ class TrainingStep:
 
     model: nn.Module
     slots: "Slots"
-    protocol: Protocol
+    settings: Settings
     optimizer: torch.optim.Optimizer
     generator: torch.Generator
     autocast: torch.autocast
@@ -50,7 +50,7 @@ class TrainingStep:
         slots, generator = self.slots, self.generator
         if slots.foreground:  # FOREGROUND: move the object
             images = slots.foreground(images, slots.masks[indices], generator=generator)
-        images = augmented(images, self.protocol, generator)  # float
+        images = augmented(images, self.settings, generator)  # float
         with self.autocast:
             if slots.mix:  # MIX: between images
                 logits, targets = slots.mix(
@@ -78,7 +78,7 @@ def train_epoch(
     """
     take = take or step
     step.slots.set_mode(step.model)
-    batches = step.slots.batches(step.protocol.batch_size)  # SAMPLER: which image next
+    batches = step.slots.batches(step.settings.batch_size)  # SAMPLER: which image next
     shares = [step.processes.share(batch) for batch in batches]
     total = torch.zeros((), device=split.labels.device)
     for number, batch in enumerate(split.batches(shares)):
@@ -89,39 +89,39 @@ def train_epoch(
 
 
 def sgd(
-    model: nn.Module, protocol: Protocol, *, weight_decay: float | None = None, capture: bool = False
+    model: nn.Module, settings: Settings, *, weight_decay: float | None = None, capture: bool = False
 ) -> torch.optim.SGD:
-    """The protocol's SGD on what has a gradient, its learning rate still to be set.
+    """The settings' SGD on what has a gradient, its learning rate still to be set.
 
     Args:
-        weight_decay: None takes the protocol's.
+        weight_decay: None takes the settings'.
         capture: for a `CapturedStep`.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     rate = torch.zeros((), device=parameters[0].device) if capture else 0.0
-    decay = protocol.weight_decay if weight_decay is None else weight_decay
+    decay = settings.weight_decay if weight_decay is None else weight_decay
     return torch.optim.SGD(
-        parameters, rate, momentum=protocol.momentum, nesterov=protocol.momentum > 0, weight_decay=decay,
+        parameters, rate, momentum=settings.momentum, nesterov=settings.momentum > 0, weight_decay=decay,
         fused=True if capture else None,
     )  # fmt: skip
 
 
 def optimizer_for(
-    model: nn.Module, protocol: Protocol, stage: PlannedStage, *, capture: bool = False
+    model: nn.Module, settings: Settings, stage: PlannedStage, *, capture: bool = False
 ) -> torch.optim.Optimizer:
-    """The protocol's optimiser on what has a gradient, `sgd` unless it has one of its own.
+    """The settings' optimiser on what has a gradient, `sgd` unless it has one of its own.
 
     Raises:
         TypeError: one of its own gives something else than an optimiser.
     """
-    if protocol.optimizer is None:
-        return sgd(model, protocol, weight_decay=stage.weight_decay, capture=capture)
+    if settings.optimizer is None:
+        return sgd(model, settings, weight_decay=stage.weight_decay, capture=capture)
     parameters = [p for p in model.parameters() if p.requires_grad]
-    decay = protocol.weight_decay if stage.weight_decay is None else stage.weight_decay
-    optimizer = protocol.optimizer(parameters, lr=stage.schedule(0, 1), weight_decay=decay)
+    decay = settings.weight_decay if stage.weight_decay is None else stage.weight_decay
+    optimizer = settings.optimizer(parameters, lr=stage.schedule(0, 1), weight_decay=decay)
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise TypeError(
-            f"optimizer={describe(protocol.optimizer)} of protocol {protocol.name!r} gives {optimizer!r:.80}: it must "
+            f"optimizer={describe(settings.optimizer)} of settings {settings.name!r} gives {optimizer!r:.80}: it must "
             "give a torch.optim.Optimizer"
         )
     return optimizer
@@ -239,14 +239,14 @@ def batch_norms(model: nn.Module) -> list[_BatchNorm]:
     return [module for module in model.modules() if isinstance(module, _BatchNorm)]
 
 
-def augmented(images: Tensor, protocol: Protocol, generator: torch.Generator) -> Tensor:
-    """A batch as the protocol trains on it: uint8 (n, 3, H, W) -> float32 in [0, 1], of the protocol's crop if any."""
-    crop, jitter = protocol.crop, protocol.colour_jitter
-    if crop is not None and jitter is not None and not protocol.crop_padding:  # the same as below in one go
-        return to_float(crop_and_jitter(images, crop, jitter, flip=protocol.flip, generator=generator))
+def augmented(images: Tensor, settings: Settings, generator: torch.Generator) -> Tensor:
+    """A batch as the settings train on it: uint8 (n, 3, H, W) -> float32 in [0, 1], of the settings' crop if any."""
+    crop, jitter = settings.crop, settings.colour_jitter
+    if crop is not None and jitter is not None and not settings.crop_padding:  # the same as below in one go
+        return to_float(crop_and_jitter(images, crop, jitter, flip=settings.flip, generator=generator))
     if crop is not None:
-        images = random_resized_crop(images, crop, flip=protocol.flip, generator=generator)
-    images = augment(images, protocol.crop_padding, protocol.flip and crop is None, generator)
+        images = random_resized_crop(images, crop, flip=settings.flip, generator=generator)
+    images = augment(images, settings.crop_padding, settings.flip and crop is None, generator)
     if jitter is not None:
         images = colour_jitter(images, *jitter, generator=generator)
     return to_float(images)

@@ -15,7 +15,7 @@ from matplotlib.textpath import TextPath
 from matplotlib.transforms import Affine2D
 
 from .. import plots
-from ..recipes import RECIPES, SHAPES, Protocol, Recipe, get
+from ..recipes import RECIPES, SHAPES, Recipe, Settings, get
 from ..results import CONTROLS, control_of, mean_std
 from ..results.bags import OPTIONS, all_bags, bag_recipe, parts
 from .explore_timeline import OFF_COLOUR, ON_COLOUR, Timeline
@@ -51,7 +51,7 @@ class BagExplorer(Explorer):
 
 
 def bag_explorer(
-    measured: pd.DataFrame, published: pd.DataFrame, protocol: Protocol = SHAPES,
+    measured: pd.DataFrame, published: pd.DataFrame, settings: Settings = SHAPES,
     recipes: Iterable[Recipe] | None = None,
 ) -> BagExplorer:  # fmt: skip
     """Choose what fills every slot, and when: the recipe's timeline, and the errors of the recipes nearest to it.
@@ -70,11 +70,11 @@ def bag_explorer(
 
     Args:
         measured: indexed by recipe, with the columns error and error_std, in percent, and seeds, as `results.table`
-            returns it; measured on the protocol's data.
+            returns it; measured on the settings' data.
         published: a row per error with the columns recipe, top1_error_percent, source, dataset and imbalance, as
             `results.published` returns it. Errors of different sources are not comparable, so only the source with most
             of these recipes is shown; to see another, pass its rows alone. No rows: nothing is published.
-        protocol: fills in epochs and learning rates, as in training.
+        settings: fills in epochs and learning rates, as in training.
         recipes: those that the tables' names refer to; all of ltlab if None. Rows of other names, and of recipes that
             no choices make, are left out.
 
@@ -86,18 +86,18 @@ def bag_explorer(
             none of the recipes is measured.
     """
     _check(measured, published)
-    bags = all_bags(protocol, RECIPES.values() if recipes is None else recipes)
-    epochs = {name: recipe.resolve(protocol).epochs for name, (recipe, _) in bags.items()}
+    bags = all_bags(settings, RECIPES.values() if recipes is None else recipes)
+    epochs = {name: recipe.resolve(settings).epochs for name, (recipe, _) in bags.items()}
     figures, where, source = _figures(measured, published, epochs)
 
     figure = blank_figure(1000, 480)
-    longest = get("bag_of_tricks").resolve(protocol)  # and of most stages; with ce it has all schedules
-    timeline = Timeline(figure, [get("ce").resolve(protocol), longest], (125, 31, 865, 101), (125, 139, 865, 48),
+    longest = get("bag_of_tricks").resolve(settings)  # and of most stages; with ce it has all schedules
+    timeline = Timeline(figure, [get("ce").resolve(settings), longest], (125, 31, 865, 101), (125, 139, 865, 48),
                         rows=("sampler", "foreground", "mix", "loss"))  # fmt: skip
     rate = timeline.axes[1]
     rate.set_ylabel("learning\nrate", rotation=0, ha="right", va="center")
     rate.xaxis.set_label_coords(-0.045, -0.15)  # next to the numbers: no room below them
-    table = _Table(figure, figures, f"measured on {protocol.name}", where, source)
+    table = _Table(figure, figures, f"measured on {settings.name}", where, source)
     drawn = ""
 
     def update(**choices: str) -> str:
@@ -106,7 +106,7 @@ def bag_explorer(
             recipe = _chosen(choices, bags)
         except ValueError as reason:
             return f"no recipe: {reason}. The figure still shows {drawn}."
-        recipe = recipe.resolve(protocol)
+        recipe = recipe.resolve(settings)
         chosen, drawn = parts(**choices), recipe.name
         near = nearest(chosen, {name: bags[name][1] for name in figures if name != drawn}, figures)
         timeline.show(recipe, longest.epochs)
@@ -114,7 +114,7 @@ def bag_explorer(
         lengths = " + ".join(str(stage.epochs) for stage in recipe.stages)
         words = "; ".join(f"{part} {option}" for part, option in chosen.items() if part != "epochs")
         known = _in_words(drawn, recipe.epochs, near, figures, f"{where} ({source})")
-        return f"{drawn} on {protocol.name}, {lengths} epochs: {words}. {known}"
+        return f"{drawn} on {settings.name}, {lengths} epochs: {words}. {known}"
 
     controls = {name: choice(name, options, width=BUTTONS[name]) for name, options in OPTIONS.items()}
     label = "Timeline of the chosen recipe, and the errors of the recipes nearest to it"

@@ -13,7 +13,7 @@ from matplotlib.text import Text
 
 from .. import plots
 from ..losses import CrossEntropyLoss
-from ..recipes import CIFAR, Plan, Protocol, Recipe, Stage, describe, get
+from ..recipes import CIFAR, Plan, Recipe, Settings, Stage, describe, get
 from .explorer import Explorer, blank_figure
 from .panels import axes_at
 from .sliders import choice, slider
@@ -25,7 +25,7 @@ SAMPLES = 8  # of the learning rate, per epoch
 START_STEP = 0.01  # of the slider, a fraction of the epochs
 
 
-def timeline_explorer(protocol: Protocol = CIFAR, recipes: Sequence[Recipe | str] = INSTRUCTIVE) -> Explorer:
+def timeline_explorer(settings: Settings = CIFAR, recipes: Sequence[Recipe | str] = INSTRUCTIVE) -> Explorer:
     """Which trick is on when: the slots of a recipe over its epochs, and the learning rate below them.
 
     Controls: recipe, and where its stage 2 starts, as a fraction of its epochs; the number of epochs stays the same,
@@ -35,13 +35,13 @@ def timeline_explorer(protocol: Protocol = CIFAR, recipes: Sequence[Recipe | str
     learning rate that falls to zero leaves the axis.
 
     Args:
-        protocol: fills in epochs and learning rates, as in training.
+        settings: fills in epochs and learning rates, as in training.
         recipes: recipes or names of recipes, each name once.
 
     Raises:
         ValueError: no recipe, an unknown one, or one name twice.
     """
-    resolved = [(get(recipe) if isinstance(recipe, str) else recipe).resolve(protocol) for recipe in recipes]
+    resolved = [(get(recipe) if isinstance(recipe, str) else recipe).resolve(settings) for recipe in recipes]
     by_name = {recipe.name: recipe for recipe in resolved}
     if not resolved or len(by_name) < len(resolved):
         raise ValueError(f"recipes={list(recipes)}: pass at least one recipe, and each name once")
@@ -55,7 +55,7 @@ def timeline_explorer(protocol: Protocol = CIFAR, recipes: Sequence[Recipe | str
         controls["start"].disabled = not can_move(own)
         shown = own if controls["start"].disabled else with_second_stage_at(own, _epoch(own, start))
         timeline.show(shown, shown.epochs)
-        return f"{recipe} on {shown.protocol.name}, {shown.epochs} epochs: {_in_words(shown)}"
+        return f"{recipe} on {shown.settings.name}, {shown.epochs} epochs: {_in_words(shown)}"
 
     controls = {
         "recipe": choice("recipe", by_name, width=165),

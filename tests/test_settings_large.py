@@ -1,4 +1,4 @@
-"""Large images: their protocols, and runs whose images are read from disk."""
+"""Large images: their settings, and runs whose images are read from disk."""
 
 import errno
 import importlib
@@ -24,12 +24,12 @@ from ltlab.recipes import (
     IMAGENET_90,
     INAT,
     INAT_90,
-    PROTOCOLS,
+    SETTINGS,
     SHAPES,
     OneCycle,
     Recipe,
     Stage,
-    protocol_for,
+    settings_for,
 )
 from ltlab.train import checkpoint as checkpoints
 from ltlab.train import fit, predict
@@ -41,11 +41,11 @@ from ltlab.train.stored_masks import Masks, write
 DOCS = Path(__file__).parents[1] / "docs"
 SIZE, CROP = 24, 20
 COUNTS = (9, 5, 3)
-PROTOCOL = replace(
+TINY = replace(
     IMAGENET, name="tiny", model="small_net", epochs=2, batch_size=4, crop=CROP, schedules={"base": OneCycle(lr=0.05)}
 )
 MOVED = Recipe(Stage(epochs=1), Stage(epochs=2, foreground=ForegroundTransform(below=6, batch_size=2)),
-               name="moved", protocol=PROTOCOL)  # fmt: skip
+               name="moved", settings=TINY)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -73,45 +73,45 @@ def in_memory(streamed):
     return replace(streamed, **splits)
 
 
-# --- protocols -------------------------------------------------------------------------------------------------------
+# --- settings -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("name", "model"), [("imagenet-lt", "resnet10"), ("inat18", "resnet50")])
 def test_the_settings_of_the_large_benchmarks(name, model):
-    protocol = protocol_for(name)
-    assert (protocol.model, protocol.batch_size, protocol.weight_decay, protocol.crop) == (model, 512, 1e-4, 224)
-    assert protocol.colour_jitter == ((0.4, 0.4, 0.4) if name == "imagenet-lt" else None)
-    assert protocol.flip and protocol.crop_padding == 0
-    (plain,) = recipes.get("ce").resolve(protocol).stages
+    settings = settings_for(name)
+    assert (settings.model, settings.batch_size, settings.weight_decay, settings.crop) == (model, 512, 1e-4, 224)
+    assert settings.colour_jitter == ((0.4, 0.4, 0.4) if name == "imagenet-lt" else None)
+    assert settings.flip and settings.crop_padding == 0
+    (plain,) = recipes.get("ce").resolve(settings).stages
     rates = [plain.schedule(t, plain.epochs) for t in (0, 59, 60, 79, 80, 99)]
     assert rates == pytest.approx([0.2, 0.2, 0.02, 0.02, 0.002, 0.002])
 
 
-@pytest.mark.parametrize(("protocol", "model"), [(IMAGENET_90, "resnet10"), (INAT_90, "resnet50")])
-def test_the_paper_s_own_90_epochs(protocol, model):
-    assert (protocol.model, protocol.epochs, protocol.batch_size, protocol.weight_decay) == (model, 90, 512, 1e-4)
-    (plain,) = recipes.get("ce").resolve(protocol).stages
+@pytest.mark.parametrize(("settings", "model"), [(IMAGENET_90, "resnet10"), (INAT_90, "resnet50")])
+def test_the_paper_s_own_90_epochs(settings, model):
+    assert (settings.model, settings.epochs, settings.batch_size, settings.weight_decay) == (model, 90, 512, 1e-4)
+    (plain,) = recipes.get("ce").resolve(settings).stages
     rates = [plain.schedule(t, plain.epochs) for t in (0, 29.99, 30, 59.99, 60, 79.99, 80, 89)]
     assert rates == pytest.approx([0.2, 0.2, 0.02, 0.02, 2e-3, 2e-3, 2e-4, 2e-4])
 
 
-@pytest.mark.parametrize("protocol", [IMAGENET, IMAGENET_90])
-def test_on_large_images_too_two_stages_follow_the_base_schedule(protocol):
-    (plain,) = recipes.get("ce").resolve(protocol).stages
-    first, second = recipes.get("cam_drs").resolve(protocol).stages
-    assert first.epochs + second.epochs == protocol.epochs
-    for epoch in range(protocol.epochs):
+@pytest.mark.parametrize("settings", [IMAGENET, IMAGENET_90])
+def test_on_large_images_too_two_stages_follow_the_base_schedule(settings):
+    (plain,) = recipes.get("ce").resolve(settings).stages
+    first, second = recipes.get("cam_drs").resolve(settings).stages
+    assert first.epochs + second.epochs == settings.epochs
+    for epoch in range(settings.epochs):
         late = epoch >= first.epochs
         rate = second.schedule(epoch - first.epochs, second.epochs) if late else first.schedule(epoch, first.epochs)
-        assert rate == pytest.approx(plain.schedule(epoch, protocol.epochs))
+        assert rate == pytest.approx(plain.schedule(epoch, settings.epochs))
 
 
 def test_images_of_your_own_are_told_by_their_side(root):
-    assert [protocol_for("mine", side) for side in (32, 223, 224, 256)] == [CIFAR, CIFAR, IMAGENET, IMAGENET]
-    assert protocol_for("shapes-lt", 256) is SHAPES and protocol_for("inat18", 32) is INAT
+    assert [settings_for("mine", side) for side in (32, 223, 224, 256)] == [CIFAR, CIFAR, IMAGENET, IMAGENET]
+    assert settings_for("shapes-lt", 256) is SHAPES and settings_for("inat18", 32) is INAT
     large = load(root, stream=True, imbalance=None, size=224, workers=0)
     model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3))
-    assert fit(Recipe(Stage(epochs=1)), large, model, progress=False).recipe.protocol is IMAGENET
+    assert fit(Recipe(Stage(epochs=1)), large, model, progress=False).recipe.settings is IMAGENET
 
 
 def test_another_learning_rate_keeps_the_proportions():
@@ -128,8 +128,8 @@ def test_another_learning_rate_keeps_the_proportions():
 
 
 def test_the_final_recipe_on_large_images():
-    for name, below, protocol in (("imagenet_lt", 100, IMAGENET), ("inat18", 50, INAT)):
-        first, second, last = recipes.get(f"bag_of_tricks_{name}").resolve(protocol).stages
+    for name, below, settings in (("imagenet_lt", 100, IMAGENET), ("inat18", 50, INAT)):
+        first, second, last = recipes.get(f"bag_of_tricks_{name}").resolve(settings).stages
         assert (first.epochs, second.epochs, last.epochs) == (160, 40, 20)
         assert first.mix and second.mix and not last.mix and second.foreground.below == below
         assert [first.schedule(t, 160) for t in (119, 120)] == pytest.approx([0.2, 0.02])
@@ -137,19 +137,19 @@ def test_the_final_recipe_on_large_images():
         assert [last.schedule(t, 20) for t in (7, 8, 16)] == pytest.approx([2e-3, 2e-4, 2e-5])
 
 
-def test_small_images_keep_their_protocols_and_the_text_of_their_identity():
-    assert protocol_for("shapes-lt") is SHAPES and protocol_for("cifar10-lt") is protocol_for("mine") is CIFAR
+def test_small_images_keep_their_settings_and_the_text_of_their_identity():
+    assert settings_for("shapes-lt") is SHAPES and settings_for("cifar10-lt") is settings_for("mine") is CIFAR
     before = {"protocol.model", "protocol.epochs", "protocol.batch_size", "protocol.weight_decay", "protocol.momentum",
               "protocol.crop_padding", "protocol.flip"}  # fmt: skip
-    for protocol, keys in ((SHAPES, before), (IMAGENET, before | {"protocol.crop", "protocol.colour_jitter"})):
-        identity = recipes.get("ce").resolve(protocol).identity()
+    for settings, keys in ((SHAPES, before), (IMAGENET, before | {"protocol.crop", "protocol.colour_jitter"})):
+        identity = recipes.get("ce").resolve(settings).identity()
         assert {key for key in identity if key.startswith("protocol.")} == keys
     assert "ForegroundTransform()" in recipes.get("cam_drs").resolve(SHAPES).identity().values()
 
 
 def test_augmentation_of_large_images_is_crop_flip_jitter_in_this_order():
     images = torch.randint(256, (5, 3, SIZE, SIZE), dtype=torch.uint8)
-    out = augmented(images, PROTOCOL, torch.Generator().manual_seed(0))
+    out = augmented(images, TINY, torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(0)
     oracle = random_resized_crop(images, CROP, generator=generator)
     oracle = colour_jitter(augment(oracle, 0, True, generator), 0.4, 0.4, 0.4, generator=generator)
@@ -165,7 +165,7 @@ def test_evaluation_takes_the_centre(in_memory, streamed):
 
 
 def test_images_smaller_than_the_crop_are_refused_before_the_first_epoch(in_memory):
-    recipe = Recipe(Stage(epochs=1), protocol=replace(PROTOCOL, crop=SIZE + 1))
+    recipe = Recipe(Stage(epochs=1), settings=replace(TINY, crop=SIZE + 1))
     with pytest.raises(
         ValueError, match=r"crops 25 x 25 pixels, the images have \(24, 24\): load them with size 25 or more"
     ):
@@ -230,14 +230,14 @@ def test_the_counted_operations_are_those_of_the_convolutions(scaling):
     assert scaling.operations("resnet10")[2] == by_hand + 2 * 512 * 1000
 
 
-def test_the_page_names_the_protocols_as_they_are(scaling):
+def test_the_page_names_the_settings_as_they_are(scaling):
     page = scaling.PAGE.read_text(encoding="utf-8")
-    for name, protocol in PROTOCOLS.items():
-        if protocol.crop:
-            network, base = protocol.model.replace("resnet", "ResNet-"), protocol.schedules["base"]
-            *early, last = [f"{round(share * protocol.epochs)}" for share in base.milestones]
+    for name, settings in SETTINGS.items():
+        if settings.crop:
+            network, base = settings.model.replace("resnet", "ResNet-"), settings.schedules["base"]
+            *early, last = [f"{round(share * settings.epochs)}" for share in base.milestones]
             rate = f"{base.lr}, x {base.factor} at {', '.join(early)} and {last}"
-            assert f"| `{name}` | {network} | {protocol.epochs} | {protocol.batch_size} | {rate} |" in page
+            assert f"| `{name}` | {network} | {settings.epochs} | {settings.batch_size} | {rate} |" in page
 
 
 @pytest.mark.slow
