@@ -146,7 +146,7 @@ def comparable(value: object) -> float:
     return cast(float, value) if real else math.nan
 
 
-def check_whole_number(name: str, value: object, least: int, most: float = math.inf) -> int:
+def check_integer(name: str, value: object, least: int, most: float = math.inf) -> int:
     """`value`, from NumPy and torch too, as a plain int from `least` to `most`; ValueError if it is not one."""
     try:
         number = None if isinstance(value, bool) else operator.index(cast(Any, value))
@@ -160,4 +160,4 @@ def check_whole_number(name: str, value: object, least: int, most: float = math.
 
 def check_seed(seed: object) -> int:
     """`seed` as a plain int; ValueError unless the generators of NumPy and torch distinguish it from all others."""
-    return check_whole_number("seed", seed, 0, 2**32 - 1)
+    return check_integer("seed", seed, 0, 2**32 - 1)

@@ -11,7 +11,7 @@ logit. A mean over nothing is NaN, never 0.
 import torch
 from torch import Tensor
 
-from .counts import ClassCounts, Labels, as_counts, as_labels, check_not_probabilities, check_whole_number
+from .counts import ClassCounts, Labels, as_counts, as_labels, check_integer, check_not_probabilities
 
 # --- right or wrong --------------------------------------------------------------------------------------------------
 
@@ -185,7 +185,7 @@ def expected_calibration_error(logits: Tensor, labels: Labels, bins: int = 15) -
     Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, eq. 3.
     """
     logits, labels = _check(logits, labels)
-    bins = check_whole_number("bins", bins, least=1)
+    bins = check_integer("bins", bins, least=1)
     confidence, predicted = logits.double().softmax(dim=1).max(dim=1)  # (N,), (N,)
     inner_edges = torch.arange(1, bins, device=logits.device).double() / bins  # (M - 1,)
     bin_of = torch.bucketize(confidence, inner_edges)  # (N,) in 0 .. M - 1; an edge belongs to the bin below it
@@ -220,4 +220,4 @@ def _check(logits: Tensor, labels: Labels) -> tuple[Tensor, Tensor]:
 def _num_classes(given: int | None, logits: Tensor) -> int:
     """`given`, at least the columns of logits, the default."""
     columns = logits.shape[1]
-    return columns if given is None else check_whole_number("num_classes", given, least=columns)
+    return columns if given is None else check_integer("num_classes", given, least=columns)

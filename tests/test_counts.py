@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from ltlab import classifiers, images, losses, metrics, mixup, samplers
 from ltlab.cam import ForegroundTransform, WholeImageTransform, new_image_counts
-from ltlab.counts import as_counts, as_labels, as_tensor, check_seed, check_whole_number
+from ltlab.counts import as_counts, as_labels, as_tensor, check_integer, check_seed
 from ltlab.data import load, long_tail_subset
 from ltlab.metrics import top1_error
 from ltlab.mixup import InputMixup, Remix
@@ -284,15 +284,15 @@ def test_numbers_of_numpy_and_torch_are_numbers():
 @pytest.mark.parametrize("value", [1.0, np.float64(1), "1", True, None, 0, np.int64(0), torch.tensor([1, 2]), math.nan])
 def test_what_is_not_an_integer_is_named(value):
     with pytest.raises(ValueError, match=r"size=.* must be an integer of at least 1"):
-        check_whole_number("size", value, least=1)
+        check_integer("size", value, least=1)
 
 
 def test_integers_of_any_kind_are_plain_ints_within_bounds():
     for value in (3, np.uint8(3), torch.tensor(3)):
-        number = check_whole_number("epoch", value, least=3, most=3)
+        number = check_integer("epoch", value, least=3, most=3)
         assert number == 3 and type(number) is int
     with pytest.raises(ValueError, match=r"epoch=4 must be .* 0 to 3"):
-        check_whole_number("epoch", 4, least=0, most=3)
+        check_integer("epoch", 4, least=0, most=3)
     assert check_seed(2**32 - 1) == 2**32 - 1
     for seed in (-1, 2**32, True, 0.5):
         with pytest.raises(ValueError, match=f"seed={seed} must be .* 0 to 4294967295"):

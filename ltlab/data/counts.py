@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..counts import as_labels, check_seed, check_whole_number, comparable, in_class_order
+from ..counts import as_labels, check_integer, check_seed, comparable, in_class_order
 from ..names import look_up, one_of
 from .defaults import usual_defaults
 from .places import tables_folder
@@ -45,8 +45,8 @@ def long_tail_counts(num_classes: int, max_count: int, imbalance: float, kind: s
     >>> long_tail_counts(10, 5000, imbalance=100)
     [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
     """
-    num_classes = check_whole_number("num_classes", num_classes, least=1)
-    max_count = check_whole_number("max_count", max_count, least=1)
+    num_classes = check_integer("num_classes", num_classes, least=1)
+    max_count = check_integer("max_count", max_count, least=1)
     if not 1 <= comparable(imbalance) < math.inf:
         raise ValueError(f"imbalance={imbalance!r} must be a finite number of at least 1; 1 keeps all classes equal")
     if one_of("kind", kind, ("exp", "step")) == "exp":
@@ -102,7 +102,7 @@ def long_tail_subset(
     generator = np.random.RandomState(seed)
     chosen = []
     for c, count in enumerate(in_class_order(counts).tolist()):
-        check_whole_number(f"counts[{c}]", count, least=0)
+        check_integer(f"counts[{c}]", count, least=0)
         indices = np.flatnonzero(of_images == c)
         if len(indices) < count:
             name = f"class {c}" if class_names is None else f"class {c} ({class_names[c]!r})"

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from ..counts import check_whole_number
+from ..counts import check_integer
 from .arrays import array_set, warn_of_copies
 from .counts import long_tail_indices
 from .lists import Identity, check_disjoint, encoded, identity
@@ -102,7 +102,7 @@ def folder_set(
     """
     path = Path(path)
     if size is not None:
-        size = check_whole_number("size", size, least=1)
+        size = check_integer("size", size, least=1)
     class_names, (train_files, train_labels), (test_files, test_labels) = class_folders(path)
     keep = long_tail_indices(train_labels, class_names, imbalance=imbalance, kind=kind, seed=seed)
     images = _decode([path / file for file in [*(train_files[i] for i in keep), *test_files]], size)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..counts import check_seed, check_whole_number, comparable
+from ..counts import check_integer, check_seed, comparable
 from .counts import long_tail_counts
 from .sets import LongTailedData, Split
 
@@ -52,8 +52,8 @@ def shapes_lt(
             raise ValueError(f"{name}={fraction!r} must be a fraction in [0, 1]")
     if not 0 <= comparable(noise) < math.inf:
         raise ValueError(f"noise={noise!r} must be a standard deviation, finite and at least 0")
-    size = check_whole_number("size", size, least=8)
-    test_count = check_whole_number("test_count", test_count, least=1)
+    size = check_integer("size", size, least=8)
+    test_count = check_integer("test_count", test_count, least=1)
     if (seed := check_seed(seed)) == TEST_SEED:
         raise ValueError(f"seed={seed} draws the test images; training images would have the same masks: take another")
 

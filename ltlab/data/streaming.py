@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ..counts import check_whole_number
+from ..counts import check_integer
 from ..names import look_up
 
 log = logging.getLogger(__name__)
@@ -166,9 +166,9 @@ class ImageFiles:
         self, root: str | Path, paths: np.ndarray, labels: np.ndarray, size: int = 256, workers: int | None = None,
         on_error: str = "raise", device: torch.device | str = "cpu", damaged: dict[str, str] | None = None,
     ) -> None:  # fmt: skip
-        size = check_whole_number("size", size, least=1)
+        size = check_integer("size", size, least=1)
         workers = min(MOST_WORKERS, os.cpu_count() or 1) if workers is None else workers
-        self.workers = check_whole_number("workers", workers, least=0)
+        self.workers = check_integer("workers", workers, least=0)
         self.reader = Reader(str(root), paths, labels, size, look_up("on_error", on_error, ON_ERROR))
         self.on_error, self.device = on_error, torch.device(device)
         self.damaged = {} if damaged is None else damaged

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 from torch import nn
 
 from ..classifiers import Change, declared
-from ..counts import check_whole_number, comparable
+from ..counts import check_integer, comparable
 from ..losses import CrossEntropyLoss, LDAMLoss, LogitAdjustedLoss, Loss
 from ..names import look_up, one_of
 from .contents import contents, describe
@@ -77,7 +77,7 @@ class Stage:
 
     def __post_init__(self) -> None:
         if self.epochs is not None:
-            object.__setattr__(self, "epochs", check_whole_number("epochs", self.epochs, least=0))
+            object.__setattr__(self, "epochs", check_integer("epochs", self.epochs, least=0))
         if self.epochs == 0 and (not self.classifier or self.sampler or self.foreground or self.mix):
             raise ValueError("epochs=0: such a stage trains nothing, it takes a classifier= and nothing else")
         if not 0 < comparable(self.share) < math.inf:

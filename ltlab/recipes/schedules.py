@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from ..counts import check_whole_number, comparable
+from ..counts import check_integer, comparable
 from .contents import contents, describe
 
 # --- schedules: the learning rate as a function of time --------------------------------------------------------------
@@ -159,7 +159,7 @@ class Settings:
             _check_call("model", self.model, "(num_classes, mean, std)", None, None, None)
         if self.optimizer is not None:
             _check_call("optimizer", self.optimizer, "(parameters, lr=..., weight_decay=...)", [], lr=0, weight_decay=0)
-        object.__setattr__(self, "batch_size", check_whole_number("batch_size", self.batch_size, least=1))
+        object.__setattr__(self, "batch_size", check_integer("batch_size", self.batch_size, least=1))
 
     def with_learning_rate(self, lr: float) -> "Settings":
         """The same with `lr` as the learning rate of `base`, and with those of all other schedules in proportion.

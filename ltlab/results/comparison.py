@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from ..counts import check_whole_number
+from ..counts import check_integer
 from ..data import LongTailedData
 from ..recipes import Plan, Recipe, settings_for
 from ..recipes import get as recipe_named
@@ -56,8 +56,8 @@ def compare(
         pickle.PicklingError: with several processes, data or a recipe that hold what cannot be copied to another
             process, such as an open file. Lambdas, and functions and classes of a notebook, can be.
     """
-    seeds = check_whole_number("seeds", seeds, least=1)
-    processes = check_whole_number("processes", processes, least=1)
+    seeds = check_integer("seeds", seeds, least=1)
+    processes = check_integer("processes", processes, least=1)
     recipes = [recipe_named(recipe) if isinstance(recipe, str) else recipe for recipe in recipes]
     names = [recipe.name for recipe in recipes]
     if not names or len(set(names)) < len(names):

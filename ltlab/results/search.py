@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from ..counts import check_whole_number
+from ..counts import check_integer
 from ..data import LongTailedData
 from ..recipes import Plan, Recipe, Settings, settings_for
 from .code import to_code
@@ -83,7 +83,7 @@ def search(
         FloatingPointError: the baseline's loss is no longer finite.
     """
     started = monotonic()
-    seeds = check_whole_number("seeds", seeds, least=1)
+    seeds = check_integer("seeds", seeds, least=1)
     if not budget_minutes > 0:
         raise ValueError(f"budget_minutes={budget_minutes!r}: it must be above 0, math.inf for no end")
     if settings is not None and not isinstance(settings, Settings):

@@ -5,7 +5,7 @@ from typing import Unpack
 import torch
 from torch import Generator, Tensor
 
-from ..counts import Labels, check_whole_number
+from ..counts import Labels, check_integer
 from .epochs import EpochOptions, EpochSampler
 from .groups import ImagesByClass
 from .probabilities import (
@@ -119,12 +119,12 @@ class ProgressivelyBalancedSampler(ClassSampler):
     """
 
     def __init__(self, labels: Labels, epochs: int, **options: Unpack[DrawOptions]) -> None:
-        self.epochs = check_whole_number("epochs", epochs, 1)
+        self.epochs = check_integer("epochs", epochs, 1)
         super().__init__(labels, **options)
 
     def set_epoch(self, epoch: int) -> None:
         """Go to an epoch, counted from 0; a ValueError if it is not an integer in 0 .. epochs - 1."""
-        self.epoch = check_whole_number("epoch", epoch, 0, self.epochs - 1)
+        self.epoch = check_integer("epoch", epoch, 0, self.epochs - 1)
 
     def probabilities(self) -> Tensor:
         progress = self.epoch / (self.epochs - 1) if self.epochs > 1 else 0

@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 from torch.utils.data import Sampler
 
-from ..counts import Labels, check_seed, check_whole_number
+from ..counts import Labels, check_integer, check_seed
 from .groups import check_labels
 
 
@@ -45,10 +45,10 @@ class EpochSampler(Sampler[int]):
     """
 
     def __init__(self, num_samples: int, *, seed: int = 0, num_replicas: int = 1, rank: int = 0) -> None:
-        self.num_samples = check_whole_number("num_samples", num_samples, 1)
+        self.num_samples = check_integer("num_samples", num_samples, 1)
         self.seed = check_seed(seed)
-        self.num_replicas = check_whole_number("num_replicas", num_replicas, 1, self.num_samples)
-        self.rank = check_whole_number("rank", rank, 0, self.num_replicas - 1)
+        self.num_replicas = check_integer("num_replicas", num_replicas, 1, self.num_samples)
+        self.rank = check_integer("rank", rank, 0, self.num_replicas - 1)
         self.epoch = 0
 
     def draw(self, generator: Generator) -> Tensor:
@@ -62,7 +62,7 @@ class EpochSampler(Sampler[int]):
 
     def set_epoch(self, epoch: int) -> None:
         """Go to an epoch, counted from 0; a ValueError if it is negative or not an integer."""
-        self.epoch = check_whole_number("epoch", epoch, 0)
+        self.epoch = check_integer("epoch", epoch, 0)
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.epoch_indices().tolist())

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from .. import models, recipes
-from ..counts import check_seed, check_whole_number
+from ..counts import check_integer, check_seed
 from ..data import LongTailedData
 from ..names import one_of
 from ..recipes import Recipe
@@ -94,7 +94,7 @@ def fit(
     if isinstance(recipe, str):
         recipe = recipes.get(recipe)
     seed = check_seed(seed)
-    evaluate_every = check_whole_number("evaluate_every", evaluate_every, least=1)
+    evaluate_every = check_integer("evaluate_every", evaluate_every, least=1)
     path = None if checkpoint is None else Path(checkpoint)
     checkpoints.check_path(path, resume)
     check_curves(tensorboard, resume)
