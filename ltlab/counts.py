@@ -102,20 +102,25 @@ def as_counts(class_counts: ClassCounts, *, empty: bool = False) -> Tensor:
     return counts
 
 
-def as_labels(labels: Labels) -> Tensor:
+def as_labels(labels: Any, name: str = "labels") -> Tensor:
     """Labels, in their own order, as an (N,) int64 tensor.
 
     Raises:
-        ValueError: no labels, not one per image, or labels that are not integers.
+        ValueError: what is not N >= 1 class indices, integers from 0, in a row; the message calls it `name`.
     """
     try:
-        indices = as_tensor(labels)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"labels must be integer class indices 0 .. C-1, got {labels!r:.80}") from error
-    if indices.ndim != 1 or len(indices) == 0:
-        raise ValueError(f"labels must be N >= 1 class indices in a row, got shape {tuple(indices.shape)}")
-    if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
-        raise ValueError(f"labels must be integer class indices, got {indices.dtype}; convert them to int64")
+        indices, what = as_tensor(labels), ""
+        if indices.ndim != 1 or len(indices) == 0 or indices.is_floating_point() or indices.dtype == torch.bool:
+            what = f"{indices.dtype} of shape {tuple(indices.shape)}"
+        elif (low := int(indices.min())) < 0:
+            what = f"{low}; leave out unlabelled images"
+    except (TypeError, ValueError, RuntimeError):
+        what = f"{labels!r:.80}"
+    if what:
+        raise ValueError(
+            f"{name} must be N >= 1 integer class indices from 0 in a row, got {what}. pandas.factorize(names)[0] "
+            "numbers class names; a torchvision data set has them in dataset.targets"
+        )
     return indices.long()
 
 

@@ -1,11 +1,11 @@
 """Long-tailed data: counts, subsets, the built-in shapes, CIFAR-LT, large benchmarks, your arrays and folders.
 
-    counts        how many images each class keeps, and which
+    profiles      how many images each class keeps, and which
     sets          ImageSplit, Split and LongTailedData: what every set looks like once loaded
     shapes        shapes-lt, drawn by code
     cifar         CIFAR-10-LT and CIFAR-100-LT
-    arrays        arrays or tensors in memory
-    files         an .npz file, or a folder of images
+    arrays        arrays or tensors in memory, or an .npz file of them
+    folders       a folder of images
     lists         the formats of the lists of large sets
     benchmarks    ImageNet-LT, Places-LT, iNaturalist 2018, and custom lists
     streaming     StreamedSplit: what a split that does not fit into memory looks like
@@ -17,8 +17,8 @@ stays on disk and gives the same batches.
 
 from .arrays import array_set
 from .benchmarks import list_set
-from .counts import benchmark_class_counts, long_tail_counts, long_tail_subset
 from .loading import DATA_SETS, load
+from .profiles import benchmark_class_counts, long_tail_counts, long_tail_subset
 from .sets import ImageSplit, LongTailedData, Split
 from .streaming import StreamedSplit
 

@@ -1,19 +1,26 @@
-"""A custom set from arrays in memory."""
+"""A custom set from arrays in memory, or from an .npz file of them."""
 
 import dataclasses
 import logging
+import zipfile
+import zlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from .counts import labels_in, long_tail_indices
+from ..counts import as_labels
 from .defaults import usual_defaults
+from .places import expanded
+from .profiles import long_tail_indices
 from .sets import LongTailedData, Split
 
 log = logging.getLogger(__name__)
+
+ARRAYS = ("x_train", "y_train", "x_test", "y_test", "classes")
 
 
 @usual_defaults()
@@ -53,6 +60,41 @@ def array_set(
     return dataclasses.replace(natural, train=train)
 
 
+def npz_set(path: str | Path, *, imbalance: float | None = None, kind: str = "exp", seed: int = 0) -> LongTailedData:
+    """A set from an .npz file, as `numpy.savez` writes it.
+
+        x_train, x_test   (N, H, W, 3) uint8, RGB, or (N, H, W) or (N, H, W, 1), grey; one H and W for both
+        y_train, y_test   (N,) integers, indices into classes
+        classes           (C,) strings
+
+    Other arrays are ignored and named in the log.
+
+    Args:
+        imbalance, kind, seed: as for `array_set`, which makes the set.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, an array is missing, or what `array_set` refuses.
+    """
+    path = expanded(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path.absolute()}")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is not an .npz file, or it is cut off: write it again with numpy.savez")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            names = archive.files
+            arrays = {name: archive[name] for name in ARRAYS if name in names}
+        if missing := [name for name in ARRAYS if name not in names]:
+            raise ValueError(f"it has no array {missing[0]!r}, only {', '.join(names) or 'none'}")
+        if others := [name for name in names if name not in ARRAYS]:
+            log.warning("%s: ignored, as a set has only %s: %s", path, ", ".join(ARRAYS), ", ".join(others))
+        classes = arrays.pop("classes").tolist()
+        return array_set(**arrays, class_names=classes, imbalance=imbalance, kind=kind, seed=seed, name=path.stem)
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
 def warn_of_copies(name: str, train: Tensor, test: Tensor) -> None:
     """Log how many test images are bit for bit also training images. Both (N, 3, H, W) uint8."""
     known, asked = ([hash(image.tobytes()) for image in images.cpu().numpy()] for images in (train, test))
@@ -65,7 +107,7 @@ def warn_of_copies(name: str, train: Tensor, test: Tensor) -> None:
 
 def _split(part: str, x: ArrayLike | Tensor, y: ArrayLike | Tensor) -> Split:
     images = _images(f"x_{part}", x)
-    labels = labels_in(f"y_{part}", y)
+    labels = as_labels(y, f"y_{part}")
     if len(labels) != len(images):
         raise ValueError(f"y_{part} must be ({len(images)},) integers, one per image, not {tuple(labels.shape)}")
     return Split(images, labels.clone().to(images.device))

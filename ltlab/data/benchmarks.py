@@ -5,10 +5,10 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from .counts import BENCHMARKS, long_tail_indices
 from .defaults import usual_defaults
 from .lists import ImageList, check_disjoint, check_files, check_labels, encoded, read_list
-from .places import download_folder, tables_folder
+from .places import download_folder, expanded, tables_folder
+from .profiles import BENCHMARKS, long_tail_indices
 from .sets import LongTailedData
 from .streaming import ImageFiles, StreamedSplit
 
@@ -32,7 +32,7 @@ def list_set(
     Args:
         train, test: the lists, each in one of the formats of `read_list`.
         root: the folder that the paths of the lists start from; absolute paths are used unchanged.
-        name, imbalance, kind, seed: as for `array_set`; without a name, the training list's file name is used.
+        name, imbalance, kind, seed: as for `array_set`; the default name is that of the training list's file.
         class_names: C names; None: those of a competition list, or else the names of the images' folders if every
             class has exactly one, or else "0", "1", ...
         size, workers: side of the images in pixels, and processes that read them, see `ImageFiles`.
@@ -46,7 +46,7 @@ def list_set(
     lists = read_list(train), read_list(test)
     names = None if class_names is None else tuple(class_names)
     options = {"imbalance": imbalance, "kind": kind, "seed": seed}
-    loaded = _assemble(name or lists[0].source.stem, *lists, Path(root).expanduser(), names, size, workers, on_error)
+    loaded = _assemble(name or lists[0].source.stem, *lists, expanded(root), names, size, workers, on_error)
     keep = long_tail_indices(loaded.train.labels, loaded.class_names, **options)
     return dataclasses.replace(loaded, train=loaded.train.take(keep), options=loaded.options | options)
 
@@ -115,18 +115,13 @@ def benchmark_set(
     counts are those of the lists: the tail is natural.
 
     Args:
-        name: "imagenet-lt", "places-lt" or "inat18".
         root: the folder that the paths of the lists start from; None: the set's name in `download_folder()`.
         lists: the folder of the lists, or two files, the training and the test list; None: `root`.
-        size, workers, on_error: as for `list_set`.
-
-    Raises:
-        FileNotFoundError: there is no such folder or list, or an image of a list is not under `root`.
-        ValueError: as `list_set`.
+        size, workers, on_error: as for `list_set`, also the errors.
     """
-    root = download_folder() / name if root is None else Path(root).expanduser()
+    root = download_folder() / name if root is None else expanded(root)
     if lists is None or isinstance(lists, str | Path):
-        folder = root if lists is None else Path(lists).expanduser()
+        folder = root if lists is None else expanded(lists)
         train, test = (read_list(_first_list(folder, names)) for names in BENCHMARK_LISTS[name])
     elif isinstance(lists, Sequence) and len(lists) == 2 and all(isinstance(path, str | Path) for path in lists):
         train, test = (read_list(path) for path in lists)

@@ -14,8 +14,8 @@ import torch
 from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.utils import check_integrity, download_url, extract_archive
 
-from .counts import long_tail_indices
 from .places import download_folder
+from .profiles import long_tail_indices
 from .sets import LongTailedData, Split
 
 TIMEOUT = 30.0  # seconds without an answer, then the next mirror is tried
@@ -53,7 +53,7 @@ def cifar_lt(
 
     Raises:
         FileNotFoundError: `root` has neither the files nor the archive, and `download` is False.
-        ValueError: a file under `root` is missing or does not have its published md5, or a bad profile.
+        ValueError: a file under `root` is missing or does not have its published md5.
         ConnectionError: no mirror sent the archive.
     """
     dataset, folder = CIFAR[name], download_folder(root)

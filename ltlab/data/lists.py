@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from .places import expanded
+
 SHOWN = 3  # missing files that a message names
 
 Identity = tuple[int, int]  # of a file or folder, however it is reached: its device and its number there
@@ -46,7 +48,7 @@ def read_list(path: str | Path) -> ImageList:
         ValueError: the list is empty, damaged or of another format, names an image twice, or has a label that is not
             an integer; the message names the file and the line or the image.
     """
-    path = Path(path)
+    path = expanded(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no list {path.absolute()}")
     if path.suffix.lower() != ".json":
@@ -84,8 +86,7 @@ def _read_competition(path: Path, content: dict[str, Any]) -> ImageList:
         if doubled := len(content[key]) - len(ids):
             raise ValueError(f"{path}: {doubled:,} of the {key} have the image id of another one")
     if unpaired := sorted(files.keys() ^ category_of.keys()):
-        has, lacks = ("a file", "annotation") if unpaired[0] in files else ("an annotation", "file")
-        raise ValueError(f"{path}: image id {unpaired[0]} has {has} but no {lacks}; {len(unpaired):,} ids in all")
+        raise ValueError(f"{path}: {len(unpaired):,} image ids, such as {unpaired[0]}, have no file or no annotation")
     index = {category: c for c, category in enumerate(sorted(names))}
     if unknown := sorted(set(category_of.values()) - index.keys()):
         raise ValueError(f"{path}: category_id {unknown[0]} is not among the {len(index):,} categories")
@@ -120,8 +121,8 @@ def check_labels(images: ImageList, num_classes: int) -> None:
     if len(outside):
         i = int(outside[0])
         raise ValueError(
-            f"{images.source}, {images.entry} {i + 1}: label {images.labels[i]} is out of range, as are "
-            f"{len(outside) - 1:,} others; {num_classes:,} classes have labels 0 to {num_classes - 1}"
+            f"{images.source}, {images.entry} {i + 1}: label {images.labels[i]} is out of range (so are "
+            f"{len(outside) - 1:,} others); {num_classes:,} classes have labels 0 to {num_classes - 1}"
         )
     present = np.unique(images.labels)
     if (lacking := num_classes - len(present)) > 0:
@@ -142,21 +143,22 @@ def check_files(images: ImageList, root: str | Path) -> list[Identity]:
         FileNotFoundError: an image is not a file under `root`; says how many are not.
         ValueError: two paths lead to the same name in the same folder.
     """
-    names: dict[Identity, dict[str, Identity | None]] = {}  # of each folder; None once an image has been named
-    folders: dict[str, dict[str, Identity | None]] = {}  # the same, by the paths in the list
+    folders: dict[str, tuple[Identity | None, dict[str, Identity]]] = {}  # identity and files, by the path in the list
+    named: set[tuple[Identity | None, str]] = set()
     files: list[Identity] = []
     missing = []
     for file in images.files:
         folder, _, name = file.rpartition("/")
         if folder not in folders:
-            folders[folder] = _listing(Path(root, folder), names)
-        if name not in folders[folder]:
+            folders[folder] = _listing(Path(root, folder))
+        place, listing = folders[folder]
+        if name not in listing:
             missing.append(file)
-        elif (same := folders[folder][name]) is None:
+        elif (place, name) in named:
             raise ValueError(f"{images.source}: {file} is named twice, by different paths")
         else:
-            files.append(same)
-            folders[folder][name] = None
+            named.add((place, name))
+            files.append(listing[name])
     if missing:
         raise FileNotFoundError(
             f"{len(missing):,} of the {len(images.files):,} images of {images.source} are not under {root}: "
@@ -166,16 +168,15 @@ def check_files(images: ImageList, root: str | Path) -> list[Identity]:
     return files
 
 
-def _listing(folder: Path, names: dict[Identity, dict[str, Identity | None]]) -> dict[str, Identity | None]:
-    """The files in a folder: those in `names` if it is known by another path."""
+def _listing(folder: Path) -> tuple[Identity | None, dict[str, Identity]]:
+    """The identity of a folder and those of the files in it, by name; nothing if there is no such folder."""
     try:
         status = folder.stat()
-        if (place := (status.st_dev, status.st_ino)) not in names:
-            with os.scandir(folder) as entries:
-                names[place] = {entry.name: identity(entry, status.st_dev) for entry in entries if entry.is_file()}
+        with os.scandir(folder) as entries:
+            files = {entry.name: identity(entry, status.st_dev) for entry in entries if entry.is_file()}
     except (FileNotFoundError, NotADirectoryError):
-        return {}
-    return names[place]
+        return None, {}
+    return (status.st_dev, status.st_ino), files
 
 
 def identity(entry: os.DirEntry, device: int) -> Identity:
@@ -191,6 +192,6 @@ def check_disjoint(train: Sequence[Identity], test: Sequence[Identity], test_fil
     known = set(train)
     if shared := [file for file, same in zip(test_files, test, strict=True) if same in known]:
         raise ValueError(
-            f"the test image {shared[0]} is the same file as a training image, as are {len(shared) - 1:,} others: test "
-            "on images that were not trained on"
+            f"the test image {shared[0]} is the same file as a training image (so are {len(shared) - 1:,} others): "
+            "test on images that were not trained on"
         )

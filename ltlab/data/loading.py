@@ -4,15 +4,15 @@ import inspect
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..names import one_of
+from .arrays import npz_set
 from .benchmarks import BENCHMARK_LISTS, benchmark_set
 from .defaults import usual_defaults
+from .places import expanded
 from .sets import LongTailedData
 from .shapes import shapes_lt
-
-DEFAULT_IMBALANCE = 100
 
 DATA_SETS = {
     "shapes-lt": "ten shapes on textured backgrounds with true masks, drawn by code in about a second",
@@ -26,7 +26,7 @@ DATA_SETS = {
 
 @usual_defaults()
 def load(
-    name: str | Path, *, imbalance: float | None = DEFAULT_IMBALANCE, kind: str = "exp", seed: int = 0,
+    name: str | Path, *, imbalance: float | Literal["default"] | None = "default", kind: str = "exp", seed: int = 0,
     root: str | Path | None = None, **options: Any,
 ) -> LongTailedData:  # fmt: skip
     """Load a long-tailed data set by its name or its path.
@@ -37,18 +37,18 @@ def load(
         "imagenet-lt", "places-lt",    from your disk, `benchmark_set`               lists, size, workers, on_error
         "inat18"
         a path ending in .npz          your arrays, `npz_set`
-        a folder                       your images, `folder_set`                     size
-        a folder, stream=True          your images, not held in memory,              size, workers, on_error
-                                       `streamed_folder_set`
+        a folder                       your images, `folder_set`                     size, test_fraction
+        a folder, stream=True          your images, not held in memory,              size, test_fraction, workers,
+                                       `streamed_folder_set`                         on_error
 
     For images named by your lists see `list_set`, for arrays in memory `array_set`. A name of the table comes before a
     folder of that name in the working directory; write ./name or pass a Path to mean the folder.
 
     Args:
-        imbalance, kind: the profile of the training images, see `long_tail_counts`. imbalance=1 makes it flat;
-            None keeps all images of CIFAR or of your set, whose natural counts may already be a long tail.
-            The lists of the large benchmarks are a long tail: there only the defaults and imbalance=None are allowed,
-            and keep all images.
+        imbalance, kind: the profile of the training images, see `long_tail_counts`. imbalance=1 makes it flat, None
+            keeps all images. The default is 100 for the shapes and CIFAR, and None for your images. The lists of the
+            large benchmarks are a long tail already: there imbalance is None or 100, which keep all images, and
+            kind is "exp".
         seed: draws or chooses the training images, from 0 to 2**32 - 1; the test images do not depend on it. A large
             benchmark ignores it.
         root: folder of the CIFAR files, see `download_folder`; for a large benchmark the folder that the paths of its
@@ -66,10 +66,10 @@ def load(
         one_of(f"{name} option", option, takes)
     if "root" in takes:
         options["root"] = root
-    profile = {"imbalance": imbalance, "kind": kind, "seed": seed}
     if "imbalance" in takes:
+        profile = {"kind": kind, "seed": seed} | ({} if imbalance == "default" else {"imbalance": imbalance})
         return make(**profile, **options)
-    for option, value, kept in (("imbalance", imbalance, (DEFAULT_IMBALANCE, None)), ("kind", kind, ("exp",))):
+    for option, value, kept in (("imbalance", imbalance, ("default", 100, None)), ("kind", kind, ("exp",))):
         if value not in kept:
             raise ValueError(
                 f"{option}={value!r}: the lists of {name} are its long tail; leave {option} out, or use "
@@ -79,18 +79,16 @@ def load(
 
 
 def _maker(name: str | Path, stream: bool) -> Callable[..., LongTailedData]:
-    """The function that makes the set. Only CIFAR and files import torchvision, which is as slow as importing torch."""
-    path = Path(name).expanduser()
+    """The function that makes the set. Only CIFAR and folders import torchvision, which takes as long as torch."""
+    path = expanded(name)
     custom = name not in DATA_SETS
     is_npz = custom and path.suffix.lower() == ".npz"
     if stream and (is_npz or not custom):
         raise ValueError(f"stream={stream!r} is for a folder of images, not for {str(name)!r}: leave stream out")
     if is_npz:
-        from .files import npz_set
-
         return partial(npz_set, path)
     if custom and (isinstance(name, Path) or path.is_dir()):
-        from .files import folder_set, streamed_folder_set
+        from .folders import folder_set, streamed_folder_set
 
         return partial(streamed_folder_set if stream else folder_set, path)
     name = one_of("data set, file ending in .npz or folder", str(name), DATA_SETS)

@@ -6,6 +6,14 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1]
 
 
+def expanded(path: str | Path) -> Path:
+    """The path, its ~ or ~user replaced by a home; ValueError if there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"path={str(path)!r}: {error}; write the path without ~") from error
+
+
 def checkout() -> Path | None:
     """The root of the source checkout that this package runs from, or None when it is installed."""
     root = PACKAGE.parent
@@ -32,9 +40,9 @@ def download_folder(root: str | Path | None = None) -> Path:
     $XDG_CACHE_HOME/ltlab or ~/.cache/ltlab.
     """
     if root is not None:
-        return Path(root).expanduser()
+        return expanded(root)
     if named := os.environ.get("LTLAB_DATA"):
-        return Path(named).expanduser()
+        return expanded(named)
     if source := checkout():
         return source / "data" / "downloads"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ltlab"

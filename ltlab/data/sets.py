@@ -81,7 +81,6 @@ class Split:
 
     @property
     def on_error(self) -> str:
-        """Without a meaning: tensors are always readable."""
         return "raise"
 
     @property
@@ -152,7 +151,7 @@ class LongTailedData:
             raise ValueError(f"class_names must be a tuple of strings, not {names!r:.80}")
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
-            raise ValueError(f"class_names has {twice!r} more than once; every class needs a name of its own")
+            raise ValueError(f"class_names has {twice!r} more than once; every class needs its own name")
         for part, split in (("train", self.train), ("test", self.test)):
             outside = split.labels[(split.labels < 0) | (split.labels >= len(names))]
             if len(outside):
@@ -197,7 +196,7 @@ class LongTailedData:
         return (
             f"LongTailedData({self.name!r}: {len(self.train):,} training and {len(self.test):,} test images "
             f"of {height} x {width} pixels, {len(counts)} classes with {counts.max():,} to {counts.min():,} images, "
-            f"imbalance {counts.max() / counts.min():.4g})"
+            f"imbalance {int(counts.max()) / int(counts.min()):.4g})"
         )
 
     def to(self, device: torch.device | str) -> Self:

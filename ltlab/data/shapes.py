@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..counts import check_integer, check_seed, comparable
-from .counts import long_tail_counts
+from .profiles import long_tail_counts
 from .sets import LongTailedData, Split
 
 TEMPLATE_SIZE = 128  # samples per side of a shape's distance template

@@ -160,7 +160,6 @@ class ImageFiles:
     """
 
     dtype = torch.uint8
-    ndim = 4
 
     def __init__(
         self, root: str | Path, paths: np.ndarray, labels: np.ndarray, size: int = 256, workers: int | None = None,

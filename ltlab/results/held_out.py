@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from ..data import LongTailedData
-from ..data.counts import long_tail_subset
+from ..data import LongTailedData, long_tail_subset
 
 
 def hold_out(data: LongTailedData, share: float = 0.2, seed: int = 0) -> LongTailedData:

@@ -3,7 +3,6 @@
 import csv
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -63,17 +62,6 @@ def long_tail_counts(num_classes: int, max_count: int, imbalance: float, kind: s
     return counts
 
 
-def labels_in(name: str, labels: Any) -> Tensor:
-    """The labels of an argument as an (N,) int64 tensor, see `as_labels`; an error names the argument and a way out."""
-    try:
-        return as_labels(labels)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"{name}={labels!r:.80} must be one class index per image ({error}): pandas.factorize(names)[0] numbers "
-            "class names; of a torchvision data set, pass dataset.targets"
-        ) from error
-
-
 @usual_defaults()
 def long_tail_subset(
     labels: Tensor | Sequence[int], counts: Tensor | Sequence[int], seed: int, class_names: Sequence[str] | None = None
@@ -98,7 +86,7 @@ def long_tail_subset(
             range.
     """
     seed = check_seed(seed)
-    of_images = labels_in("labels", labels).cpu().numpy()
+    of_images = as_labels(labels).cpu().numpy()
     generator = np.random.RandomState(seed)
     chosen = []
     for c, count in enumerate(in_class_order(counts).tolist()):
