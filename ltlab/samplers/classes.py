@@ -30,12 +30,8 @@ class ClassSampler(EpochSampler):
     A subclass defines `probabilities()` and passes its `**options` on.
 
     Args:
-        labels: (N,) class indices 0 .. C-1, each class at least once.
         num_samples: draws per epoch, all processes together; None for N.
-        options: seed, num_replicas, rank, see `EpochSampler`.
-
-    Raises:
-        ValueError: `labels` is empty, not integer, negative or lacks a class; otherwise as `EpochSampler`.
+        labels, options: see `EpochSampler`, also for the errors.
     """
 
     def __init__(self, labels: Labels, *, num_samples: int | None = None, **options: Unpack[EpochOptions]) -> None:
@@ -57,12 +53,8 @@ class PowerSampler(ClassSampler):
     q = 1: instance-balanced; q = 1/2: square-root; q = 0: class-balanced. q = -1 is `ReversedSampler`.
 
     Args:
-        labels: (N,) class indices 0 .. C-1, each class at least once.
-        q: the sampling exponent, at least 0.
-        options: num_samples, seed, num_replicas, rank, see `ClassSampler`.
-
-    Raises:
-        ValueError: `q` is negative or not finite; otherwise as `ClassSampler`.
+        q: the sampling exponent, at least 0 and finite.
+        labels, options: see `ClassSampler`.
     """
 
     def __init__(self, labels: Labels, q: float, **options: Unpack[DrawOptions]) -> None:
@@ -78,10 +70,7 @@ class PowerSampler(ClassSampler):
 
 
 class ReversedSampler(ClassSampler):
-    """Draws of class j with probability proportional to 1 / n_j, see `reversed_probabilities`: the tail most often.
-
-    Args and errors: see `ClassSampler`.
-    """
+    """Draws of class j with probability proportional to 1 / n_j, see `reversed_probabilities`: the tail most often."""
 
     def probabilities(self) -> Tensor:
         return reversed_probabilities(self.groups.counts)
@@ -91,8 +80,6 @@ class BilateralSampler(ClassSampler):
     """Draws that are half instance-balanced, half reversed (BBN-style sampling), see `bilateral_probabilities`.
 
     Under mixup half of the pairs join an image of one kind with one of the other.
-
-    Args and errors: see `ClassSampler`.
     """
 
     def probabilities(self) -> Tensor:
@@ -106,16 +93,11 @@ class ProgressivelyBalancedSampler(ClassSampler):
 
     The paper writes t/T, see `progressive_probabilities`. As epochs count from 0, that would end at (T-1)/T, short of
     class-balanced; t/(T-1) makes the first epoch exactly q = 1 and the last exactly q = 0. With T = 1 the only epoch
-    is a first one, q = 1.
+    has q = 1.
 
     Args:
-        labels: (N,) class indices 0 .. C-1, each class at least once.
-        epochs: T, the epochs of the whole training.
-        options: num_samples, seed, num_replicas, rank, see `ClassSampler`.
-
-    Raises:
-        ValueError: `epochs` is not an integer of at least 1; `set_epoch` gets an epoch outside 0 .. epochs - 1;
-            otherwise as `ClassSampler`.
+        epochs: T, the epochs of the whole training, at least 1. `set_epoch` takes 0 .. T - 1.
+        labels, options: see `ClassSampler`.
     """
 
     def __init__(self, labels: Labels, epochs: int, **options: Unpack[DrawOptions]) -> None:
@@ -123,7 +105,6 @@ class ProgressivelyBalancedSampler(ClassSampler):
         super().__init__(labels, **options)
 
     def set_epoch(self, epoch: int) -> None:
-        """Go to an epoch, counted from 0; a ValueError if it is not an integer in 0 .. epochs - 1."""
         self.epoch = check_integer("epoch", epoch, 0, self.epochs - 1)
 
     def probabilities(self) -> Tensor:

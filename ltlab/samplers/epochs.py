@@ -22,26 +22,27 @@ class EpochOptions(TypedDict, total=False):
 class EpochSampler(Sampler[int]):
     """A sampler whose sequence is a pure function of (seed, epoch).
 
-    Call `set_epoch(epoch)` before each epoch, as with torch's DistributedSampler; without it every epoch
-    repeats the same sequence. To resume, only the epoch is needed. Global generators are neither read nor written.
+    Call `set_epoch(epoch)` before each epoch, as with torch's DistributedSampler; without it every epoch repeats the
+    same sequence. To resume, only the epoch is needed. Global generators are neither read nor written.
 
-    With `num_replicas` processes each draws the one common sequence and keeps the draws at rank,
-    rank + num_replicas, rank + 2 * num_replicas, ... These parts are disjoint and, because a longer one would make
-    the other processes wait, equally long: the epoch's last num_samples % num_replicas draws are left out, and none
-    counts twice. `torch.stack(parts, dim=1).flatten()` is the sequence.
-    Lightning and Fabric shard the sampler of a DataLoader themselves and pass `set_epoch` on: leave out `num_replicas`
-    and `rank` there, or set use_distributed_sampler=False; otherwise the draws are divided twice.
+    With `num_replicas` processes each draws the one common sequence and keeps the draws at rank, rank + num_replicas,
+    rank + 2 * num_replicas, ... These parts are disjoint and equally long, because a longer one would make the other
+    processes wait: the epoch's last num_samples % num_replicas draws are left out.
+    `torch.stack(parts, dim=1).flatten()` is the sequence. Lightning and Fabric shard a DataLoader's sampler themselves
+    and pass `set_epoch` on: leave out `num_replicas` and `rank` there, or set use_distributed_sampler=False.
 
-    A custom sampler is a subclass with one method, `draw(generator)`.
+    A custom sampler is a subclass with one method, `draw(generator)`. Those that come with ltlab are called as
+    cls(labels, ..., **options).
 
     Args:
         num_samples: draws per epoch, all processes together.
-        seed: 0 <= seed < 2^32.
-        num_replicas: number of processes.
-        rank: this process, 0 <= rank < num_replicas.
+        labels: (N,) class indices 0 .. C-1, each class at least once.
+        options: seed, 0 <= seed < 2^32; num_replicas, the number of processes; rank, of this process,
+            0 <= rank < num_replicas.
 
     Raises:
-        ValueError: an argument is not an integer in its range; more processes than draws.
+        ValueError: labels that are not class indices or lack a class; an argument that is not an integer in its range;
+            more processes than draws.
     """
 
     def __init__(self, num_samples: int, *, seed: int = 0, num_replicas: int = 1, rank: int = 0) -> None:
@@ -61,7 +62,7 @@ class EpochSampler(Sampler[int]):
         return sequence[self.rank :: self.num_replicas][: len(self)]
 
     def set_epoch(self, epoch: int) -> None:
-        """Go to an epoch, counted from 0; a ValueError if it is negative or not an integer."""
+        """Go to an epoch, counted from 0."""
         self.epoch = check_integer("epoch", epoch, 0)
 
     def __iter__(self) -> Iterator[int]:
@@ -97,12 +98,7 @@ class ShuffledSampler(EpochSampler):
 
     The fraction of class j in the epoch is n_j / N, as with `PowerSampler(q=1)`, but without replacement.
 
-    Args:
-        labels: (N,) class indices 0 .. C-1, each class at least once.
-        options: seed, num_replicas, rank, see `EpochSampler`.
-
-    Raises:
-        ValueError: `labels` is empty, not integer, negative or lacks a class; otherwise as `EpochSampler`.
+    labels and options: see `EpochSampler`.
     """
 
     def __init__(self, labels: Labels, **options: Unpack[EpochOptions]) -> None:

@@ -12,14 +12,7 @@ from .groups import ImagesByClass
 class EqualSampler(EpochSampler):
     """The same number of draws from every class, spread over its images as evenly as possible.
 
-    A subclass defines `images_per_class(counts)`.
-
-    Args:
-        labels: (N,) class indices 0 .. C-1, each class at least once.
-        options: seed, num_replicas, rank, see `EpochSampler`.
-
-    Raises:
-        ValueError: `labels` is empty, not integer, negative or lacks a class; otherwise as `EpochSampler`.
+    Called as cls(labels, **options), see `EpochSampler`. A subclass defines `images_per_class(counts)`.
     """
 
     def __init__(self, labels: Labels, **options: Unpack[EpochOptions]) -> None:
@@ -40,8 +33,6 @@ class RandomOverSampler(EqualSampler):
 
     Each image of class j appears floor(n_max / n_j) times, and n_max mod n_j of them, a new random subset every
     epoch, once more. Classes of equal size: every image once.
-
-    Args and errors: see `EqualSampler`.
     """
 
     def images_per_class(self, counts: Tensor) -> int:
@@ -53,8 +44,6 @@ class RandomUnderSampler(EqualSampler):
 
     The n_min images of class j are a new random subset every epoch; none appears twice. Classes of equal size:
     every image once.
-
-    Args and errors: see `EqualSampler`.
     """
 
     def images_per_class(self, counts: Tensor) -> int:

@@ -9,9 +9,6 @@ from ..counts import Labels, as_labels
 class ImagesByClass:
     """The images of each class next to each other: class j owns images[starts[j] : starts[j] + counts[j]].
 
-    Args:
-        labels: (N,) class indices 0 .. C-1, each class at least once.
-
     Attributes:
         images: (N,) int64 image indices, sorted by class.
         counts: (C,) int64 images per class.
@@ -47,8 +44,6 @@ class ImagesByClass:
 def check_labels(labels: Labels) -> Tensor:
     """The labels as (N,) int64 on the CPU, where the generator is; a ValueError for a class without images."""
     indices = as_labels(labels).cpu()
-    if indices.min() < 0:
-        raise ValueError(f"labels must be at least 0, got {indices.min().item()}; leave out unlabelled images")
     counts = torch.bincount(indices.clamp(max=len(indices)))  # N images fill no more than N classes
     if (counts == 0).any():
         missing, last = (counts == 0).int().argmax(), indices.max()

@@ -1,7 +1,7 @@
 """How likely each class is to be drawn: formulas of the class counts alone.
 
-All take class_counts, (C,) images per class, and return (C,) float64 probabilities that sum to one. A ValueError
-names counts that are not C >= 1 finite numbers above zero.
+All take class_counts, (C,) images per class, finite and above zero, and return (C,) float64 probabilities that sum
+to one. A ValueError names other counts, or an argument outside its range.
 """
 
 import math
@@ -20,14 +20,7 @@ def class_probabilities(class_counts: ClassCounts, q: float) -> Tensor:
     class-balanced, p_j = 1/C.
 
     Args:
-        class_counts: (C,) images per class, all above zero.
-        q: the sampling exponent, at least 0.
-
-    Returns:
-        (C,) float64, sums to 1.
-
-    Raises:
-        ValueError: bad counts; `q` is negative or not finite.
+        q: the sampling exponent, at least 0 and finite.
 
     Source: Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR 2020, eq. 1.
     """
@@ -43,8 +36,6 @@ def reversed_probabilities(class_counts: ClassCounts) -> Tensor:
 
         p_j = n_j^-1 / sum_i n_i^-1
 
-    Args, returns and errors: as `class_probabilities`.
-
     Source: Zhou et al., "BBN: Bilateral-Branch Network with Cumulative Learning", CVPR 2020, section 4.2.
     """
     inverse = 1 / as_counts(class_counts)
@@ -56,10 +47,8 @@ def bilateral_probabilities(class_counts: ClassCounts) -> Tensor:
 
         p_j = 1/2 n_j / sum_i n_i + 1/2 n_j^-1 / sum_i n_i^-1
 
-    Args, returns and errors: as `class_probabilities`.
-
-    Source: Zhou et al., CVPR 2020, section 4.2: the samplers of its two branches; as one stream of images, and without
-    the branches, it is "BBN-style sampling".
+    Source: Zhou et al., CVPR 2020, section 4.2: the samplers of its two branches. As one stream of images, without the
+    branches, it is "BBN-style sampling".
     """
     return (class_probabilities(class_counts, q=1) + reversed_probabilities(class_counts)) / 2
 
@@ -72,14 +61,7 @@ def progressive_probabilities(class_counts: ClassCounts, progress: float) -> Ten
     progress = 0: exactly `class_probabilities(class_counts, q=1)`; progress = 1: exactly q = 0.
 
     Args:
-        class_counts: (C,) images per class, all above zero.
-        progress: the fraction of training completed.
-
-    Returns:
-        (C,) float64, sums to 1.
-
-    Raises:
-        ValueError: bad counts; `progress` lies outside [0, 1].
+        progress: the fraction of training completed, in [0, 1].
 
     Source: Kang et al., ICLR 2020, eq. 2.
     """
