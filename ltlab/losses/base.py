@@ -6,6 +6,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from ..counts import check_not_probabilities
+
+SEEN = 8  # rows of logits that are checked not to be probabilities: to read all would take another pass over (N, C)
+
 Reduction = Literal["weighted_mean", "mean", "none"]
 
 
@@ -32,16 +36,20 @@ class Loss(nn.Module):
     Without weights the two means are equal. `.half()` and `.bfloat16()` leave the settings in float32, since a weight
     of 1e-8 is 0 in float16.
 
+    Args:
+        class_counts: (C,) training images of each class, above zero; every loss that depends on them takes them first.
+        reduction: "weighted_mean", "mean" or "none".
+
     Raises:
         TypeError: logits or targets that are not tensors.
-        ValueError: shapes that do not fit, an unknown reduction; for tensors on the CPU also targets out of
-            range, or probabilities that are negative or do not sum to one.
+        ValueError: counts or a setting outside their range; shapes that do not fit; for tensors on the CPU also targets
+            out of range, target probabilities that are negative or do not sum to one, or probabilities in place of
+            logits, of which the first `SEEN` rows are checked.
         FloatingPointError: for tensors on the CPU, logits that make a loss infinite or NaN.
 
     On an accelerator values are not checked, because reading them would stall it at every step. On the CPU they are, so
     `torch.func` and `torch.compile(fullgraph=True)`, which cannot read values, work with the losses on an accelerator
-    only. Probabilities in place of logits are not refused on any device: it would take another pass over (N, C) at
-    every step. The metrics, which run once per evaluation, refuse them.
+    only.
     """
 
     default_reduction: ClassVar[Reduction] = "weighted_mean"
@@ -86,8 +94,10 @@ class Loss(nn.Module):
         for name, value in (("logits", logits), ("targets", targets)):
             if not isinstance(value, Tensor):
                 raise TypeError(f"{name} must be a tensor, got {type(value).__name__}; use torch.as_tensor({name})")
-        logits = at_least_float32(logits)  # (N, C)
+        given, logits = logits, at_least_float32(logits)  # (N, C)
         check_logits(logits, self.num_classes)
+        if given.is_cpu:
+            check_not_probabilities(given[:SEEN])
         check_targets(targets, logits)
         if targets.is_floating_point():
             targets = targets.to(logits.dtype)  # (N, C)

@@ -19,11 +19,7 @@ class WeightedCrossEntropy(Loss):
 
 
 class CrossEntropyLoss(WeightedCrossEntropy):
-    """Cross-entropy, loss = -log p_y: the baseline, `F.cross_entropy`.
-
-    Args:
-        reduction: see `Loss`; without weights both means are the same.
-    """
+    """Cross-entropy, loss = -log p_y: the baseline, `F.cross_entropy`."""
 
     def __init__(self, *, reduction: Reduction = "weighted_mean") -> None:
         super().__init__(reduction)
@@ -33,12 +29,8 @@ class CostSensitiveLoss(WeightedCrossEntropy):
     """Cross-entropy weighted by inverse frequency (CS_CE), loss = -(n_min / n_y)^gamma log p_y.
 
     Args:
-        class_counts: (C,) counts above zero.
-        gamma: at least 0; 0 is cross-entropy, 1/2 the smooth version.
-        reduction: see `Loss`.
-
-    Raises:
-        ValueError: bad counts; gamma negative, not finite, or so large that a weight vanishes in float32.
+        gamma: at least 0; 0 is cross-entropy, 1/2 the smooth version. A gamma so large that a weight vanishes in
+            float32 is refused.
 
     Source: Zhang et al., AAAI 2021, re-weighting.
     """
@@ -56,12 +48,7 @@ class ClassBalancedLoss(WeightedCrossEntropy):
     """Cross-entropy weighted by effective numbers (CB_CE), loss = -w_y log p_y, w from `class_balanced_weights`.
 
     Args:
-        class_counts: (C,) counts above zero.
         beta: in [0, 1); 0 is cross-entropy, beta -> 1 is `CostSensitiveLoss` with gamma = 1 ("weighted_mean").
-        reduction: see `Loss`.
-
-    Raises:
-        ValueError: bad counts or beta.
 
     Source: Cui et al., CVPR 2019, section 4.1.
     """

@@ -16,12 +16,8 @@ def equalized_cross_entropy(logits: Tensor, targets: Tensor, dropped: Tensor) ->
         loss(c) = -log (e^{z_c} / sum_k w_k e^{z_k}),   w_k = 0 where k is dropped and k != c, else 1
 
     Args:
-        logits: (N, C) floating point, z.
-        targets: (N,) int64, or (N, C) floating point, t, for sum_c t_c loss(c).
+        logits, targets: see `ltlab.losses.softmax`.
         dropped: (N, C) bool; all False is cross-entropy.
-
-    Returns:
-        (N,) losses.
     """
     # log w_k, with a finite stand-in for log 0: a whole row may be dropped, and inf - inf has no gradient.
     log_w = torch.zeros_like(logits).masked_fill_(dropped, torch.finfo(logits.dtype).min / 4)  # (N, C)
@@ -42,14 +38,9 @@ class EqualizationLoss(Loss):
     classes push its logit down less often. The draw is part of the loss: two calls differ.
 
     Args:
-        class_counts: (C,) counts above zero.
         gamma: in [0, 1], the probability of sparing; 0 is cross-entropy.
         threshold: at least 0, the fraction of the images below which a class is rare; 0 is cross-entropy.
         generator: the source of the draws; None is the default generator of the logits' device.
-        reduction: see `Loss`.
-
-    Raises:
-        ValueError: bad counts; gamma outside [0, 1]; threshold negative or not finite.
 
     Source: Tan et al., "Equalization Loss for Long-Tailed Object Recognition", CVPR 2020, softmax form.
     """

@@ -34,14 +34,12 @@ def sigmoid_focal(logits: Tensor, targets: Tensor, gamma: float = 2.0, alpha: fl
             q_k = sigmoid(z_k),   alpha_k = alpha        for k = c
             q_k = sigmoid(-z_k),  alpha_k = 1 - alpha    for k != c
 
+    For hard targets this is `torchvision.ops.sigmoid_focal_loss`, summed over the classes.
+
     Args:
-        logits: (N, C) floating point, z.
-        targets: (N,) int64, or (N, C) floating point, t, for sum_c t_c loss(c).
+        logits, targets: see `ltlab.losses.softmax`.
         gamma: at least 0; 0 is binary cross-entropy.
         alpha: () or (C,), in [0, 1]; None leaves the factor out.
-
-    Returns:
-        (N,) losses. For hard targets `torchvision.ops.sigmoid_focal_loss`, summed over the classes.
 
     Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, eqs. 4 and 5.
     """
@@ -61,13 +59,9 @@ def softmax_focal(logits: Tensor, targets: Tensor, gamma: float = 2.0, alpha: fl
     """Focal loss of the softmax, loss(c) = -alpha_c (1 - p_c)^gamma log p_c, one loss per sample.
 
     Args:
-        logits: (N, C) floating point, z.
-        targets: (N,) int64, or (N, C) floating point, t, for sum_c t_c loss(c).
+        logits, targets: see `ltlab.losses.softmax`.
         gamma: at least 0; 0 is cross-entropy.
         alpha: () or (C,); None leaves it out.
-
-    Returns:
-        (N,) losses.
 
     Source: the form of Cao et al., NeurIPS 2019 (LDAM-DRW), in their code.
     """
@@ -102,10 +96,6 @@ class FocalLoss(Loss):
         gamma: at least 0; 0 is cross-entropy (softmax) or binary cross-entropy summed over classes (sigmoid).
         alpha: () or (C,); in [0, 1] for sigmoid, at least 0 for softmax. None leaves it out.
         form: "sigmoid" or "softmax".
-        reduction: see `Loss`.
-
-    Raises:
-        ValueError: gamma negative or not finite; alpha out of range; an unknown form.
 
     Source: Lin et al., ICCV 2017, eq. 5.
     """
@@ -145,14 +135,9 @@ class ClassBalancedFocalLoss(Loss):
     The mean divides by N, so that the scale of the weights (they sum to C) acts as a learning rate.
 
     Args:
-        class_counts: (C,) counts above zero.
         beta: in [0, 1); 0 is `FocalLoss`.
         gamma: at least 0; 0 is (binary) cross-entropy, weighted.
         form: "sigmoid" or "softmax", see `FocalLoss`.
-        reduction: see `Loss`.
-
-    Raises:
-        ValueError: bad counts or beta; gamma negative or not finite; an unknown form.
 
     Source: Cui et al., CVPR 2019, section 4.3.
     """

@@ -11,14 +11,7 @@ from .weights import as_knob
 def log_prior(class_counts: ClassCounts) -> Tensor:
     """Log of the prior, log pi_c with pi_c = n_c / sum_k n_k, the fraction of class c in the training set.
 
-    Args:
-        class_counts: (C,) counts above zero; equal counts give -log C.
-
-    Returns:
-        (C,) float64.
-
-    Raises:
-        ValueError: bad counts.
+    (C,) counts above zero -> (C,) float64; equal counts give -log C.
     """
     counts = as_counts(class_counts)
     return (counts / counts.sum()).log()
@@ -59,12 +52,7 @@ class LogitAdjustedLoss(Loss):
     Predict with the plain logits; `adjust_logits` makes the same correction after training instead.
 
     Args:
-        class_counts: (C,) counts above zero.
         tau: at least 0; 0 is cross-entropy, 1 is `BalancedSoftmaxLoss`.
-        reduction: see `Loss`.
-
-    Raises:
-        ValueError: bad counts; tau negative or not finite.
 
     Source: Menon et al., ICLR 2021, logit-adjusted softmax cross-entropy.
     """
@@ -87,12 +75,7 @@ class BalancedSoftmaxLoss(LogitAdjustedLoss):
 
     Predict with the plain logits. It is `LogitAdjustedLoss` with tau = 1.
 
-    Args:
-        class_counts: (C,) counts above zero; equal counts give cross-entropy.
-        reduction: see `Loss`.
-
-    Raises:
-        ValueError: bad counts.
+    Equal counts give cross-entropy.
 
     Source: Ren et al., "Balanced Meta-Softmax for Long-Tailed Visual Recognition", NeurIPS 2020, Theorem 1.
     """
@@ -108,13 +91,7 @@ def class_dependent_temperatures(class_counts: ClassCounts, gamma: float) -> Ten
 
     Args:
         class_counts: (C,) counts above zero.
-        gamma: at least 0; at 0 all temperatures are 1.
-
-    Returns:
-        (C,) float64, at least 1.
-
-    Raises:
-        ValueError: bad counts; gamma negative or not finite.
+        gamma: at least 0 and finite; at 0 all temperatures are 1.
 
     Source: Ye et al., "Identifying and Compensating for Feature Deviation in Imbalanced Deep Learning", arXiv
     2001.01385, 2020.
@@ -129,12 +106,7 @@ class CDTLoss(Loss):
     A rare class is trained with a small logit, so that its raw logit grows. Predict with the plain logits.
 
     Args:
-        class_counts: (C,) counts above zero.
-        gamma: at least 0; 0 is cross-entropy.
-        reduction: see `Loss`.
-
-    Raises:
-        ValueError: bad counts; gamma negative, not finite, or so large that a temperature overflows.
+        gamma: at least 0; 0 is cross-entropy. A gamma so large that a temperature overflows is refused.
 
     Source: Ye et al., arXiv 2001.01385, 2020.
     """

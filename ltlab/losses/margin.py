@@ -13,13 +13,7 @@ def ldam_margins(class_counts: ClassCounts, max_margin: float = 0.5) -> Tensor:
 
     Args:
         class_counts: (C,) counts above zero.
-        max_margin: at least 0, the margin of the least frequent class, in units of cosine.
-
-    Returns:
-        (C,) float64.
-
-    Raises:
-        ValueError: bad counts; max_margin negative or not finite.
+        max_margin: at least 0 and finite, the margin of the least frequent class, in units of cosine.
 
     Source: Cao et al., "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss", NeurIPS 2019, eqs. 12
     and 13, with the constant that makes max_margin the largest margin.
@@ -35,14 +29,9 @@ class LDAMLoss(Loss):
     a fraction of that range. s = scale, m from `ldam_margins`, w from `class_balanced_weights`.
 
     Args:
-        class_counts: (C,) counts above zero.
         max_margin: at least 0, the margin of the least frequent class; 0 leaves cross-entropy of s z.
         scale: above 0, the inverse temperature of the cosines.
         beta: in [0, 1), the re-weighting; 0 is none, 0.9999 the second stage of LDAM-DRW.
-        reduction: see `Loss`.
-
-    Raises:
-        ValueError: bad counts; max_margin negative, scale not above 0, either not finite; beta outside [0, 1).
 
     Source: Cao et al., NeurIPS 2019, eqs. 12 and 13; s and the re-weighting as in the authors' code.
     """

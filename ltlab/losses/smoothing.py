@@ -16,10 +16,6 @@ class LabelSmoothingLoss(Loss):
 
     Args:
         smoothing: in [0, 1); 0 is cross-entropy.
-        reduction: see `Loss`.
-
-    Raises:
-        ValueError: smoothing outside [0, 1).
 
     Source: Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016, section 7; equal to
     `F.cross_entropy(label_smoothing=smoothing)`.
@@ -43,12 +39,6 @@ def label_aware_smoothing(class_counts: ClassCounts, head: float, tail: float) -
         head: in [0, 1), the smoothing at n_max, and everywhere if all counts are equal.
         tail: in [0, 1), the smoothing at n_min.
 
-    Returns:
-        (C,) float64; concave in the count where head > tail.
-
-    Raises:
-        ValueError: bad counts; head or tail outside [0, 1).
-
     Source: Zhong et al., "Improving Calibration for Long-Tailed Recognition" (MiSLAS), CVPR 2021, concave form.
     """
     counts = as_counts(class_counts)
@@ -68,12 +58,7 @@ class LabelAwareSmoothingLoss(Loss):
     paper spreads s_y over the C - 1 other classes: head and tail times C / (C - 1) give exactly that.
 
     Args:
-        class_counts: (C,) counts above zero.
         head, tail: in [0, 1); head = tail is `LabelSmoothingLoss`, both 0 is cross-entropy.
-        reduction: see `Loss`.
-
-    Raises:
-        ValueError: bad counts; head or tail outside [0, 1).
 
     Source: Zhong et al. (MiSLAS), CVPR 2021, section 3.2.
     """

@@ -1,4 +1,8 @@
-"""What the losses are built from: the cross-entropy of adjusted logits, and the log-odds of each class."""
+"""What the losses are built from: the cross-entropy of adjusted logits, and the log-odds of each class.
+
+The functions of one loss per sample take logits z, (N, C) float32 or float64, and targets, (N,) int64 or (N, C)
+floating point, t, which cost sum_c t_c loss(c). They return (N,) losses.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -15,13 +19,8 @@ def softmax_cross_entropy(
     Without scale and smoothing it is `F.cross_entropy(logits, targets, reduction="none")`.
 
     Args:
-        logits: (N, C) float32 or float64, z.
-        targets: (N,) int64, or (N, C) floating point, t, for sum_c t_c loss(c).
         scale: () or (C,).
         smoothing: () or (C,), in [0, 1).
-
-    Returns:
-        (N,) losses.
     """
     if scale is not None:
         logits = logits * scale  # (N, C)
@@ -46,13 +45,8 @@ def margin_cross_entropy(logits: Tensor, targets: Tensor, *, scale: float, margi
     with u the log-odds of scale * z: the second form gives all C losses of a sample at once, for mixed labels.
 
     Args:
-        logits: (N, C) float32 or float64, z.
-        targets: (N,) int64, or (N, C) floating point, t, for sum_c t_c loss(c).
         scale: () factor of the logits and the margins.
         margin: (C,).
-
-    Returns:
-        (N,) losses.
     """
     margin = (scale * margin).to(logits.dtype)  # (C,)
     logits = logits * scale  # (N, C)

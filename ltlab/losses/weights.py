@@ -1,4 +1,8 @@
-"""One weight per class, from the number of training images per class."""
+"""One weight per class, from the number of training images per class.
+
+All take class_counts, (C,) images per class, finite and above zero, and return (C,) float64. A ValueError names other
+counts, or a setting outside its range.
+"""
 
 import math
 
@@ -21,14 +25,7 @@ def effective_numbers(class_counts: ClassCounts, beta: float) -> Tensor:
     Computed as expm1(n log beta) / (beta - 1), so that nothing cancels as beta nears 1.
 
     Args:
-        class_counts: (C,) counts above zero.
         beta: in [0, 1). At 0 every class counts as 1; as beta -> 1, E_c -> n_c.
-
-    Returns:
-        (C,) float64.
-
-    Raises:
-        ValueError: a count that is not a finite number above zero, or beta outside [0, 1).
 
     Source: Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019, Proposition 1.
     """
@@ -41,14 +38,7 @@ def class_balanced_weights(class_counts: ClassCounts, beta: float) -> Tensor:
     """Weights inverse to the effective number, w_c = (1 - beta) / (1 - beta^n_c), scaled to sum to C.
 
     Args:
-        class_counts: (C,) counts above zero.
         beta: in [0, 1). At 0 all weights are 1; as beta -> 1 they become proportional to 1 / n_c.
-
-    Returns:
-        (C,) float64.
-
-    Raises:
-        ValueError: a count that is not a finite number above zero, or beta outside [0, 1).
 
     Source: Cui et al., CVPR 2019, section 4.
     """
@@ -60,14 +50,7 @@ def cost_sensitive_weights(class_counts: ClassCounts, gamma: float = 1.0) -> Ten
     """Weights inverse to the class frequency, w_c = (n_min / n_c)^gamma; the least frequent class has weight 1.
 
     Args:
-        class_counts: (C,) counts above zero.
-        gamma: at least 0. At 0 all weights are 1; 1/2 is the smooth (square-root) version.
-
-    Returns:
-        (C,) float64 in (0, 1].
-
-    Raises:
-        ValueError: a count that is not a finite number above zero, or gamma negative or not finite.
+        gamma: at least 0 and finite. At 0 all weights are 1; 1/2 is the smooth (square-root) version.
 
     Source: Zhang et al., "Bag of Tricks for Long-Tailed Visual Recognition", AAAI 2021, CS_CE.
     """
