@@ -3,9 +3,12 @@
 One number hides a long tail: a network that ignores the rare classes can have a low error. So the error is accompanied
 by the accuracy of every class, its mean over the many-, medium- and few-shot classes, and the calibration.
 
-Conventions: every metric is a fraction in [0, 1]; text and plots multiply by 100. `logits` are (N, C) scores, finite or
--inf, on any device, and not probabilities; `labels` are N class indices 0 .. C-1. The prediction is the first largest
-logit. A mean over nothing is NaN, never 0.
+Conventions: every metric is a fraction in [0, 1]; text and plots multiply by 100. `logits` are an (N, C) tensor of
+scores, finite or -inf, on any device, and not probabilities; `labels` are N class indices 0 .. C-1. The prediction is
+the first largest logit. A mean over nothing is NaN, never 0.
+
+Errors: a TypeError for logits that are not a tensor; a ValueError for no images, shapes that do not fit, a label
+outside 0 .. C-1, logits that hold NaN, +inf or a row of nothing but -inf, or probabilities in place of logits.
 """
 
 import torch
@@ -22,18 +25,6 @@ def top1_error(logits: Tensor, labels: Labels) -> float:
         error = 1/N * sum_i [argmax_c z_ic != y_i]
 
     All right: 0; all wrong: 1. On a balanced test set it is `balanced_error`.
-
-    Args:
-        logits: (N, C) scores.
-        labels: (N,) class indices 0 .. C-1.
-
-    Returns:
-        A fraction in [0, 1].
-
-    Raises:
-        TypeError: logits that are not a tensor.
-        ValueError: no images, shapes that do not fit, a label outside 0 .. C-1, logits that hold NaN, +inf or
-            a row of nothing but -inf, or probabilities in place of logits.
     """
     logits, labels = _check(logits, labels)
     return (logits.argmax(dim=1) != labels).sum().item() / len(labels)
@@ -45,15 +36,10 @@ def per_class_accuracy(logits: Tensor, labels: Labels, num_classes: int | None =
         accuracy_c = sum_i [argmax_k z_ik = y_i = c] / sum_i [y_i = c]
 
     Args:
-        logits: (N, C) scores.
-        labels: (N,) class indices 0 .. C-1.
         num_classes: size of the result, at least C; None for C. Classes from C on have no logit and no images.
 
     Returns:
         (num_classes,) float64 in [0, 1], NaN for a class without images.
-
-    Raises:
-        ValueError: `num_classes` is less than C; otherwise as `top1_error`.
     """
     logits, labels = _check(logits, labels)
     num_classes = _num_classes(num_classes, logits)
@@ -67,13 +53,8 @@ def confusion_matrix(logits: Tensor, labels: Labels, num_classes: int | None = N
 
         matrix[t, p] = sum_i [y_i = t] * [argmax_c z_ic = p]
 
-    Rows sum to the images of each class, the diagonal over the row sums is `per_class_accuracy`. Rows and columns from
-    C on are zero.
-
-    Args and errors: as `per_class_accuracy`.
-
-    Returns:
-        (num_classes, num_classes) int64, sums to N.
+    Rows sum to the images of each class; the diagonal over the row sums is `per_class_accuracy`, which describes
+    `num_classes`. Rows and columns from C on are zero. -> (num_classes, num_classes) int64
     """
     logits, labels = _check(logits, labels)
     num_classes = _num_classes(num_classes, logits)
@@ -86,12 +67,8 @@ def balanced_error(logits: Tensor, labels: Labels) -> float:
 
         error = 1/C * sum_c (1 - accuracy_c)
 
-    On a balanced test set it is `top1_error`; a constant prediction has 1 - 1/C. Classes without images are left out.
-
-    Args and errors: as `top1_error`.
-
-    Returns:
-        A fraction in [0, 1], rounded to 12 digits, so that on a balanced test set it equals `top1_error`.
+    On a balanced test set it is `top1_error`, to which it is equal because it is rounded to 12 digits. A constant
+    prediction has 1 - 1/C. Classes without images are left out.
 
     Source: the balanced error of Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, section 2.
     """
@@ -109,15 +86,11 @@ def class_groups(class_counts: ClassCounts, *, many: int = 100, few: int = 20) -
     Every class is in exactly one group; a group may be empty.
 
     Args:
-        class_counts: (C,) TRAINING images per class, at least 0.
-        many: classes with more images are many-shot.
-        few: classes with fewer images are few-shot; at most `many`.
+        class_counts: (C,) TRAINING images per class, finite and at least 0.
+        many, few: the bounds, few at most many.
 
     Returns:
         {"many", "medium", "few"}: (C,) bool.
-
-    Raises:
-        ValueError: `class_counts` is empty, not one-dimensional, negative or not finite; `few` exceeds `many`.
 
     Source: Liu et al., "Large-Scale Long-Tailed Recognition in an Open World", CVPR 2019, section 4.
     """
@@ -138,18 +111,9 @@ def group_accuracy(
     is NaN: CIFAR-10-LT-100 has no few-shot class. Classes without test images are left out of their group's mean.
 
     Args:
-        logits: (N, C) scores on the test set.
-        labels: (N,) class indices 0 .. C-1.
-        class_counts: (C,) TRAINING images per class.
-        many, few: the bounds, see `class_groups`.
+        class_counts, many, few: see `class_groups`; one count per column of logits.
 
-    Returns:
-        {"many", "medium", "few"}: a fraction in [0, 1] or NaN.
-
-    Raises:
-        ValueError: `class_counts` does not hold C counts; otherwise as `top1_error` and `class_groups`.
-
-    Source: Liu et al., "Large-Scale Long-Tailed Recognition in an Open World", CVPR 2019, section 4.
+    Source: Liu et al., CVPR 2019, section 4.
     """
     accuracy = per_class_accuracy(logits, labels)
     groups = class_groups(class_counts, many=many, few=few)
@@ -171,16 +135,10 @@ def expected_calibration_error(logits: Tensor, labels: Labels, bins: int = 15) -
     with p_i the largest softmax probability of image i; p_i = 0 would fall in the first bin. Confidence equal to the
     accuracy in every bin: 0; always wrong and fully confident: 1; one bin: |accuracy - mean confidence|.
 
+    The scale of the logits matters. Computed in float64.
+
     Args:
-        logits: (N, C) scores; their scale matters.
-        labels: (N,) class indices 0 .. C-1.
-        bins: M, the number of bins.
-
-    Returns:
-        A fraction in [0, 1]; computed in float64.
-
-    Raises:
-        ValueError: `bins` is not an integer of at least 1; otherwise as `top1_error`.
+        bins: M, the number of bins, at least 1.
 
     Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, eq. 3.
     """
@@ -206,9 +164,8 @@ def _check(logits: Tensor, labels: Labels) -> tuple[Tensor, Tensor]:
     indices = as_labels(labels).to(logits.device)
     if len(indices) != len(logits):
         raise ValueError(f"labels must be {len(logits)}, one class index per row of logits, got {len(indices)}")
-    low, high = indices.min().item(), indices.max().item()
-    if low < 0 or high >= logits.shape[1]:
-        raise ValueError(f"labels must be in 0 .. {logits.shape[1] - 1}, the columns of logits, got {low} .. {high}")
+    if (high := indices.max().item()) >= logits.shape[1]:
+        raise ValueError(f"labels must be in 0 .. {logits.shape[1] - 1}, the columns of logits, got {high}")
     largest = logits.amax(dim=1)  # NaN if any is
     if not largest.isfinite().all():
         row = int((~largest.isfinite()).int().argmax())

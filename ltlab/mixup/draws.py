@@ -20,15 +20,9 @@ def draw_lambda(alpha: float, generator: Generator | None = None, size: tuple[in
     The mean is 1/2 and the variance 1 / (4 (2 alpha + 1)).
 
     Args:
-        alpha: above zero, finite.
+        alpha: above zero, finite; otherwise a ValueError.
         generator: source of the draw; the result is on its device. None is torch's default for the CPU.
-        size: shape of the result, () for one number.
-
-    Returns:
-        `size` float32 in [0, 1].
-
-    Raises:
-        ValueError: alpha is not a finite number above zero.
+        size: shape of the result, float32; () for one number.
 
     Source: Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018, section 2 (lam); Bailey, "Polar
     Generation of Random Variates with the t-Distribution", Mathematics of Computation 62, 1994 (t).
@@ -41,14 +35,9 @@ def draw_lambda(alpha: float, generator: Generator | None = None, size: tuple[in
 
 
 def draw_partner(n: int, generator: Generator | None = None) -> Tensor:
-    """The partner of each of n samples: a random permutation, in which a sample may be its own partner.
+    """The partner of each of n samples: a random permutation, in which a sample may be its own partner. -> (n,) int64
 
-    Args:
-        n: number of samples in the batch.
-        generator: as in `draw_lambda`.
-
-    Returns:
-        (n,) int64.
+    The generator is as in `draw_lambda`.
 
     Source: Zhang et al., ICLR 2018, figure 1a.
     """

@@ -26,11 +26,10 @@ class InputMixup:
         ->            logits (N, C) of the mixed images, in the model's dtype, and soft targets (N, C) float32
 
     Args:
-        alpha: of the Beta distribution, above zero; 1 in the paper.
+        alpha: of the Beta distribution, above zero and finite; 1 in the paper.
 
     Raises:
-        ValueError: alpha is not a finite number above zero; in a call, images that are not floating point or targets
-            that do not fit them.
+        ValueError: another alpha; in a call, images that are not floating point or targets that do not fit them.
 
     Source: Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018; Zhang et al., AAAI 2021, mixup.
     """

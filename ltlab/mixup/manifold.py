@@ -20,12 +20,9 @@ class ManifoldMixup:
     Called like `InputMixup`, with any model. Up to `layer`, including batch norm, the network sees unmixed images.
 
     Args:
-        alpha: of the Beta distribution, above zero; 1 in the paper.
+        alpha: as in `InputMixup`.
         layer: "input"; the name of a layer as in `model.get_submodule` ("layer3", "pool", "layer1.0"), whose output is
             mixed; or "classifier", whose input is mixed.
-
-    Raises:
-        ValueError: alpha is not a finite number above zero; in a call, as `InputMixup` and `forward_mixed`.
 
     Source: Verma et al., "Manifold Mixup: Better Representations by Interpolating Hidden States", ICML 2019, with one
     fixed layer; Zhang et al., AAAI 2021, mixup.
@@ -60,15 +57,12 @@ def forward_mixed(
 
     lam = 1 returns `model(images)`, and layer="input" is `model(mix(images, partner, lam))`.
 
-    Args:
-        model: from images to logits (N, C).
-        images: (N, 3, H, W) floating point.
-        partner: (N,) int64.
-        lam: () or (N,), in [0, 1].
-        layer: as in `ManifoldMixup`.
+    The model is left unchanged, also after an error.
 
-    Returns:
-        (N, C) logits. The model is left unchanged, also after an error.
+    Args:
+        model, images: from (N, 3, H, W) floating point to logits (N, C).
+        partner, lam: as in `mix`.
+        layer: as in `ManifoldMixup`.
 
     Raises:
         ValueError: a layer that the model does not have, that did not run exactly once, or whose output is not one

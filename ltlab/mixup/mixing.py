@@ -1,4 +1,8 @@
-"""Convex combinations of samples and of their labels."""
+"""Convex combinations of samples and of their labels.
+
+Throughout, lam is () or (N,), in [0, 1], partner (N,) int64, and targets are (N,) int64 labels or (N, C) probabilities.
+A ValueError names another dtype or shape; values are checked on the CPU only.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -16,15 +20,8 @@ def mix(values: Tensor, partner: Tensor, lam: float | Tensor) -> Tensor:
     that images are mixed by the same lam as the labels.
 
     Args:
-        values: (N, ...) floating point: images, features or probabilities.
-        partner: (N,) int64.
-        lam: () or (N,), in [0, 1].
-
-    Returns:
-        (N, ...) in the dtype and memory format of `values`.
-
-    Raises:
-        ValueError: `values` are not floating point, shapes that do not fit, or, on the CPU, lam outside [0, 1].
+        values: (N, ...) floating point: images, features or probabilities, of whose dtype and memory format the
+            result is.
 
     Source: Zhang et al., ICLR 2018, section 2.
     """
@@ -42,18 +39,7 @@ def mix(values: Tensor, partner: Tensor, lam: float | Tensor) -> Tensor:
 
 
 def soft_targets(targets: Tensor, num_classes: int) -> Tensor:
-    """Labels as one-hot rows; probabilities unchanged.
-
-    Args:
-        targets: (N,) int64 labels, or (N, C) probabilities.
-        num_classes: C.
-
-    Returns:
-        (N, C) float32.
-
-    Raises:
-        ValueError: targets of another dtype or shape, or, on the CPU, a label outside 0 .. C-1.
-    """
+    """Labels as one-hot rows, probabilities unchanged. -> (N, C) float32, C = num_classes"""
     if targets.is_floating_point() and targets.ndim == 2 and targets.shape[1] == num_classes:
         return targets.float()
     if targets.dtype != torch.int64 or targets.ndim != 1:
@@ -70,23 +56,11 @@ def soft_targets(targets: Tensor, num_classes: int) -> Tensor:
 
 
 def mix_targets(targets: Tensor, partner: Tensor, lam: float | Tensor, num_classes: int) -> Tensor:
-    """Soft targets of mixed samples.
+    """Soft targets of mixed samples. -> (N, C) float32, C = num_classes
 
         t_i = lam onehot(y_i) + (1 - lam) onehot(y_partner(i))
 
     lam = 1 returns `soft_targets(targets, num_classes)`.
-
-    Args:
-        targets: (N,) int64 labels, or (N, C) probabilities.
-        partner: (N,) int64.
-        lam: () or (N,), in [0, 1].
-        num_classes: C.
-
-    Returns:
-        (N, C) float32.
-
-    Raises:
-        ValueError: as `soft_targets` and `mix`.
 
     Source: Zhang et al., ICLR 2018, section 2.
     """
@@ -94,7 +68,7 @@ def mix_targets(targets: Tensor, partner: Tensor, lam: float | Tensor, num_class
 
 
 def check_lambda(lam: float | Tensor) -> Tensor:
-    """lam as a tensor; on the CPU a ValueError unless it is in [0, 1]."""
+    """lam as a tensor."""
     lam = lam if isinstance(lam, Tensor) else as_tensor(lam, torch.float64)
     if lam.is_cpu and not ((lam >= 0) & (lam <= 1)).all():
         raise ValueError(f"lam must be in [0, 1], got {lam.tolist()}")

@@ -19,14 +19,14 @@ class Remix:
     Called like `InputMixup`, with targets (N,) int64 and with class_counts (C,), the training images of each class.
 
     Args:
-        alpha: of the Beta distribution, above zero.
+        alpha: as in `InputMixup`.
         kappa: at least 1, how many times larger the other class has to be; 3 in the paper.
         tau: in [0, 1], the fraction of the image below which the more frequent class loses its label; 0.5 in the paper.
 
     Raises:
-        ValueError: alpha is not a finite number above zero, kappa is below 1, tau outside [0, 1]; in a call, as
-            `InputMixup`, and for `class_counts` that are missing, not C numbers or (on the CPU) not above zero, or
-            targets that are probabilities, which have no class to count.
+        ValueError: a setting outside its range; in a call, as `InputMixup`, and for `class_counts` that are missing,
+            not C numbers or (on the CPU) not above zero, or targets that are probabilities, which have no class to
+            count.
 
     Source: Chou et al., "Remix: Rebalanced Mixup", ECCV Workshops 2020.
     """
@@ -65,17 +65,9 @@ def remix_lambda(
     tau = 0 or kappa = infinity: mixup. Where both conditions hold, which takes kappa = 1 and n_i = n_j, the first wins.
 
     Args:
-        lam: () or (N,), in [0, 1], weight of the image i.
-        counts_i: () or (N,), training images of the class of i.
-        counts_j: () or (N,), training images of its partner's class.
-        kappa: at least 1, how many times larger the other class has to be.
-        tau: in [0, 1], the fraction of the image below which the more frequent class loses its label.
-
-    Returns:
-        () or (N,), lam_y in [0, 1], in the dtype of lam (float64 for a number).
-
-    Raises:
-        ValueError: kappa below 1, tau outside [0, 1], or, on the CPU, lam outside [0, 1].
+        lam: () or (N,), in [0, 1], weight of the image i; lam_y has its dtype (float64 for a number).
+        counts_i, counts_j: () or (N,), training images of the class of i, and of its partner's.
+        kappa, tau: as in `Remix`.
 
     Source: Chou et al., "Remix: Rebalanced Mixup", ECCV Workshops 2020, the rule for lambda_y.
     """
