@@ -35,9 +35,8 @@ def class_activation_maps(features: Tensor, weight: Tensor, labels: Tensor, size
         (N, H, W), float32, or float64 if the features are.
 
     Raises:
-        ValueError: shapes or dtypes that do not fit; a size that is not positive; for tensors on the CPU also a label
-            without a row in `weight`, and features or weights that are not finite. (On an accelerator values are not
-            checked: reading them would stall it.)
+        ValueError: shapes or dtypes that do not fit; a size that is not positive; on the CPU also a label without a row
+            in `weight`, and features or weights that are not finite.
 
     Source: Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016, eq. 2.
     """
@@ -68,18 +67,16 @@ def maps_of(
 
     Args:
         model: has `features(images)`, from float images in [0, 1] to (N, K, h, w), and `classifier.weight` (C, K).
-            It keeps its modes, and those of its parts.
-        images: (N, 3, H, W), uint8, in memory or on disk, or float in [0, 1]; batches go to the model's device.
+        images, batch_size: as in `ltlab.images.evaluated`.
         labels: (N,) int64, the class of each map.
         size: of the maps; None is the images' (H, W).
-        batch_size: images per forward pass.
 
     Returns:
         (N, H, W) float32, on the images' device.
 
     Raises:
-        ValueError: images of another shape; labels that do not fit; `batch_size` below 1; a classifier that does not
-            receive the mean of the features; what `class_activation_maps` raises.
+        ValueError: labels that do not fit; a classifier that does not receive the mean of the features; what
+            `evaluated` and `class_activation_maps` raise.
         AttributeError: the model has no `features` or no `classifier.weight`.
     """
     if labels.shape != images.shape[:1]:

@@ -24,27 +24,29 @@ def foreground_masks(cams: Tensor, threshold: float | Literal["otsu"] = 1.0) -> 
     equals its mean: all is foreground at a threshold of at most 1, and nothing above.
 
     Args:
-        cams: (N, H, W) floating point in [0, 1].
-        threshold: at least 0, or "otsu".
-
-    Returns:
-        (N, H, W) bool.
+        cams: (N, H, W) floating point in [0, 1]; the masks are (N, H, W) bool.
+        threshold: at least 0 and finite, or "otsu".
 
     Raises:
-        ValueError: `cams` of another shape or dtype, on the CPU also with values outside [0, 1] or NaN; a threshold
-            that is negative, not finite, or an unknown word.
+        ValueError: `cams` of another shape or dtype, on the CPU also with values outside [0, 1] or NaN; another
+            threshold.
 
     Source: Zhang et al., AAAI 2021, CAM-based sampling; Otsu, "A Threshold Selection Method from Gray-Level
     Histograms", IEEE Transactions on Systems, Man, and Cybernetics, 1979.
     """
     _check_cams(cams)
+    check_threshold(threshold)
     if threshold == "otsu":
         return _levels(cams) > otsu_thresholds(cams)[:, None, None]
-    if not 0 <= comparable(threshold) < math.inf:
-        raise ValueError(f"threshold={threshold!r}: it must be 'otsu', or a finite multiple of the mean of at least 0")
     low, high = cams.amin((1, 2), keepdim=True), cams.amax((1, 2), keepdim=True)
     mean = cams.mean((1, 2), keepdim=True).clamp(low, high)  # that of a constant map may be rounded past its value
     return (cams >= threshold * mean) & (mean > 0)
+
+
+def check_threshold(threshold: float | Literal["otsu"]) -> None:
+    """ValueError unless it is "otsu", or finite and at least 0."""
+    if threshold != "otsu" and not 0 <= comparable(threshold) < math.inf:
+        raise ValueError(f"threshold={threshold!r} must be 'otsu', or a finite multiple of the mean of at least 0")
 
 
 def otsu_thresholds(cams: Tensor) -> Tensor:
@@ -57,14 +59,11 @@ def otsu_thresholds(cams: Tensor) -> Tensor:
 
     Shapes: (N, H, W) in [0, 1] -> (N,) int64 in 0 to 255; a value's level is round(255 * value).
 
-    Raises:
-        ValueError: as `foreground_masks`.
-
     Source: Otsu, 1979, eq. 18.
     """
     _check_cams(cams)
     levels = _levels(cams).flatten(1)  # (N, H * W)
-    histogram = torch.zeros(len(cams), LEVELS, device=cams.device)
+    histogram = torch.zeros(len(cams), LEVELS, dtype=torch.float32, device=cams.device)
     histogram.scatter_add_(1, levels, torch.ones_like(levels, dtype=torch.float32))
     fraction = histogram / levels.shape[1]
     omega = fraction.cumsum(1)
@@ -103,15 +102,12 @@ def intersection_over_union(masks: Tensor, true_masks: Tensor) -> Tensor:
     """How well masks fit the true ones: |A and B| / |A or B|, 1 for equal masks, also for two empty ones.
 
     Shapes: two of (N, H, W) bool -> (N,) float32.
-
-    Raises:
-        ValueError: masks of different shapes, or not bool.
     """
     check_masks(masks, masks.shape)
     check_masks(true_masks, masks.shape, "true_masks")
     both = (masks & true_masks).sum((1, 2))
     either = (masks | true_masks).sum((1, 2))
-    return torch.where(either > 0, both / either, 1)
+    return torch.where(either > 0, both.float() / either, 1)
 
 
 def check_masks(masks: Tensor, shape: tuple[int, ...], name: str = "masks") -> None:
@@ -133,11 +129,7 @@ def pack_masks(masks: Tensor) -> Tensor:
 
 
 def unpack_masks(packed_masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """The reverse of `pack_masks`. (N, ceil(H * W / 8)) uint8 and size (H, W) -> (N, H, W) bool.
-
-    Raises:
-        ValueError: rows that are not uint8, or of another length than the size needs.
-    """
+    """The reverse of `pack_masks`: (N, ceil(H * W / 8)) uint8 and size (H, W) -> (N, H, W) bool."""
     h, w = size
     if packed_masks.dtype != torch.uint8 or packed_masks.ndim != 2 or packed_masks.shape[1] != -(-h * w // 8):
         raise ValueError(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..counts import ClassCounts, comparable, in_class_order
 from .maps import maps_of
-from .masks import bounding_boxes, check_masks, foreground_masks, pack_masks, unpack_masks
+from .masks import bounding_boxes, check_masks, check_threshold, foreground_masks, pack_masks, unpack_masks
 from .transforms import transform_foreground, transform_images
 
 KINDS = {
@@ -49,14 +49,14 @@ class _Transform:
         kinds = self._kinds
         if not isinstance(kinds, tuple) or not kinds or not all(set(str(kind).split("+")) <= MOVES for kind in kinds):
             raise ValueError(
-                f"kinds={self.kinds!r}: it must be 'paper', 'authors', or a tuple of flip, translate, rotate and "
+                f"kinds={self.kinds!r} must be 'paper', 'authors', or a tuple of flip, translate, rotate and "
                 "scale, joined by + where they go together: ('rotate+scale', 'flip')"
             )
         if not 0 <= comparable(self.max_angle) < math.inf:
-            raise ValueError(f"max_angle={self.max_angle!r}: it must be degrees, at least 0 and finite")
+            raise ValueError(f"max_angle={self.max_angle!r} must be degrees, at least 0 and finite")
         if not 0 < comparable(self.min_scale) <= comparable(self.max_scale) < math.inf:
             raise ValueError(
-                f"min_scale={self.min_scale!r}, max_scale={self.max_scale!r}: they must be above 0, finite and in order"
+                f"min_scale={self.min_scale!r}, max_scale={self.max_scale!r} must be above 0, finite and in order"
             )
 
     @property
@@ -64,7 +64,7 @@ class _Transform:
         return KINDS.get(self.kinds, ()) if isinstance(self.kinds, str) else self.kinds
 
     def draw(self, shift_limits: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """One of the kinds for every image, each equally likely, with its parameters.
+        """One of the kinds for every image, each equally likely, with its parameters for `transform_foreground`.
 
         Where flip is drawn, the image is flipped; the angle is uniform within ± max_angle, the factor between
         min_scale and max_scale, the shift over the integers within its limits. All draws are made on the generator's
@@ -73,14 +73,10 @@ class _Transform:
         Args:
             shift_limits: (N, 4) pixels, how far an image may be shifted: (left, up, right, down), left and up at
                 most 0.
-            generator: of the draws.
-
-        Returns:
-            flip (N,), translate (N, 2), rotate (N,) and scale (N,), as `transform_foreground` takes them.
         """
         n, device, kinds = len(shift_limits), shift_limits.device, self._kinds
         kind = torch.randint(len(kinds), (n,), generator=generator, device=generator.device).to(device)
-        uniform = torch.rand(n, 4, generator=generator, device=generator.device).to(device)
+        uniform = torch.rand(n, 4, generator=generator, device=generator.device, dtype=torch.float32).to(device)
         none = torch.zeros_like(kind, dtype=torch.bool)
         drawn = {
             move: sum((kind == k for k, moves in enumerate(kinds) if move in moves.split("+")), none) for move in MOVES
@@ -130,10 +126,6 @@ class ForegroundTransform(_Transform):
         masks: (N, H, W) bool, used instead of the model's, such as the true ones of shapes-lt.
         batch_size: images per forward pass of `prepare`.
 
-    Raises:
-        ValueError: an unknown kind; an angle, scale, threshold or count outside its range; masks that are not bool
-             (N, H, W).
-
     Source: Zhang et al., AAAI 2021, CAM-based sampling; the ranges of angle and scale as in the authors' code.
     """
 
@@ -145,25 +137,21 @@ class ForegroundTransform(_Transform):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        foreground_masks(torch.zeros(1, 1, 1), self.threshold)  # refuses a bad threshold now, not hours into a run
+        check_threshold(self.threshold)
         if self.masks is not None:
             check_masks(self.masks, self.masks.shape)
         if self.below is not None and not comparable(self.below) >= 1:
-            raise ValueError(f"below={self.below!r}: it must be a number of images of at least 1, or None for all")
+            raise ValueError(f"below={self.below!r} must be a number of images of at least 1, or None for all")
         if not comparable(self.batch_size) >= 1:
             raise ValueError(f"batch_size={self.batch_size}: a batch is at least 1 image")
 
     def prepare(self, model: nn.Module | None, images: Tensor | ImagesOnDisk, labels: Tensor) -> Tensor:
         """The foreground of every image as bits, from the model in its present state; with `masks` given, those.
 
-        Args:
-            model, images, labels: as in `maps_of`; the images un-augmented, in memory or on disk.
+        The model, the images, un-augmented, and the labels are those of `maps_of`.
 
         Returns:
             (N, ceil(H * W / 8)) uint8 on the images' device, see `pack_masks`; 0 where `below` leaves an image out.
-
-        Raises:
-            ValueError: `masks` that do not fit the images; `below` leaves all out; what `maps_of` raises.
         """
         indices, rows = map(torch.cat, zip(*self.packed_masks(model, images, labels), strict=True))
         packed_masks = rows.new_zeros(len(images), rows.shape[1])
@@ -176,9 +164,7 @@ class ForegroundTransform(_Transform):
     ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
         """The rows of `prepare` that have a mask, batch by batch: the indices (n,) of a batch, and its rows.
 
-        Args:
-            model, images, labels: as for `prepare`.
-            share: of a batch's indices, those whose rows are made here; by default all.
+        `share` gives, of a batch's indices, those whose rows are made here; by default all.
         """
         if len(labels) != len(images):
             raise ValueError(f"labels must be one per image, ({len(images)},), got shape {tuple(labels.shape)}")
@@ -199,11 +185,7 @@ class ForegroundTransform(_Transform):
             yield indices, pack_masks(masks).to(images.device)
 
     def masked_indices(self, labels: Tensor) -> Tensor:
-        """The indices of the images that have a mask: all, or those of classes with fewer than `below` images. (M,)
-
-        Raises:
-            ValueError: no class has fewer than `below`.
-        """
+        """The indices of the images that have a mask: all, or those of classes with fewer than `below` images. (M,)"""
         if self.below is None:
             return torch.arange(len(labels), device=labels.device)
         counts = torch.bincount(labels)
@@ -220,12 +202,9 @@ class ForegroundTransform(_Transform):
         return masked
 
     def __call__(self, images: Tensor, packed_masks: Tensor, *, generator: torch.Generator) -> Tensor:
-        """Images with their foreground moved, each by its own draw.
+        """Images (n, channels, H, W) uint8 with their foreground moved, each by its own draw.
 
-        Args:
-            images: (n, channels, H, W) uint8.
-            packed_masks: (n, ceil(H * W / 8)), the images' rows of what `prepare` returned.
-            generator: of the draws.
+        `packed_masks` are the images' rows of what `prepare` returned.
         """
         h, w = images.shape[2:]
         masks = unpack_masks(packed_masks, (h, w))
@@ -242,14 +221,12 @@ class ShuffledForegroundTransform(ForegroundTransform):
 
     Which one is drawn once, with a fixed seed, among all masked images. As much moves as with `ForegroundTransform`,
     and where objects tend to be; what that gains over this, it gains by the map of the image itself.
-
-    Args:
-        all: as in `ForegroundTransform`.
     """
 
     def mask_source(self, masked: Tensor) -> Tensor:
         """For each of the masked images, (M,) indices, another one: a random cyclic derangement. (M,)"""
-        circle = torch.randperm(len(masked), generator=torch.Generator().manual_seed(0)).to(masked.device)
+        circle = torch.randperm(len(masked), generator=torch.Generator("cpu").manual_seed(0), device="cpu")
+        circle = circle.to(masked.device)
         return masked.scatter(0, circle, masked[circle.roll(1)])
 
 
@@ -257,12 +234,7 @@ class ShuffledForegroundTransform(ForegroundTransform):
 class WholeImageTransform(_Transform):
     """The control of moving a foreground: the draws of `ForegroundTransform`, applied to the whole image.
 
-    Args:
-        kinds, max_angle, min_scale, max_scale: as in `ForegroundTransform`.
-        max_shift: in [0, 1], shifts are uniform within ± this fraction of the image's sides.
-
-    Raises:
-        ValueError: a setting outside its range.
+    Shifts are uniform within ± `max_shift` of the image's sides, in [0, 1]; the rest is as in `ForegroundTransform`.
     """
 
     max_shift: float = 0.25
@@ -270,7 +242,7 @@ class WholeImageTransform(_Transform):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= comparable(self.max_shift) <= 1:
-            raise ValueError(f"max_shift={self.max_shift!r}: it must be a fraction of the image's side, in [0, 1]")
+            raise ValueError(f"max_shift={self.max_shift!r} must be a fraction of the image's side, in [0, 1]")
 
     def prepare(self, model: nn.Module | None, images: Tensor | ImagesOnDisk, labels: Tensor | None) -> Tensor:
         """Nothing to prepare: an empty row per image."""
@@ -279,7 +251,8 @@ class WholeImageTransform(_Transform):
     def __call__(self, images: Tensor, packed_masks: Tensor, *, generator: torch.Generator) -> Tensor:
         """Images (n, channels, H, W) uint8, each transformed by its own draw."""
         down, right = (math.floor(self.max_shift * side) for side in images.shape[2:])
-        one = torch.ones(len(images), 1, device=images.device)  # made there: copying numbers would stall a GPU
+        # made there: copying numbers would stall a GPU
+        one = torch.ones(len(images), 1, dtype=torch.float32, device=images.device)
         shift_limits = torch.cat([-right * one, -down * one, right * one, down * one], 1)
         return transform_images(images, **self.draw(shift_limits, generator))
 
@@ -307,13 +280,9 @@ def materialise(
         transform, model: which foregrounds move, and how.
         images, labels: (N, channels, H, W) uint8 and (N,) int64, the training set; every class up to the largest label
             has an image.
-        generator: of all draws.
 
     Returns:
         The new images and their labels, in order of class; the originals are not among them.
-
-    Raises:
-        ValueError: a class without an image; what `transform.prepare` raises.
     """
     counts = torch.bincount(labels)
     if (counts == 0).any():

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..counts import as_tensor
 from .masks import bounding_boxes, check_masks
 
 PIXELS_AT_ONCE = 2**17  # 128 images of 32 x 32: their coordinates fit a core's cache
@@ -44,8 +45,8 @@ def transform_foreground(
         (N, channels, H, W) uint8.
 
     Raises:
-        ValueError: shapes or dtypes that do not fit; for tensors on the CPU also a value that is not finite or a scale
-            that is not above 0. (On an accelerator values are not checked: reading them would stall it.)
+        ValueError: shapes or dtypes that do not fit; on the CPU also a value that is not finite or a scale that is not
+            above 0.
 
     Source: Zhang et al., AAAI 2021, CAM-based sampling; the order of the four and the frame's rule are ours.
     """
@@ -82,9 +83,6 @@ def fill_holes(images: Tensor, holes: Tensor) -> Tensor:
     bit; an image that is all hole is left unchanged.
 
     Shapes: images (N, channels, H, W) uint8, holes (N, H, W) bool -> uint8.
-
-    Raises:
-        ValueError: shapes or dtypes that do not fit.
 
     Source: Gortler et al., "The Lumigraph", SIGGRAPH 1996, section 3.4.
     """
@@ -194,7 +192,7 @@ def _as_parameters(images: Tensor, flip: Tensor, translate: Tensor, rotate: Tens
     for name, values, shape in (
         ("flip", flip, (n,)), ("translate", translate, (n, 2)), ("rotate", rotate, (n,)), ("scale", scale, (n,))
     ):  # fmt: skip
-        values = torch.as_tensor(values)
+        values = as_tensor(values)
         if values.shape != shape or (values.dtype == torch.bool) != (name == "flip") or values.is_complex():
             kind = "bool" if name == "flip" else "numbers"
             raise ValueError(
