@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import math
+import os
 import pickle
 import random
 import re
@@ -60,12 +61,6 @@ def test_counts_of_cifar10_lt():
     assert long_tail_counts(10, 5000, 50) == [5000, 3237, 2096, 1357, 878, 568, 368, 238, 154, 100]
 
 
-def test_counts_of_cifar100_lt_by_group():
-    for imbalance, groups in ((100, (35, 35, 30)), (50, (41, 41, 18))):
-        n = np.array(long_tail_counts(100, 500, imbalance))
-        assert ((n > 100).sum(), ((n >= 20) & (n <= 100)).sum(), (n < 20).sum()) == groups
-
-
 @given(st.integers(2, 50), st.integers(1, 10_000), st.floats(0, 1), st.sampled_from(["exp", "step"]))
 def test_counts_fall_from_the_largest_to_the_smallest(num_classes, max_count, fraction, kind):
     imbalance = 1 + fraction * (max_count - 1) * 0.999
@@ -85,13 +80,9 @@ def test_counts_in_the_limits():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((0, 10, 2), "num_classes=0"), ((2.0, 10, 2), "num_classes=2.0"), ((True, 10, 2), "num_classes=True"),
-        ((3, 0, 2), "max_count=0"), ((3, 10.5, 2), "max_count=10.5"),
-        ((3, 10, 0.5), "imbalance=0.5"), ((3, 10, math.nan), "imbalance=nan"), ((3, 10, math.inf), "imbalance=inf"),
-        ((3, 10, None), "imbalance=None"), ((3, 10, "2"), "imbalance='2'"),
-        ((3, 10, 2, "stepp"), "did you mean 'step'"),
-        ((3, 10, 20), "class 2 of 3 without an image; with max_count=10 the largest imbalance that works is about 10$"),
-        ((4, 10, 20, "step"), "class 2 of 4 without an image"),
+        ((0, 10, 2), "num_classes=0"), ((3, 10.5, 2), "max_count=10.5"), ((3, 10, 0.5), "imbalance=0.5"),
+        ((3, 10, math.inf), "imbalance=inf"), ((3, 10, "2"), "imbalance='2'"), ((3, 10, 2, "stepp"), "'step'"),
+        ((3, 10, 20), "class 2 of 3 .* max_count=10 .* about 10$"), ((4, 10, 20, "step"), "class 2 of 4"),
     ],
 )  # fmt: skip
 def test_counts_refuse(arguments, message):
@@ -134,10 +125,8 @@ def test_subset_takes_lists_and_tensors_and_keeps_everything_at_imbalance_one():
 @pytest.mark.parametrize(
     ("counts", "seed", "names", "message"),
     [
-        ([2, 3], 0, None, "class 1 has 2 images, the long tail needs 3; imbalance=None keeps every image"),
-        ([2, 3], 0, ["cat", "dog"], r"class 1 \('dog'\) has 2 images"),
-        ([2, -1], 0, None, r"counts\[1\]=-1"), ([2, 1.5], 0, None, r"counts\[0\]=2.0"),
-        ([2, 1], None, None, "seed=None"), ([2, 1], 0.0, None, "seed=0.0"), ([2, 1], 2**32, None, "[Ss]eed"),
+        ([2, 3], 0, ["cat", "dog"], r"class 1 \('dog'\) has 2 images, .* needs 3; imbalance=None"),
+        ([2, 1], None, None, "seed=None"), ([2, -1], 0, None, r"counts\[1\]=-1"), ([2, 1.5], 0, None, r"counts\[0\]"),
     ],
 )  # fmt: skip
 def test_subset_refuses(counts, seed, names, message):
@@ -165,13 +154,9 @@ IMAGES, LABELS = torch.zeros(2, 3, 4, 5, dtype=torch.uint8), torch.zeros(2, dtyp
     ("tensors", "message"),
     [
         ((IMAGES.float(), LABELS), "images must be torch.uint8"),
-        ((IMAGES.permute(0, 2, 3, 1), LABELS), r"images must be \(N, 3, H, W\), not \(2, 4, 5, 3\): ltlab"),
-        ((IMAGES[0], LABELS), r"images must be \(N, 3, H, W\)"),
-        ((IMAGES[:, 0].numpy(), LABELS), r"not \(2, 4, 5\): ltlab.data.array_set makes .* and from grey images"),
-        ((IMAGES.numpy(), LABELS), "images must be a tensor, not ndarray: ltlab.data.array_set makes a set from NumPy"),
-        ((IMAGES, LABELS.tolist()), "labels must be a tensor, not list"),
-        ((IMAGES.transpose(2, 3), LABELS), "contiguous"),
-        ((IMAGES, LABELS.int()), "labels must be torch.int64"), ((IMAGES, LABELS[:1]), r"labels must be .*\(2,\)"),
+        ((IMAGES.permute(0, 2, 3, 1), LABELS), r"images must be .*\(2, 4, 5, 3\): ltlab.data.array_set"),
+        ((IMAGES.numpy(), LABELS), "images must be a tensor, not ndarray: ltlab.data.array_set"),
+        ((IMAGES.transpose(2, 3), LABELS), "contiguous"), ((IMAGES, LABELS[:1]), r"labels must be .*\(2,\)"),
         ((IMAGES, LABELS.to("meta")), "labels must be .* on cpu"),
         ((IMAGES, LABELS, IMAGES[:, 0]), "masks must be torch.bool"),
         ((IMAGES, LABELS, IMAGES[:, 0, :3] > 0), r"masks must be .*\(2, 4, 5\)"),
@@ -190,11 +175,6 @@ def test_split_takes_images_in_the_given_order():
     assert split([0, 1]).take(torch.tensor([1])).masks is None
 
 
-def test_data_count_their_training_images():
-    counts = data(train=(2, 0, 0, 1, 0), names=("a", "b", "c")).class_counts
-    assert counts.dtype == torch.int64 and counts.tolist() == [3, 1, 1]
-
-
 def test_the_side_of_data_is_the_shorter_one_of_their_images():
     assert LongTailedData("wide", Split(IMAGES, LABELS), Split(IMAGES, LABELS), ("cat",)).side == 4
 
@@ -202,8 +182,7 @@ def test_the_side_of_data_is_the_shorter_one_of_their_images():
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"train": (0, 1, 2)}, "train has label 2, but 2 classes have labels 0 to 1"),
-        ({"test": (0, -1)}, "test has label -1"),
+        ({"train": (0, 1, 2)}, "train has label 2"), ({"test": (0, -1)}, "test has label -1"),
         ({"train": (1, 1)}, "class 'cat' has no training image"),
         ({"names": ("cat", "cat")}, "'cat' more than once"),
         ({"names": ["cat", "dog"]}, "class_names must be a tuple"),
@@ -261,22 +240,20 @@ def test_load_draws_the_shapes_with_their_options():
     assert json.loads(json.dumps(shapes.options))["seed"] == 3
 
 
-def test_whole_numbers_of_any_kind_are_plain_in_the_options(arrays, tmp_path, birds):
+def test_integers_of_any_kind_are_plain_in_the_options(birds):
     numbers = {"imbalance": np.int64(2), "seed": np.int64(1), "max_count": np.uint8(20), "test_count": np.int16(2)}
     shapes = load("shapes-lt", **numbers, size=np.int64(16), context=np.float32(0.5))
     plain = load("shapes-lt", **{name: int(number) for name, number in numbers.items()}, size=16)
     assert shapes.options == plain.options and shapes.fingerprint == plain.fingerprint
     assert {type(value) for value in shapes.options.values()} == {int, float, str}
     assert f"{shapes.options}" == f"{plain.options}"
-    insects = load(save(tmp_path / "insects.npz", arrays), imbalance=np.int64(10), seed=np.int64(3))
-    assert f"{insects.options}" == "{'imbalance': 10, 'kind': 'exp', 'seed': 3}"
     for stream in (False, True):
         loaded = load(birds, imbalance=np.float64(9), size=np.int64(4), stream=stream)
         assert f"{loaded.options}" == "{'imbalance': 9.0, 'kind': 'exp', 'seed': 0, 'size': 4}"
 
 
 def test_load_refuses_unknown_names_and_options(tmp_path):
-    with pytest.raises(ValueError, match=r"file ending in \.npz or folder 'cifar10'; did you mean 'cifar10-lt'"):
+    with pytest.raises(ValueError, match="'cifar10'; did you mean 'cifar10-lt'"):
         load("cifar10")
     with pytest.raises(ValueError, match="unknown shapes-lt option 'contxt'; did you mean 'context'"):
         load("shapes-lt", contxt=1.0)
@@ -286,7 +263,7 @@ def test_load_refuses_unknown_names_and_options(tmp_path):
         load("shapes-lt", imbalance=None)
     with pytest.raises(FileNotFoundError, match=r"there is no file .*birds\.npz"):
         load(tmp_path / "birds.npz")
-    with pytest.raises(FileNotFoundError, match="train is missing"):
+    with pytest.raises(FileNotFoundError, match=r"no folder .*birds"):
         load(tmp_path / "birds")
     assert list(DATA_SETS) == ["shapes-lt", "cifar10-lt", "cifar100-lt", "imagenet-lt", "places-lt", "inat18"]
 
@@ -310,8 +287,19 @@ def test_a_name_comes_before_a_folder_but_a_path_is_a_path(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     assert load("shapes-lt", max_count=2, imbalance=1, test_count=1).name == "shapes-lt"
     for path in ("./shapes-lt", Path("shapes-lt")):
-        with pytest.raises(FileNotFoundError, match="train is missing"):
+        with pytest.raises(ValueError, match="no class folders"):
             load(path)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [load, lambda path: load(Path(path)), lambda path: load("cifar10-lt", root=path, download=False),
+     lambda path: load("inat18", root=path), lambda path: load("inat18", root="/", lists=path),
+     lambda path: list_set(path, path, "/")],
+)  # fmt: skip
+def test_a_home_of_nobody_is_named(read):
+    with pytest.raises(ValueError, match="path='~nosuchuser/x'"):
+        read("~nosuchuser/x")
 
 
 # --- .npz ------------------------------------------------------------------------------------------------------------
@@ -336,9 +324,9 @@ def save(path, arrays):
 
 
 def test_npz_as_it_is(tmp_path, arrays):
-    path = save(tmp_path / "insects.npz", arrays)
-    insects = load(str(path), imbalance=None)
-    assert insects.name == "insects" and insects.class_names == ("ant", "bee", "cicada")
+    path = save(tmp_path / "insects.npz", arrays).rename(tmp_path / "Insects.NPZ")
+    insects = load(str(path))
+    assert insects.name == "Insects" and insects.class_names == ("ant", "bee", "cicada")
     assert torch.equal(insects.train.images.permute(0, 2, 3, 1), torch.from_numpy(arrays["x_train"]))
     assert torch.equal(insects.test.images.permute(0, 2, 3, 1), torch.from_numpy(arrays["x_test"]))
     assert insects.train.labels.tolist() == arrays["y_train"].tolist() and insects.test.labels.tolist() == [2, 1, 0]
@@ -346,37 +334,14 @@ def test_npz_as_it_is(tmp_path, arrays):
     assert insects.options == {"imbalance": None, "kind": "exp", "seed": 0}
 
 
-def test_an_npz_may_be_called_so_in_capitals(tmp_path, arrays):
-    path = save(tmp_path / "insects.npz", arrays).rename(tmp_path / "Insects.NPZ")
-    assert load(str(path), imbalance=None).name == "Insects"
-
-
-def test_npz_thinned_out(tmp_path, arrays):
-    insects = load(save(tmp_path / "insects.npz", arrays), imbalance=10, seed=5)
-    assert insects.class_counts.tolist() == [20, 6, 2]
-    expected = cao_subset(arrays["y_train"], [20, 6, 2], seed=5)
-    assert torch.equal(insects.train.images.permute(0, 2, 3, 1), torch.from_numpy(arrays["x_train"][expected]))
-    assert len(insects.test) == 3
-    with pytest.raises(ValueError, match=r"class 2 \('cicada'\) has 3 images, the long tail needs 10; imbalance=None"):
-        load(tmp_path / "insects.npz", imbalance=2)
-
-
 @pytest.mark.parametrize(
     ("name", "replace", "message"),
     [
-        ("x_test", None, "no array 'x_test'; it has x_train, y_train, y_test, classes"),
-        ("x_train", lambda x: x / 255, r"x_train must be \(N, H, W, 3\) uint8 from 0 to 255, .*; it is float64"),
-        ("x_train", lambda x: x.transpose(0, 3, 1, 2), r"x_train must be .*\(43, 3, 6, 5\)"),
-        ("x_test", lambda x: x[:, :5], r"train images are \(H, W\) = \(6, 5\), test images \(5, 5\)"),
-        ("y_train", lambda y: y[:-1], r"y_train must be \(43,\) .*\(42,\)"),
-        ("y_train", lambda y: y[:, None], r"(?s)y_train=.*\(43, 1\)"),
-        ("y_test", lambda y: y.astype(float), "(?s)y_test=.*float64"),
-        ("y_train", lambda y: y + 1, "train has label 3, but 3 classes have labels 0 to 2"),
-        ("y_test", lambda y: y * 0, "class 'bee' has no test image"),
-        ("y_train", lambda y: y % 2, "class 'cicada' has no training image"),
+        ("x_test", None, "no array 'x_test', only x_train, y_train, y_test, classes"),
+        ("x_train", lambda x: x / 255, "x_train must be .* it is float64"),
         ("classes", lambda c: c[:2], "has label 2, but 2 classes"),
-        ("classes", lambda c: np.arange(3), "classes must be .* strings"),
-        ("classes", lambda c: c.astype(object), "array 'classes' cannot be read"),
+        ("classes", lambda c: np.arange(3), "class_names must be .* strings"),
+        ("classes", lambda c: c.astype(object), "allow_pickle=False"),
     ],
 )  # fmt: skip
 def test_npz_refused(tmp_path, arrays, name, replace, message):
@@ -397,7 +362,7 @@ def test_npz_damaged(tmp_path, arrays):
         with pytest.raises(ValueError, match=r"insects\.npz is not an \.npz file, or it is cut off"):
             load(path)
     path.write_bytes(whole[:500] + bytes(255 - byte for byte in whole[500:510]) + whole[510:])
-    with pytest.raises(ValueError, match="array 'x_train' cannot be read"):
+    with pytest.raises(ValueError, match=r"insects\.npz: "):
         load(path)
 
 
@@ -463,13 +428,15 @@ def test_arrays_are_copied(arrays):
 @pytest.mark.parametrize(
     ("name", "replace", "message"),
     [
-        ("x_train", lambda x: x.astype(int), r"x_train must be \(N, H, W, 3\) uint8 .*; it is int64 of shape"),
-        ("x_train", lambda x: torch.from_numpy(x) / 255, r"also \(N, 3, H, W\) .*; it is torch.float32 of shape"),
-        ("x_test", lambda x: x[..., :2], r"x_test must be .*; it is uint8 of shape \(3, 6, 5, 2\)"),
-        ("x_test", lambda x: None, r"x_test must be .*; it is object of shape \(\)"),
-        ("y_train", lambda y: y == 1, "(?s)y_train=.*bool"),
-        ("y_test", lambda y: torch.tensor(y) + 0.5, "y_test=.*float32"),
-        ("y_test", lambda y: y[[0, 0, 0]], "class 'ant' has no test image"),
+        ("x_train", lambda x: torch.from_numpy(x) / 255, r"x_train must be .* torch.float32 of shape"),
+        ("x_train", lambda x: x.astype(">u2"), r"x_train must be .* it is >?u"),
+        ("x_train", lambda x: x.transpose(0, 3, 1, 2), r"x_train must be .*\(43, 3, 6, 5\)"),
+        ("x_test", lambda x: None, r"x_test must be .* object of shape \(\)"),
+        ("x_test", lambda x: x[:, :5], r"train images are .*\(6, 5\), test images \(5, 5\)"),
+        ("y_train", lambda y: y[:-1], r"y_train must be \(43,\) .*\(42,\)"),
+        ("y_train", lambda y: y + 1, "train has label 3, but 3 classes have labels 0 to 2"),
+        ("y_train", lambda y: y % 2, "class 'cicada' has no training image"),
+        ("y_test", lambda y: y * 0, "class 'bee' has no test image"),
     ],
 )  # fmt: skip
 def test_arrays_refused(arrays, name, replace, message):
@@ -483,15 +450,22 @@ LABELS_OF_OTHER_KINDS = {
     "nothing": lambda y: None,
     "a set": lambda y: set(y.tolist()),
     "a data set": lambda y: TensorDataset(torch.zeros(3, 1), torch.zeros(3)),
+    "whole floats": lambda y: y.astype(float),
+    "fractions": lambda y: torch.tensor(y) + 0.5,
+    "yes and no": lambda y: y == 1,
+    "unlabelled": lambda y: y - 1,
+    "one-hot": lambda y: np.eye(3, dtype=int)[y],
+    "dates": lambda y: y.astype("datetime64[D]"),
+    "a generator": lambda y: iter(y.tolist()),
 }
 
 
 @pytest.mark.parametrize("kind", LABELS_OF_OTHER_KINDS)
 def test_labels_that_are_not_labels_are_refused_with_a_way_out(arrays, kind):
     labels = LABELS_OF_OTHER_KINDS[kind](arrays["y_test"])
-    with pytest.raises(ValueError, match=r"(?s)y_test=.*pandas\.factorize.*dataset\.targets"):
+    with pytest.raises(ValueError, match=r"(?s)y_test must.*pandas\.factorize.*dataset\.targets"):
         as_set(arrays | {"y_test": labels})
-    with pytest.raises(ValueError, match=r"(?s)labels=.*pandas\.factorize.*dataset\.targets"):
+    with pytest.raises(ValueError, match=r"(?s)labels must.*pandas\.factorize.*dataset\.targets"):
         long_tail_subset(labels, [1, 1], 0)
 
 
@@ -507,7 +481,7 @@ def test_test_images_that_are_training_images_are_counted(arrays, birds, caplog)
     copied[:2] = arrays["x_train"][[4, 7]]
     as_set(arrays | {"x_test": copied})
     shutil.copy(birds / "train" / "kiwi" / "3.png", birds / "test" / "kiwi" / "copy.png")
-    load(birds, imbalance=None)
+    load(birds)
     assert [message.partition(" are also")[0] for message in caplog.messages] == [
         "arrays: 2 of 3 test images", "birds: 1 of 3 test images",
     ]  # fmt: skip
@@ -536,7 +510,7 @@ def birds(tmp_path):
 def test_folder_as_it_is(birds):
     (birds / "train" / ".ipynb_checkpoints").mkdir()
     (birds / "train" / "owl" / "notes.txt").write_text("no image", encoding="utf-8")
-    loaded = load(birds, imbalance=None)
+    loaded = load(birds, size=None)
     assert loaded.name == "birds" and loaded.class_names == ("kiwi", "owl")
     assert loaded.class_counts.tolist() == [9, 2] and loaded.test.labels.tolist() == [0, 1]
     files = [*sorted((birds / "train" / "kiwi").iterdir()), *sorted((birds / "train" / "owl").glob("*.png"))]
@@ -555,7 +529,7 @@ def test_the_place_of_a_folder_does_not_change_the_data(birds, monkeypatch, stre
 def test_folder_thinned_out_reads_only_the_images_it_keeps(birds):
     kept = cao_subset(np.array([0] * 9 + [1] * 2), [9, 1], seed=4)[-1] - 9
     (birds / "train" / "owl" / f"{1 - kept}.png").write_bytes(b"never opened")
-    loaded = load(str(birds), imbalance=9 / 1.5, seed=4)
+    loaded = load(str(birds), imbalance=9 / 1.5, seed=4, size=None)
     assert loaded.class_counts.tolist() == [9, 1]
     assert torch.equal(
         loaded.train.images[-1].permute(1, 2, 0),
@@ -567,8 +541,8 @@ def test_folder_resizes_the_shorter_side_and_crops_the_centre(birds):
     write_images(birds / "train", {"owl": 3}, size=(20, 31))
     write_images(birds / "test", {"owl": 1}, size=(9, 5))
     with pytest.raises(ValueError, match=r"0\.png has 4 x 6 pixels .*0\.png has 31 x 20; pass size="):
-        load(birds, imbalance=None)
-    loaded = load(birds, imbalance=None, size=8)
+        load(birds, size=None)
+    loaded = load(birds, size=8)
     assert loaded.train.images.shape[1:] == loaded.test.images.shape[1:] == (3, 8, 8)
     oracle = v2.Compose([v2.PILToTensor(), v2.Resize(8), v2.CenterCrop(8)])
     assert torch.equal(loaded.train.images[9], oracle(Image.open(birds / "train" / "owl" / "0.png")))
@@ -576,34 +550,31 @@ def test_folder_resizes_the_shorter_side_and_crops_the_centre(birds):
         load(birds, size=0)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_folder_with_too_few_images_for_the_profile(birds, stream):
+    with pytest.raises(ValueError, match=r"class 1 \('owl'\) has 2 images, the long tail needs 4"):
+        load(birds, imbalance=2, stream=stream)
+    with pytest.raises(ValueError, match=r"imbalance=100 .* is about 9; imbalance=None keeps every image$"):
+        load(birds, imbalance=100, stream=stream)
+    with pytest.raises(ValueError, match="kind 'stepp'"):
+        load(birds, imbalance=2, stream=stream, kind="stepp")
+
+
 def test_folder_names_the_unreadable_image(birds):
     broken = birds / "test" / "owl" / "0.png"
     broken.write_bytes(broken.read_bytes()[:40])
     with pytest.raises(ValueError, match=re.escape(f"{broken} cannot be read as an image")):
-        load(birds, imbalance=None)
-
-
-def test_folder_with_too_few_images_for_the_profile(birds):
-    with pytest.raises(ValueError, match=r"class 1 \('owl'\) has 2 images, the long tail needs 4"):
-        load(birds, imbalance=2)
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_where_the_default_imbalance_is_too_much_the_way_out_is_named(birds, stream):
-    with pytest.raises(ValueError, match=r"largest imbalance .* is about 9; imbalance=None keeps every image$"):
-        load(birds, stream=stream)
-    with pytest.raises(ValueError, match=r"unknown kind 'stepp'; did you mean 'step'\? Known: exp, step$"):
-        load(birds, stream=stream, kind="stepp")
+        load(birds)
 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_folders_next_to_train_and_test_are_named(birds, caplog, stream):
     (birds / ".cache").mkdir()
     (birds / "readme.txt").write_text("no folder", encoding="utf-8")
-    load(birds, imbalance=None, stream=stream)
+    load(birds, stream=stream)
     assert not caplog.messages
     (birds / "val").mkdir()
-    load(birds, imbalance=None, stream=stream)
+    load(birds, stream=stream)
     assert caplog.messages == [f"{birds}: ignored next to train and test: val"]
 
 
@@ -614,7 +585,7 @@ def test_what_is_not_an_image_is_counted_by_its_extension_once_per_split(birds, 
         (owls / name).write_bytes(b"")
     write_images(owls, {"sub": 1, "folder.png": 1})
     (birds / "train" / "kiwi" / "c.heic").write_bytes(b"")
-    loaded = load(birds, imbalance=None, stream=stream, size=4)
+    loaded = load(birds, stream=stream, size=4)
     assert loaded.class_counts.tolist() == [9, 2]
     others = "the images of the classes: .heic (3), folders (2), "
     (message,) = caplog.messages
@@ -627,17 +598,27 @@ def test_folder_reads_what_torchvision_s_folders_leave_out(birds, extension, kin
     if kind == "AVIF" and not features.check("avif"):
         pytest.skip("this Pillow reads no AVIF")
     Image.new("RGB", (6, 4), (200, 10, 10)).save(birds / "train" / "owl" / f"2.{extension}", kind)
-    loaded = load(birds, imbalance=None)
+    loaded = load(birds)
     assert loaded.class_counts.tolist() == [9, 3] and not caplog.messages
     assert (loaded.train.images[-1].float() - torch.tensor([200.0, 10, 10])[:, None, None]).abs().max() < 9
 
 
+def hard_links(source, target):
+    shutil.copytree(source, target, copy_function=os.link)
+
+
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_test_folder_that_is_the_training_folder_is_refused(birds, stream):
+@pytest.mark.parametrize("link", [lambda source, target: target.symlink_to(source), hard_links, shutil.copytree])
+def test_a_test_folder_that_is_the_training_folder_is_refused(birds, caplog, stream, link):
+    """Where the files are the same; of copies, small sets tell."""
     shutil.rmtree(birds / "test")
-    (birds / "test").symlink_to("train")
-    with pytest.raises(ValueError, match=r"test/kiwi/0\.png is the same file as a training image, as are 10 others"):
-        load(birds, imbalance=None, stream=stream, size=4)
+    link(birds / "train", birds / "test")
+    if link is not shutil.copytree:
+        with pytest.raises(ValueError, match=r"test/kiwi/0\.png is the same file .* 10 others"):
+            load(birds, stream=stream, size=4)
+    elif not stream:
+        load(birds, size=4)
+        assert "11 of 11 test images" in caplog.text
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -645,11 +626,67 @@ def test_a_class_has_one_name_in_every_unicode_form(birds, stream):
     composed, decomposed = (unicodedata.normalize(form, "kéa") for form in ("NFC", "NFD"))
     (birds / "train" / "owl").rename(birds / "train" / decomposed)
     (birds / "test" / "owl").rename(birds / "test" / composed)
-    loaded = load(birds, imbalance=None, stream=stream, size=4)
+    loaded = load(birds, stream=stream, size=4)
     assert loaded.class_names == (decomposed, "kiwi") and loaded.test.labels.tolist() == [0, 1]
     write_images(birds / "train", {composed: 1})
-    with pytest.raises(ValueError, match="two folders of the name"):
-        load(birds, imbalance=None, stream=stream, size=4)
+    with pytest.raises(ValueError, match="two folders named"):
+        load(birds, stream=stream, size=4)
+
+
+# --- a flat folder of classes ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def flat(tmp_path):
+    write_images(tmp_path / "pets", {"owl": 2, "dog": 13, "cat": 30}, size=(20, 15))
+    return tmp_path / "pets"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_flat_folder_is_split(flat, caplog, stream):
+    pets = load(flat, stream=stream)
+    assert pets.class_names == ("cat", "dog", "owl") and pets.train.images.shape[2:] == (256 if stream else 32,) * 2
+    assert torch.bincount(pets.test.labels).tolist() == [6, 3, 1] and pets.class_counts.tolist() == [24, 10, 1]
+    assert pets.options["test_fraction"] == 0.2 and pets.options["imbalance"] is None
+    (message,) = caplog.messages
+    assert all(word in message for word in (str(flat), "45", "10", "test_fraction=0.2"))
+    half = load(flat, stream=stream, test_fraction=0.5)
+    assert torch.bincount(half.test.labels).tolist() == [15, 6, 1]
+    assert load(flat, stream=stream, seed=7, imbalance=24).test.labels.tolist() == pets.test.labels.tolist()
+
+
+def names_of(split):
+    return {os.fsdecode(path) for path in split.images.reader.paths}
+
+
+def test_the_split_of_a_flat_folder_depends_on_names_alone(flat, tmp_path):
+    """Whichever way the folder came here, and nearly so where images are added."""
+    before = load(flat, stream=True)
+    train, test = names_of(before.train), names_of(before.test)
+    assert not train & test and train | test == {f"{file.parent.name}/{file.name}" for file in flat.glob("*/*")}
+    shutil.copytree(flat, tmp_path / "elsewhere")
+    assert names_of(load(tmp_path / "elsewhere", stream=True, seed=3).test) == test
+    assert load(flat, seed=1).test.labels.tolist() == before.test.labels.tolist()
+    write_images(tmp_path / "more", {"cat": 1})
+    shutil.copy(tmp_path / "more" / "cat" / "0.png", flat / "cat" / "new.png")
+    assert len(names_of(load(flat, stream=True).test) ^ test) <= 2
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        (lambda path: None, {"test_fraction": 1.0}, "test_fraction=1.0"),
+        (lambda path: None, {"test_fraction": "half"}, "test_fraction='half'"),
+        (lambda path: (path / "owl" / "0.png").unlink(), {}, "owl has one image"),
+        (lambda path: (path / "emu").mkdir(), {}, "emu has no image"),
+        (lambda path: [os.link(path / "cat/0.png", path / f"cat/{i}.png") for i in range(40, 70)], {}, "same file"),
+        (lambda path: [shutil.rmtree(path / name) for name in ("cat", "dog", "owl")], {}, "no class folders"),
+    ],
+)  # fmt: skip
+def test_a_flat_folder_that_cannot_be_split(flat, change, options, message):
+    change(flat)
+    with pytest.raises(ValueError, match=message):
+        load(flat, **options)
 
 
 # --- nothing touches the global generators, and torch's defaults change nothing ---------------------------------------
@@ -668,6 +705,7 @@ LOADERS = {
     "npz": lambda arrays, birds: load(save(birds / "insects.npz", arrays), imbalance=10, seed=1),
     "arrays": lambda arrays, birds: as_set(arrays, imbalance=10, seed=1),
     "folder": lambda arrays, birds: load(birds, imbalance=5, seed=1, size=4),
+    "flat": lambda arrays, birds: load(birds / "train", imbalance=5, seed=1, size=4),
     "streamed folder": lambda arrays, birds: load(birds, imbalance=5, seed=1, size=4, stream=True, workers=0),
     "workers": lambda arrays, birds: load(birds, imbalance=5, seed=1, size=4, stream=True, workers=1),
     "lists": lambda arrays, birds: list_set(*write_lists(birds), imbalance=5, seed=1, size=4, workers=0),

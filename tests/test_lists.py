@@ -101,12 +101,9 @@ def test_lists_elsewhere_as_a_folder_or_as_a_pair(imagenet, tmp_path):
     for file in imagenet.glob("*.txt"):
         file.rename(there / file.name)
     assert same(load("imagenet-lt", root=imagenet, lists=there), here)
-    pair = (there / "ImageNet_LT_train.txt", there / "ImageNet_LT_test.txt")
+    pair = [str(there / "ImageNet_LT_train.txt"), str(there / "ImageNet_LT_test.txt")]  # as -o lists=[...] has it
     assert same(load("imagenet-lt", root=imagenet, lists=pair), here)
-    assert same(
-        load("imagenet-lt", root=imagenet, lists=[str(path) for path in pair]), here
-    )  # as -o lists=[...] has it
-    with pytest.raises(FileNotFoundError, match=r"has none of ImageNet_LT_train\.txt: pass lists="):
+    with pytest.raises(FileNotFoundError, match=r"none of ImageNet_LT_train\.txt: pass lists="):
         load("imagenet-lt", root=imagenet)
 
 
@@ -114,16 +111,6 @@ def test_without_a_test_list_the_validation_list_is_tested_on(imagenet):
     (imagenet / "ImageNet_LT_test.txt").rename(imagenet / "ImageNet_LT_val.txt")
     data = load("imagenet-lt", root=imagenet)
     assert len(data.test) == 6 and data.options["lists"][1] == "ImageNet_LT_val.txt"
-
-
-def test_places_lt(tmp_path):
-    train = [(f"train/airfield/0000{i}.jpg", 0) for i in range(2)] + [("train/arch/00001.jpg", 1)]
-    test = [(f"val/{place}/Places365_val_0000{c}.jpg", c) for c, place in enumerate(("airfield", "arch"))]
-    write_tree(tmp_path, train + test)
-    write_lines(tmp_path / "Places_LT_train.txt", train)
-    write_lines(tmp_path / "Places_LT_test.txt", test)
-    data = load("places-lt", root=tmp_path)
-    assert data.class_names == ("airfield", "arch") and data.class_counts.tolist() == [2, 1]
 
 
 def test_inat18_is_the_same_from_both_formats(inat, tmp_path):
@@ -202,13 +189,16 @@ def test_list_set_thins_out_as_long_tail_subset_does(imagenet):
 def test_missing_files_are_counted_and_the_first_named(imagenet):
     for i in (1, 2, 3, 4):
         (imagenet / f"train/n00/n00_{i}.JPEG").unlink()
-    message = (
-        r"4 of the 9 images of .*ImageNet_LT_train\.txt are not under .*: train/n00/n00_1\.JPEG, .*_3\.JPEG, \.\.\."
-    )
-    with pytest.raises(FileNotFoundError, match=message):
+    with pytest.raises(
+        FileNotFoundError, match=r"4 of the 9 .*_train\.txt .*: train/n00/n00_1\.JPEG, .*_3\.JPEG, \.\.\."
+    ):
         load("imagenet-lt", root=imagenet)
     with pytest.raises(FileNotFoundError, match=r"9 of the 9 images .* root= must be the folder"):
         load("imagenet-lt", root=imagenet / "train", lists=imagenet)
+    write_tree(imagenet, TRAIN)
+    (imagenet / TEST[-1][0]).unlink()
+    with pytest.raises(FileNotFoundError, match=r"1 of the 6 images of .*_test\.txt"):
+        load("imagenet-lt", root=imagenet)
 
 
 def test_folders_and_links_to_nowhere_are_no_images(imagenet):
@@ -218,31 +208,18 @@ def test_folders_and_links_to_nowhere_are_no_images(imagenet):
     (folder / "n00_1.JPEG").mkdir()
     (folder / "n00_2.JPEG").symlink_to("nowhere")
     (folder / "n00_3.JPEG").symlink_to("n00_4.JPEG")
-    with pytest.raises(
-        FileNotFoundError, match=r"2 of the 9 images .*: train/n00/n00_1\.JPEG, train/n00/n00_2\.JPEG\."
-    ):
-        load("imagenet-lt", root=imagenet)
-
-
-def test_a_missing_test_image_is_found_too(imagenet):
-    (imagenet / TEST[-1][0]).unlink()
-    with pytest.raises(FileNotFoundError, match=r"1 of the 6 images of .*ImageNet_LT_test\.txt are not under"):
+    with pytest.raises(FileNotFoundError, match=r"2 of the 9 images .*n00_1\.JPEG, .*n00_2\.JPEG\."):
         load("imagenet-lt", root=imagenet)
 
 
 @pytest.mark.parametrize(
     ("train", "message"),
     [
-        ("a/1.jpg 0\na/2.jpg\n", r"line 2: 'a/2\.jpg' is not a path, a space and a class index from 0"),
-        ("a/1.jpg 0\n\na/2.jpg 1\n", "line 2: ''"),
-        ("a/1.jpg 0\na/2.jpg one\n", r"line 2: 'a/2\.jpg one'"),
-        ("a/1.jpg -1\n", r"line 1: 'a/1\.jpg -1'"),
-        ("a/1.jpg 0.0\n", r"line 1: 'a/1\.jpg 0\.0'"),
-        ("", "names no image"),
+        ("a/1.jpg 0\na/2.jpg\n", r"line 2: 'a/2\.jpg'"), ("a/1.jpg 0\n\na/2.jpg 1\n", "line 2: ''"),
+        ("a/1.jpg -1\n", r"line 1: 'a/1\.jpg -1'"), ("a/1.jpg 0.0\n", r"line 1: 'a/1\.jpg 0\.0'"),
+        ("", "names no image"), ("a/1.jpg 1\na/2.jpg 2\n", "no image of class 0"),
         ("a/1.jpg 0\na/2.jpg 0\na/1.jpg 0\n", r"a/1\.jpg is named twice, by line 1 and by line 3"),
-        ("a/1.jpg 0\na/2.jpg 2\n", "has no image of class 1; 1 of the classes 0 to 2 have none"),
-        ("a/1.jpg 1\na/2.jpg 2\n", "has no image of class 0"),
-        ("a/1.jpg 0\na/2.jpg 2000000000\n", "has no image of class 1; 1,999,999,999 of the classes"),
+        ("a/1.jpg 0\na/2.jpg 2000000000\n", "no image of class 1; 1,999,999,999 of the classes"),
     ],
 )  # fmt: skip
 def test_lines_refused(tmp_path, train, message):
@@ -255,10 +232,9 @@ def test_lines_refused(tmp_path, train, message):
 
 def test_labels_out_of_range(imagenet):
     test = write_lines(imagenet / "other.txt", [*TEST, ("val/x.JPEG", 3), ("val/y.JPEG", 4)])
-    message = r"other\.txt, line 7: label 3 is out of range, as are 1 others; 3 classes have labels 0 to 2"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=r"other\.txt, line 7: label 3 .* 1 others"):
         list_set(imagenet / "ImageNet_LT_train.txt", test, imagenet)
-    with pytest.raises(ValueError, match=r"ImageNet_LT_train\.txt, line 9: label 2 is out of range.* 2 classes"):
+    with pytest.raises(ValueError, match=r"_train\.txt, line 9: label 2 .* 2 classes"):
         list_set(imagenet / "ImageNet_LT_train.txt", test, imagenet, class_names=("a", "b"))
 
 
@@ -271,19 +247,9 @@ def test_a_class_without_a_test_image(imagenet):
 def test_lists_that_number_the_classes_differently(imagenet):
     """Labels and counts fit, and only the folders show that one list belongs to another set."""
     test = write_lines(imagenet / "other.txt", [(file, (1, 0, 2)[label]) for file, label in TEST])
-    message = r"folder 'n00' is class 0 in .*train\.txt but class 1 in .*other\.txt; 2 folders have two classes"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=r"'n00' is class 0 in .*train\.txt but class 1 in .*other\.txt; 2 folders"):
         list_set(imagenet / "ImageNet_LT_train.txt", test, imagenet)
     assert list_set(imagenet / "ImageNet_LT_train.txt", test, imagenet, class_names="abc").class_names == tuple("abc")
-
-
-def test_lists_of_different_sets(imagenet):
-    train = imagenet / "ImageNet_LT_train.txt"
-    places = [(f"val/{place}/Places365_val_{c}.jpg", c) for c, place in enumerate(("airfield", "arch", "attic", "bar"))]
-    with pytest.raises(ValueError, match=r"places\.txt, line 4: label 3 is out of range.* 3 classes"):
-        list_set(train, write_lines(imagenet / "places.txt", places), imagenet)
-    with pytest.raises(FileNotFoundError, match=r"3 of the 3 images of .*places\.txt are not under .*: val/airfield/"):
-        list_set(train, write_lines(imagenet / "places.txt", places[:3]), imagenet)
 
 
 @pytest.mark.parametrize("written", ["./a/1.jpg", "a/./1.jpg", "a//1.jpg", "b/../a/1.jpg", ".//a/x/../1.jpg"])
@@ -326,21 +292,15 @@ def test_a_file_in_both_lists_is_refused_under_any_path(tmp_path, monkeypatch, w
 BROKEN = {
     "cut off": (lambda c: None, "is not JSON, or it is cut off"),
     "no category of that id": (lambda c: c["categories"].pop(), "category_id 1 is not among the 1 categories"),
-    "no annotation": (lambda c: c["annotations"].pop(0), "image id 45 has a file but no annotation; 1 ids in all"),
-    "no image": (lambda c: c["images"].pop(), "image id 45 has an annotation but no file"),
-    "two annotations": (
-        lambda c: c["annotations"].append(c["annotations"][0]), "1 of the annotations have the image id of another one",
-    ),
-    "an id twice": (lambda c: c["images"].append(c["images"][0]), "1 of the images have the image id of another one"),
+    "no annotation": (lambda c: c["annotations"].pop(0), "1 image ids, such as 45"),
+    "no image": (lambda c: c["images"].pop(), "1 image ids, such as 45"),
+    "two annotations": (lambda c: c["annotations"].append(c["annotations"][0]), "1 of the annotations"),
+    "an id twice": (lambda c: c["images"].append(c["images"][0]), "1 of the images"),
     "a path twice": (
         lambda c: c["images"][3].update(file_name=c["images"][1]["file_name"]), "twice, by image 2 and by image 4",
     ),
-    "no images at all": (lambda c: c.update(images=[], annotations=[]), "names no image"),
-    "no annotations": (lambda c: c.pop("annotations"), "KeyError('annotations')"),
-    "no categories": (lambda c: c.pop("categories"), "KeyError('categories')"),
     "no file name": (lambda c: c["images"][0].pop("file_name"), "KeyError('file_name')"),
     "another format": (lambda c: c.update(images=3), "is not a competition list"),
-    "the format of a detector's list": (lambda c: c.pop("images"), "lines of path and class index"),
 }  # fmt: skip
 
 
@@ -365,14 +325,13 @@ def test_competition_lists_of_different_categories(inat):
 
 
 def test_benchmarks_refuse_what_they_cannot_do(imagenet):
-    with pytest.raises(ValueError, match=r"imbalance=10: the lists of imagenet-lt are its long tail"):
-        load("imagenet-lt", root=imagenet, imbalance=10)
+    for option, value in (("imbalance", 10), ("kind", "step")):
+        with pytest.raises(ValueError, match=f"{option}={value!r}: .* leave {option} out"):
+            load("imagenet-lt", root=imagenet, **{option: value})
     with pytest.raises(ValueError, match="unknown imagenet-lt option 'context'"):
         load("imagenet-lt", root=imagenet, context=1.0)
     with pytest.raises(FileNotFoundError, match="there is no list"):
         load("imagenet-lt", root=imagenet, lists=("a.txt", "b.txt"))
-    with pytest.raises(ValueError, match=r"kind='step': the lists of imagenet-lt are its long tail; leave kind out"):
-        load("imagenet-lt", root=imagenet, kind="step")
     with pytest.raises(ValueError, match=r"on_error \[\].* raise, skip"):
         load("imagenet-lt", root=imagenet, on_error=[])
     assert load("imagenet-lt", root=imagenet, imbalance=None).class_counts.tolist() == [5, 3, 1]
@@ -382,8 +341,7 @@ def test_benchmarks_refuse_what_they_cannot_do(imagenet):
     "lists", [("a.txt", "b.txt", "c.txt"), ["a.txt"], 5, ["a.txt", 5], {"a.txt": 1, "b.txt": 2}, b"ab"]
 )
 def test_lists_are_a_folder_or_two_files(imagenet, lists):
-    message = re.escape(f"lists={lists!r} must be the folder of the lists, or two files")
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=re.escape(f"lists={lists!r} must be")):
         load("imagenet-lt", root=imagenet, lists=lists)
 
 

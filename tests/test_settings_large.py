@@ -76,23 +76,24 @@ def in_memory(streamed):
 # --- settings -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "model"), [("imagenet-lt", "resnet10"), ("inat18", "resnet50")])
-def test_the_settings_of_the_large_benchmarks(name, model):
-    settings = settings_for(name)
+STEPS_100 = ({0: 0.2, 59: 0.2, 60: 0.02, 79: 0.02, 80: 2e-3, 99: 2e-3}, 100)
+STEPS_90 = ({0: 0.2, 29.99: 0.2, 30: 0.02, 59.99: 0.02, 60: 2e-3, 79.99: 2e-3, 80: 2e-4, 89: 2e-4}, 90)
+
+
+@pytest.mark.parametrize(
+    ("settings", "model", "jitter", "rates", "epochs"),
+    [
+        (settings_for("imagenet-lt"), "resnet10", (0.4, 0.4, 0.4), *STEPS_100),
+        (settings_for("inat18"), "resnet50", None, *STEPS_100),
+        (IMAGENET_90, "resnet10", IMAGENET_90.colour_jitter, *STEPS_90),
+        (INAT_90, "resnet50", INAT_90.colour_jitter, *STEPS_90),
+    ],
+)
+def test_the_settings_of_the_large_benchmarks(settings, model, jitter, rates, epochs):
     assert (settings.model, settings.batch_size, settings.weight_decay, settings.crop) == (model, 512, 1e-4, 224)
-    assert settings.colour_jitter == ((0.4, 0.4, 0.4) if name == "imagenet-lt" else None)
-    assert settings.flip and settings.crop_padding == 0
+    assert (settings.colour_jitter, settings.crop_padding, settings.flip, settings.epochs) == (jitter, 0, True, epochs)
     (plain,) = recipes.get("ce").resolve(settings).stages
-    rates = [plain.schedule(t, plain.epochs) for t in (0, 59, 60, 79, 80, 99)]
-    assert rates == pytest.approx([0.2, 0.2, 0.02, 0.02, 0.002, 0.002])
-
-
-@pytest.mark.parametrize(("settings", "model"), [(IMAGENET_90, "resnet10"), (INAT_90, "resnet50")])
-def test_the_paper_s_own_90_epochs(settings, model):
-    assert (settings.model, settings.epochs, settings.batch_size, settings.weight_decay) == (model, 90, 512, 1e-4)
-    (plain,) = recipes.get("ce").resolve(settings).stages
-    rates = [plain.schedule(t, plain.epochs) for t in (0, 29.99, 30, 59.99, 60, 79.99, 80, 89)]
-    assert rates == pytest.approx([0.2, 0.2, 0.02, 0.02, 2e-3, 2e-3, 2e-4, 2e-4])
+    assert [plain.schedule(t, epochs) for t in rates] == pytest.approx(list(rates.values()))
 
 
 @pytest.mark.parametrize("settings", [IMAGENET, IMAGENET_90])
@@ -166,9 +167,7 @@ def test_evaluation_takes_the_centre(in_memory, streamed):
 
 def test_images_smaller_than_the_crop_are_refused_before_the_first_epoch(in_memory):
     recipe = Recipe(Stage(epochs=1), settings=replace(TINY, crop=SIZE + 1))
-    with pytest.raises(
-        ValueError, match=r"crops 25 x 25 pixels, the images have \(24, 24\): load them with size 25 or more"
-    ):
+    with pytest.raises(ValueError, match=r"crops 25 x 25 pixels.*\(24, 24\)"):
         fit(recipe, in_memory)
 
 
@@ -198,36 +197,12 @@ def test_times_are_images_over_rates(scaling):
     )  # fmt: skip
     rates = scaling.rates(rows)
     assert list(rates) == ["1 A100", "8 A100", "1 RTX 3090", "1 X, ltlab's own step", "8 X"]
-    assert rates["1 A100"]["resnet50"] == 2470 and rates["1 X, ltlab's own step"] == {
-        "resnet10": 1000,
-        "resnet50": 2000,
-    }
+    assert rates["1 X, ltlab's own step"] == {"resnet10": 1000, "resnet50": 2000}
     assert rates["8 X"]["resnet50"] == pytest.approx(2000 * 16621 / 2470)
     lines = scaling.of_runs(rows).splitlines()
-    name, images, *times = [cell.strip() for cell in lines[2].strip("|").split("|")]
-    assert name == "ImageNet-LT, ResNet-10, the paper's plain training, 90 epochs"
+    _, images, *times = [cell.strip() for cell in lines[2].strip("|").split("|")]
     assert images == "10.4 M" and times[3:] == ["2.9 h", "26 min"]  # 115,846 images, 90 times, 1,000 a second: 2.9 h
     assert lines[4].split("|")[3].strip() == "4.4 h"  # 437,513 images, 90 times, 2,470 a second
-    assert "ResNet-50, bag of tricks, 160 + 40 + 20 epochs | 96.3 M |" in lines[5]
-
-
-def test_the_rate_of_resnet10_lies_on_the_line_of_the_larger_ones(scaling):
-    """Through the two networks that were measured: with ResNet-18's operations it would have ResNet-18's rate."""
-    seconds = {
-        network: scaling.operations(network)[1] / 1e14 + 1e-4 for network in ("resnet18", "resnet34", "resnet10")
-    }
-    rate = scaling.extrapolated({network: 1 / seconds[network] for network in ("resnet18", "resnet34")})
-    assert rate == pytest.approx(1 / seconds["resnet10"])
-
-
-def test_the_counted_operations_are_those_of_the_convolutions(scaling):
-    """ResNet-10 forward, by hand: two operations per weight of a convolution and place of its output."""
-    convolutions = [(7, 3, 64, 112), (3, 64, 64, 56), (3, 64, 64, 56)]
-    for k, (width, side) in enumerate([(128, 28), (256, 14), (512, 7)]):
-        before = 64 * 2**k
-        convolutions += [(3, before, width, side), (3, width, width, side), (1, before, width, side)]
-    by_hand = sum(2 * size**2 * inputs * outputs * side**2 for size, inputs, outputs, side in convolutions)
-    assert scaling.operations("resnet10")[2] == by_hand + 2 * 512 * 1000
 
 
 def test_the_page_names_the_settings_as_they_are(scaling):
@@ -252,11 +227,8 @@ def test_the_benchmark_of_large_images_runs_without_a_gpu(scaling, tmp_path, mon
     bare = measured["images_per_second"][measured["step"] == "bare"].repeat(3).to_numpy()
     assert measured["times_bare"].to_numpy() == pytest.approx(measured["images_per_second"] / bare, abs=0.02)
     page = scaling.section(measured)
-    assert (
-        "has been measured on a CPU" in page
-        and "not on a GPU yet" in page
-        and "| ResNet-10, batch 2 | bfloat16 | bare |" in page
-    )
+    for words in ("has been measured on a CPU", "not on a GPU yet", "| ResNet-10, batch 2 | bfloat16 | bare |"):
+        assert words in page
     nothing = scaling.section(measured[:0])
     assert "has not been measured on a GPU yet" in nothing and "No step has been measured" in nothing
 
@@ -375,8 +347,8 @@ class InThreads(ManyProcesses):
 
 
 @pytest.mark.parametrize("name", SLOTS)
-@pytest.mark.parametrize("size", [2, 5])
-def test_processes_share_the_masks_out_and_the_first_writes(streamed, tmp_path, name, size):
+def test_processes_share_the_masks_out_and_the_first_writes(streamed, tmp_path, name):
+    size = 5
     given = torch.rand(len(streamed.train), SIZE, SIZE, generator=torch.Generator().manual_seed(0)) < 0.5
     slot = replace(SLOTS[name], masks=given)
     whole = Masks(streamed, tmp_path / "whole.pt", ALONE).prepare(slot, None, 1)
@@ -400,21 +372,12 @@ def test_a_slot_with_a_prepare_of_its_own_is_asked_for_images_on_disk_too(stream
     assert rows.tolist() == list(range(len(streamed.train)))
 
 
-@pytest.mark.parametrize(
-    ("error", "message"),
-    [
-        (OSError(errno.ENOSPC, "No space left on device"), r"run-masks-2\.npy \(No space left on device\)"),
-        (ChildProcessError("a worker was killed"), r"^a worker was killed"),
-    ],
-)
-def test_masks_that_cannot_be_written_leave_no_file(tmp_path, error, message):
-    """Only what the system says of the file is told as its failure."""
-
+def test_masks_that_cannot_be_written_leave_no_file(tmp_path):
     def rows():
         yield torch.zeros(1, 2, dtype=torch.uint8)
-        raise error
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(type(error), match=message):
+    with pytest.raises(OSError, match=r"run-masks-2\.npy \(No space left on device\)"):
         write(tmp_path / "run-masks-2.npy", (2, 2), rows())
     assert not list(tmp_path.iterdir())
 

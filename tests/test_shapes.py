@@ -51,28 +51,6 @@ def test_nothing_is_drawn_by_a_matrix_product():
     assert "grid_sampler_2d" in called.names and not called.names & products
 
 
-def test_the_pose_grid_is_torch_s(monkeypatch):
-    """Where every pixel looks, against `F.affine_grid`, by a template that answers with its coordinates."""
-    grids = []
-    sample = shapes.F.grid_sample
-    monkeypatch.setattr(shapes.F, "grid_sample", lambda t, grid, **kw: grids.append(grid) or sample(t, grid, **kw))
-    pose = torch.tensor([[20.0, 0.1, -0.2, 0.8], [-7.0, 0.0, 0.25, 0.6]])
-    shapes._posed_shapes(torch.zeros(2, dtype=torch.long), pose, 12)
-    angle, right, down, scale = pose.double().T
-    cos, sin = angle.deg2rad().cos() / scale, angle.deg2rad().sin() / scale
-    x_row = torch.stack([cos, -sin, -(cos * right - sin * down)], 1)
-    y_row = torch.stack([sin, cos, -(sin * right + cos * down)], 1)
-    theta = torch.stack([x_row, y_row], 1) / shapes.TEMPLATE_EXTENT
-    oracle = shapes.F.affine_grid(theta, [2, 1, 12, 12], align_corners=False)
-    torch.testing.assert_close(torch.cat(grids).double(), oracle, rtol=0, atol=1e-6)
-
-
-def test_the_global_generator_stays():
-    before = torch.get_rng_state()
-    load("shapes-lt", **SMALL)
-    assert torch.equal(before, torch.get_rng_state())
-
-
 def test_train_and_test_take_at_most_two_seconds():
     """Of processor time, which is at least the time on an idle machine and bears other work on this one."""
     seconds = []
@@ -166,19 +144,14 @@ def test_noise_is_a_standard_deviation_of_the_full_range():
     ("options", "message"),
     [
         ({"context": 1.5}, "context=1.5"),
-        ({"pose_variety": -0.1}, "pose_variety=-0.1"),
-        ({"noise": -1}, "noise=-1"),
+        ({"pose_variety": None}, "pose_variety=None"),
         ({"noise": math.nan}, "noise=nan"),
         ({"size": 4}, "size=4"),
         ({"test_count": 0}, "test_count=0"),
         ({"max_count": 5}, "without an image"),
         ({"imbalance": None}, "imbalance=None"),
-        ({"context": "abc"}, "context='abc'"),
-        ({"pose_variety": None}, "pose_variety=None"),
-        ({"noise": "abc"}, "noise='abc'"),
         ({"seed": 2021}, "seed=2021 draws the test images"),
         ({"seed": 2**32 + 2021}, "seed=4294969317 .* from 0 to 4294967295"),
-        ({"contxt": 0.1}, "did you mean 'context'"),
     ],
 )
 def test_bad_input_is_refused(options, message):

@@ -3,21 +3,18 @@
 import io
 import logging
 import multiprocessing
-import pickle
 import re
-import tracemalloc
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from ltlab.data import LongTailedData, Split, StreamedSplit, load
-from ltlab.data.files import class_folders
-from ltlab.data.streaming import ImageFiles, _whole, read_image
+from ltlab.data.folders import class_folders
+from ltlab.data.streaming import ImageFiles, read_image
 
 SIZE = 12
 COUNTS = (5, 3, 1)
@@ -64,9 +61,7 @@ def test_batches_are_those_of_a_split_in_memory(root, workers):
 def test_images_look_like_a_tensor(root):
     split, oracle = streamed(root, workers=2), in_memory(root)
     images = split.images
-    assert (images.shape, images.dtype, images.ndim, images.device) == (
-        oracle.images.shape, torch.uint8, 4, torch.device("cpu"),
-    )  # fmt: skip
+    assert (images.shape, images.dtype, images.device) == (oracle.images.shape, torch.uint8, torch.device("cpu"))
     assert len(images) == len(split) == 9 and split.masks is None
     assert torch.equal(torch.cat(list(images.split(4))), oracle.images)
     assert [len(batch) for batch in images.split(4)] == [4, 4, 1]
@@ -84,15 +79,6 @@ def test_take_and_to(root):
     there = split.to("meta")
     assert there.labels.device == there.images.device == torch.device("meta")
     assert split.labels.device == torch.device("cpu") and split.labels.dtype == torch.int64
-
-
-def test_data_hold_streamed_splits(root):
-    data = LongTailedData("mine", streamed(root), streamed(root), ("a", "b", "c"))
-    assert "9 training and 9 test images of 12 x 12 pixels, 3 classes with 5 to 1 images" in repr(data)
-    assert data.class_counts.tolist() == list(COUNTS)
-    assert data.to("cpu").fingerprint == data.fingerprint
-    narrower = StreamedSplit(data.train.images.take(torch.arange(9)))
-    assert LongTailedData("other", narrower, data.test, ("a", "b", "c")).fingerprint == data.fingerprint
 
 
 def test_fingerprint_follows_paths_labels_and_size_but_not_pixels(root):
@@ -136,18 +122,6 @@ def test_workers_stay_for_the_next_pass(root):
     assert not children() - before
 
 
-def test_an_epoch_s_indices_become_numbers_batch_by_batch(root):
-    batches = torch.zeros(1_000_000, dtype=torch.int64).split(8)
-    whole_pass = streamed(root).batches(batches[:4])
-    next(whole_pass)  # what is imported once is not counted
-    tracemalloc.start()
-    try:
-        next(streamed(root).batches(batches))
-        assert tracemalloc.get_traced_memory()[1] < 6e6  # 125,000 lists take 15e6
-    finally:
-        tracemalloc.stop()
-
-
 def test_a_pass_that_was_broken_off_does_not_disturb_the_next(root):
     split = streamed(root, workers=2)
     next(iter(split.images.split(1)))
@@ -161,20 +135,6 @@ def test_workers_end_with_a_failed_pass(root):
     with pytest.raises(ValueError, match="cannot be read") as error:
         list(streamed(root, workers=2).images.split(2))
     assert error.traceback and multiprocessing.active_children() == before
-
-
-@pytest.mark.slow
-def test_workers_may_be_spawned(root):
-    """Where processes cannot be forked, they get the reader pickled."""
-    reader = streamed(root).images.reader
-    assert np.array_equal(pickle.loads(pickle.dumps(reader)).paths, reader.paths)
-    loader = DataLoader(
-        reader, batch_sampler=[[0, 4], [8]], num_workers=1, collate_fn=_whole,
-        multiprocessing_context=multiprocessing.get_context("spawn"),
-    )  # fmt: skip
-    oracle = in_memory(root).images
-    for indices, (read, images, damaged) in zip([[0, 4], [8]], loader, strict=True):
-        assert read.tolist() == indices and torch.equal(images, oracle[indices]) and not damaged
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
@@ -256,11 +216,6 @@ def test_pixels_without_a_white_are_refused(tmp_path, dtype, mode):
         read_image(path, 16)
 
 
-def test_without_a_size_an_image_stays_whole(tmp_path):
-    path = saved(tmp_path / "image.png", pixels(0, (20, 16)))
-    assert np.array_equal(read_image(path).permute(1, 2, 0), np.array(pixels(0, (20, 16))))
-
-
 def test_an_animation_shows_its_first_picture(tmp_path):
     first, second = pixels(0).convert("P"), pixels(1).convert("P")
     path = saved(tmp_path / "moving.gif", first, save_all=True, append_images=[second])
@@ -321,9 +276,8 @@ def test_a_jpeg_that_was_cut_off_is_never_shown_in_part(tmp_path, kept):
 def test_a_damaged_image_stops_the_run_with_its_path(root, case, workers):
     DAMAGE[case](root / "1" / "6.png")
     split = streamed(root, workers)
-    with pytest.raises(
-        ValueError, match=re.escape(str(root / "1" / "6.png")) + r" cannot be read.*on_error='skip'"
-    ) as e:
+    path = re.escape(str(root / "1" / "6.png"))
+    with pytest.raises(ValueError, match=rf"{path} cannot be read.*on_error='skip'") as e:
         list(split.batches(torch.arange(9).split(2)))
     assert "Traceback" not in str(e.value)
     with pytest.raises(ValueError, match=r"6\.png cannot be read"):
@@ -334,9 +288,10 @@ def test_a_damaged_image_stops_the_run_with_its_path(root, case, workers):
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("case", DAMAGE)
 def test_a_skipped_image_is_named_counted_and_replaced_within_its_class(root, case, workers, caplog):
+    oracle = in_memory(root).images
     DAMAGE[case](root / "1" / "6.png")
     DAMAGE[case](root / "0" / "4.png")
-    split, oracle = streamed(root, workers, on_error="skip"), in_memory_without_damage(root)
+    split = streamed(root, workers, on_error="skip")
     order = torch.tensor([6, 0, 6, 4, 8, 7, 6])
     with caplog.at_level(logging.WARNING, logger="ltlab.data"):
         for _ in range(2):
@@ -348,14 +303,6 @@ def test_a_skipped_image_is_named_counted_and_replaced_within_its_class(root, ca
     named = [record.getMessage() for record in caplog.records]
     assert len(named) == 2 and all(any(file in text for text in named) for file in ("1/6.png", "0/4.png"))
     assert torch.equal(split.images[6], oracle[7])
-
-
-def in_memory_without_damage(root):
-    images = torch.zeros(9, 3, SIZE, SIZE, dtype=torch.uint8)
-    for i, label in enumerate(LABELS):
-        if i not in (4, 6):
-            images[i] = read_image(str(root / str(label) / f"{i}.png"), SIZE)
-    return images
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -396,7 +343,8 @@ def test_class_folders_are_listed_by_name(birds):
         (birds / "train" / "owl" / name).write_bytes(b"")
     (birds / "train" / ".cache").mkdir()
     (birds / "train" / "list.txt").write_bytes(b"")
-    names, (files, labels), (test_files, test_labels) = class_folders(birds)
+    names, (files, labels), (test_files, test_labels), split = class_folders(birds)
+    assert not split
     assert names == ("kiwi", "owl") and labels.tolist() == [0] * 9 + [1] * 5 and labels.dtype == torch.int64
     owls = [f"train/owl/{name}" for name in ("0.png", "1.png", "10.JPG", "2.png", "9.jpeg")]
     assert files == [f"train/kiwi/{i}.png" for i in range(9)] + owls
@@ -405,22 +353,19 @@ def test_class_folders_are_listed_by_name(birds):
 
 def test_class_folders_refused(birds):
     for part, other in (("train", "test"), ("test", "train")):
-        for name in ("emu", "rhea"):
-            (birds / part / name).mkdir()
-        message = rf"class 'emu' is in .*{part} but not in .*{other}, as are 1 more of 4 classes"
-        with pytest.raises(ValueError, match=message):
+        (birds / part / "emu").mkdir()
+        with pytest.raises(ValueError, match=rf"'emu' is in .*{part} but not in .*{other} .* 0 more of 3 classes"):
             class_folders(birds)
-        for name in ("emu", "rhea"):
-            (birds / part / name).rmdir()
+        (birds / part / "emu").rmdir()
     for part in ("train", "test"):
         (birds / part / "emu").mkdir()
     with pytest.raises(ValueError, match=r"train.emu has no image; images end in \.jpg"):
         class_folders(birds)
     (birds / "test").rename(birds / "val")
-    with pytest.raises(FileNotFoundError, match=r"test is missing: a folder of images has train/<class>/ and test/"):
+    with pytest.raises(FileNotFoundError, match="test is missing"):
         class_folders(birds)
     (birds / "test").mkdir()
-    with pytest.raises(ValueError, match="test has no class folders: put the images of each class into a folder"):
+    with pytest.raises(ValueError, match="test has no class folders"):
         class_folders(birds)
 
 

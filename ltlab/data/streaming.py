@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -84,7 +84,7 @@ def _decode(path: str) -> Tensor:
 class Reader(Dataset):
     """What a worker process does: read a batch of images, with `replace` others of the same class for unreadable ones.
 
-    It holds only arrays, which workers share with the main process instead of copying them, and can be pickled.
+    It holds only arrays, which workers share with the main process instead of copying them.
     """
 
     root: str
@@ -99,7 +99,7 @@ class Reader(Dataset):
     def path(self, index: int) -> str:
         return os.path.join(self.root, os.fsdecode(self.paths[index]))  # noqa: PTH118 (Path takes ten times as long)
 
-    def __getitems__(self, indices: Sequence[int]) -> Batch:
+    def __getitems__(self, indices: Sequence[int] | np.ndarray) -> Batch:
         """Read a batch; where no image could be read, the index is -1. The images are (n, 3, size, size)."""
         read = torch.full((len(indices),), -1, device="cpu")
         images = torch.zeros(len(indices), 3, self.size, self.size, dtype=torch.uint8, device="cpu")
@@ -124,21 +124,9 @@ class Reader(Dataset):
             yield from np.roll(same, -1 - int(np.searchsorted(same, index)))[:-1].tolist()
 
 
-def _whole(batch: Any) -> Any:
-    """The collate function: `Reader` makes whole batches."""
+def _unchanged(batch: Batch) -> Batch:
+    """`Reader` makes whole batches."""
     return batch
-
-
-class NextPass:
-    """The batches of indices of a loader's next pass.
-
-    They become lists of Python integers one by one: those of a long epoch would take 300 MB.
-    """
-
-    indices: Sequence[Tensor] = ()
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return (chosen.tolist() for chosen in self.indices)
 
 
 class ImageFiles:
@@ -154,9 +142,6 @@ class ImageFiles:
         on_error: "raise" or "skip", see `StreamedSplit`.
         device: where batches arrive.
         damaged: why an image could not be read, by path; grows while images are read.
-
-    Raises:
-        ValueError: a size below 1, fewer than 0 workers, an unknown `on_error`.
     """
 
     dtype = torch.uint8
@@ -210,7 +195,7 @@ class ImageFiles:
             RuntimeError: a worker was killed, or did not answer for 10 minutes.
         """
         loader, next_pass = LOADERS.pop(self, None) or self._loader()
-        next_pass.indices = [chosen.cpu() for chosen in indices]
+        next_pass[:] = [chosen.cpu().numpy() for chosen in indices]
         with torch.device("cpu"):  # torch draws a seed for the workers on the default device
             batches = iter(loader)
         try:
@@ -221,13 +206,14 @@ class ImageFiles:
         finally:
             del loader, batches  # or a traceback would keep the workers of a failed pass alive
 
-    def _loader(self) -> tuple[DataLoader, NextPass]:
+    def _loader(self) -> tuple[DataLoader, list[np.ndarray]]:
+        """A loader, and the list of the batches of its next pass."""
         import torchvision.transforms.v2  # noqa: F401 (once here, or every forked worker imports it)
 
-        next_pass = NextPass()
+        next_pass: list[np.ndarray] = []
         return DataLoader(
             self.reader, batch_sampler=next_pass, num_workers=self.workers, persistent_workers=self.workers > 0,
-            timeout=TIMEOUT if self.workers else 0, collate_fn=_whole, pin_memory=self.device.type == "cuda",
+            timeout=TIMEOUT if self.workers else 0, collate_fn=_unchanged, pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # else it would draw from torch's global one
         ), next_pass  # fmt: skip
 
@@ -264,7 +250,7 @@ class ImageFiles:
 
 
 # Between two passes. They are not attributes, because workers in a cycle of garbage would take 5 s each to end.
-LOADERS: WeakKeyDictionary[ImageFiles, tuple[DataLoader, NextPass]] = WeakKeyDictionary()
+LOADERS: WeakKeyDictionary[ImageFiles, tuple[DataLoader, list[np.ndarray]]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, eq=False)
