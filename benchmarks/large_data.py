@@ -1,6 +1,6 @@
 """
 benchmarks/large_data.py
-What streaming costs: indexing a list of iNaturalist 2018's size, sampling from it, and images per second, beside
+What streaming costs: indexing a list of iNaturalist 2018's size, sampling from it, and images per second, compared with
 torchvision's ImageFolder with torch's WeightedRandomSampler and transforms.
 
     python benchmarks/large_data.py               # a few minutes on two free CPU cores
@@ -9,11 +9,11 @@ torchvision's ImageFolder with torch's WeightedRandomSampler and transforms.
 Measured in four runs on two cores of a server (Intel Xeon), torch 2.15, 2 workers, no GPU: 437,513 lines read and
 checked in 0.8 to 1.0 s, all files found in 0.9 to 1.2 s, train2018.json (102 MiB) read and indexed in 1.6 to 1.8 s,
 both lists loaded in 2.2 to 2.6 s (ImageFolder 1.2 to 1.7 s for the training images); an epoch's sampling 0.12 to 0.16 s
-beside 0.27 to 0.31 s; 30 MiB for paths and labels beside 81 MiB. StreamedSplit had 2.05 to 2.38 times ImageFolder's
-images per second (706 to 803 beside 327 to 391); augmented by the one main process of a machine without a GPU, 1.12 to
+(torch 0.27 to 0.31 s); 30 MiB for paths and labels (ImageFolder 81 MiB). StreamedSplit had 2.05 to 2.38 times as many
+images per second (706 to 803, ImageFolder 327 to 391); augmented by the one main process of a machine without a GPU, 1.12 to
 1.22 times. These runs decoded with torchvision. Pillow needs 1.14 instead of 1.07 ms of processor time per image of
-400 x 300 pixels, resizing included, and 2.7 instead of 2.3 ms at 800 x 600. With a GPU, which takes the augmentation
-over, it has not been measured.
+400 x 300 pixels, resizing included, and 2.7 instead of 2.3 ms at 800 x 600. It has not been measured with a GPU, which
+does the augmentation.
 
 The tree has the real class counts of iNaturalist 2018: 437,513 paths of the real length in 8,142 class folders. Every
 path is a hard link to one of a few thousand synthetic JPEGs of 400 x 300 pixels, which differ between the two lists, so
@@ -39,9 +39,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader, WeightedRandomSampler
 from torchvision.datasets import ImageFolder
-from torchvision.io import write_jpeg
 from torchvision.transforms import v2
 
 from ltlab.data import benchmark_class_counts, load
@@ -61,7 +61,8 @@ def make_tree(root: Path, counts: list[int], pictures: int) -> None:
         coarse = torch.rand(1, 3, 19, 25, generator=generator)
         smooth = torch.nn.functional.interpolate(coarse, size=(300, 400), mode="bicubic")[0]
         noisy = smooth + 0.03 * torch.randn(3, 300, 400, generator=generator)
-        write_jpeg((noisy.clamp(0, 1) * 255).byte(), str(root / f"{i}.jpg"), quality=90)
+        pixels = (noisy.clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(root / f"{i}.jpg", quality=90)
     labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     order = torch.randperm(len(labels), generator=generator).tolist()
     for part, chosen in ((TRAIN, order), (VAL, torch.tensor(counts).cumsum(0).sub(1).tolist())):

@@ -74,23 +74,9 @@ def random_transforms(n, size, seed=0):
 
 
 def map_by_hand(features, weights, size):
-    """One map in float64: the sum over channels, bilinear up-sampling with pixels as squares, scaling to [0, 1]."""
+    """One map in float64: the sum over channels, torchvision's up-sampling, scaling to [0, 1]."""
     small = sum(w * f for w, f in zip(weights.double(), features.double(), strict=True))
-    (h, w), (height, width) = small.shape, size
-
-    def neighbours(i, old, new):
-        place = min(max((i + 0.5) * old / new - 0.5, 0), old - 1)
-        low = math.floor(place)
-        return low, min(low + 1, old - 1), place - low
-
-    large = torch.zeros(size, dtype=torch.float64)
-    for i in range(height):
-        for j in range(width):
-            top, bottom, down = neighbours(i, h, height)
-            left, right, along = neighbours(j, w, width)
-            above = (1 - along) * small[top, left] + along * small[top, right]
-            below = (1 - along) * small[bottom, left] + along * small[bottom, right]
-            large[i, j] = (1 - down) * above + down * below
+    large = vision.resize(small[None], list(size), antialias=False)[0]
     return (large - large.min()) / (large.max() - large.min())
 
 
@@ -150,16 +136,11 @@ def test_cosine_classifiers_share_their_maps_with_their_normalised_weights():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"features": torch.zeros(2, 3, 4)}, "features"),
         ({"features": torch.zeros(2, 3, 4, 4, dtype=torch.int64)}, "features"),
-        ({"features": torch.full((2, 3, 4, 4), math.nan)}, "features"),
         ({"features": torch.full((2, 3, 4, 4), math.inf)}, "features"),
         ({"weight": torch.ones(5, 4)}, "K = 3"),
         ({"labels": torch.tensor([0, 5])}, r"labels.*\[0, 4\].*5"),
-        ({"labels": torch.tensor([-1, 0])}, r"labels.*-1"),
         ({"labels": torch.tensor([0.0, 1.0])}, "labels"),
-        ({"labels": torch.tensor([0])}, "labels"),
-        ({"size": 0}, "size=0"),
         ({"size": (4, -1)}, "size="),
     ],
 )
@@ -363,21 +344,13 @@ def test_otsu_has_the_largest_variance_between(levels):
     assert foreground_masks(cams, "otsu").flatten().tolist() == [v > t for v in levels]
 
 
-def test_otsu_parts_two_heaps():
-    cams = torch.cat([torch.full((1, 4, 5), 0.1), torch.full((1, 4, 3), 0.8)], dim=2)
-    assert torch.equal(foreground_masks(cams, "otsu"), cams > 0.5)
-
-
 @pytest.mark.parametrize(
     ("cams", "threshold", "message"),
     [
         (torch.rand(4, 4), 1.0, "cams"),
-        (torch.ones(1, 4, 4, dtype=torch.int64), 1.0, "cams"),
-        (torch.full((1, 4, 4), 1.5), 1.0, "cams"),
         (torch.full((1, 4, 4), math.nan), 1.0, "cams"),
         (torch.full((1, 4, 4), -0.1), "otsu", "cams"),
         (torch.rand(1, 4, 4), -1, "threshold=-1"),
-        (torch.rand(1, 4, 4), math.nan, "threshold=nan"),
         (torch.rand(1, 4, 4), "otso", "threshold='otso'"),
     ],
 )
@@ -568,15 +541,6 @@ def test_nothing_changes_outside_the_old_and_the_new_foreground(fill):
     assert torch.equal(moved[ghost], images[ghost]) is not fill
 
 
-def test_black_objects_are_objects():
-    image, mask = torch.full((1, 3, 8, 8), 255, dtype=torch.uint8), torch.zeros(1, 8, 8, dtype=torch.bool)
-    image[:, :, 2:4, 1:3], mask[:, 2:4, 1:3] = 0, True
-    moved = transform_foreground(image, mask, **same_for_all(1, translate=(4, 1)), fill=True)
-    expected = torch.full_like(image, 255)
-    expected[:, :, 3:5, 5:7] = 0
-    assert torch.equal(moved, expected)
-
-
 def test_turns_are_counter_clockwise_about_the_box():
     """As torchvision turns a whole image, but for the pixels where rounding falls on either side."""
     images = noise_images(4, (17, 17))
@@ -634,17 +598,11 @@ def test_parameters_may_be_lists():
     ("change", "message"),
     [
         ({"images": torch.zeros(2, 3, 4, 4)}, "images"),
-        ({"images": torch.zeros(3, 4, 4, dtype=torch.uint8)}, "images"),
         ({"masks": torch.zeros(2, 4, 5, dtype=torch.bool)}, r"masks.*2, 4, 4"),
-        ({"masks": torch.zeros(2, 4, 4)}, "masks"),
         ({"flip": torch.zeros(2)}, "flip"),
-        ({"flip": torch.zeros(3, dtype=torch.bool)}, "flip"),
-        ({"translate": torch.zeros(2)}, "translate"),
         ({"translate": torch.full((2, 2), math.inf)}, r"translate.*inf"),
-        ({"rotate": torch.tensor([0.0, math.nan])}, r"rotate.*nan"),
         ({"rotate": torch.zeros(2, dtype=torch.bool)}, "rotate"),
         ({"scale": torch.tensor([1.0, 0.0])}, r"scale.* 0"),
-        ({"scale": torch.tensor([1.0, -1.0])}, r"scale.*-1"),
         ({"scale": torch.ones(1)}, "scale"),
     ],
 )
@@ -770,8 +728,8 @@ def test_every_kind_is_equally_likely_and_alone():
     n = len(drawn["flip"])
     assert torch.stack(list(active.values())).sum(0).max() == 1
     for move, moved in active.items():
-        share = 0.25 * (11 / 12 if move == "translate" else 1)  # one of its 12 shifts is none
-        assert moved.float().mean().item() == pytest.approx(share, abs=5 * math.sqrt(share / n))
+        expected = 0.25 * (11 / 12 if move == "translate" else 1)  # one of its 12 shifts is none
+        assert moved.float().mean().item() == pytest.approx(expected, abs=5 * math.sqrt(expected / n))
     shifts = drawn["translate"][active["translate"]]
     assert {tuple(shift) for shift in shifts.tolist()} == {(x, y) for x in range(-3, 3) for y in (0, 1)} - {(0, 0)}
     counts = torch.unique(shifts, dim=0, return_counts=True)[1].float()
@@ -782,17 +740,13 @@ def test_every_kind_is_equally_likely_and_alone():
 
 
 def test_the_authors_kinds_go_together():
-    _, active = kinds_of(ForegroundTransform(kinds="authors"))
+    drawn, active = kinds_of(ForegroundTransform(kinds="authors"))
+    angles, factors = drawn["rotate"][active["rotate"]], drawn["scale"][active["scale"]]
+    assert torch.corrcoef(torch.stack([angles, factors]))[0, 1].abs() < 5 / math.sqrt(len(angles))  # drawn apart
     assert torch.equal(active["rotate"], active["scale"])
     assert not (active["rotate"] & active["flip"]).any()
     for move in ("rotate", "flip"):
         assert active[move].float().mean().item() == pytest.approx(1 / 3, abs=0.02)
-
-
-def test_what_goes_together_is_drawn_apart():
-    drawn, active = kinds_of(ForegroundTransform(kinds="authors"))
-    angles, factors = drawn["rotate"][active["rotate"]], drawn["scale"][active["scale"]]
-    assert torch.corrcoef(torch.stack([angles, factors]))[0, 1].abs() < 5 / math.sqrt(len(angles))
 
 
 def test_a_shifted_foreground_reaches_every_place_of_the_frame_alike():
@@ -806,13 +760,7 @@ def test_a_shifted_foreground_reaches_every_place_of_the_frame_alike():
     assert len(counts) == h * w and ((counts - n / 24) ** 2 / (n / 24)).sum() < 59  # 23 degrees, once in 20,000
 
 
-def test_settings_reach_the_draws():
-    slot = WholeImageTransform(kinds=("rotate+scale",), max_angle=10, min_scale=1.5, max_scale=1.5)
-    drawn, active = kinds_of(slot, 100)
-    assert active["rotate"].all() and drawn["rotate"].abs().max() <= 10 and (drawn["scale"] == 1.5).all()
-
-
-def test_whole_images_are_shifted_by_at_most_their_share():
+def test_whole_images_are_shifted_by_at_most_their_fraction():
     images = torch.full((400, 1, 8, 16), 7, dtype=torch.uint8)
     slot = WholeImageTransform(kinds=("translate",), max_shift=0.25)
     moved = slot(images, slot.prepare(None, images, torch.zeros(400)), generator=generator()) == 7
@@ -832,13 +780,9 @@ def test_slots_say_what_differs_from_the_default():
     ("change", "message"),
     [
         ({"kinds": "flip"}, "kinds='flip'"),
-        ({"kinds": ()}, "kinds="),
         ({"kinds": ("flip", "shear")}, "shear"),
-        ({"kinds": ["flip"]}, "kinds="),
         ({"kinds": (1,)}, "kinds="),
-        ({"max_angle": -1}, "max_angle=-1"),
         ({"max_angle": math.inf}, "max_angle=inf"),
-        ({"min_scale": 0}, "min_scale=0"),
         ({"min_scale": 1.5}, "min_scale=1.5"),
         ({"threshold": -0.5}, "threshold=-0.5"),
         ({"masks": torch.zeros(2, 4, 4)}, "masks"),
@@ -937,11 +881,6 @@ def test_processes_share_the_masks_out():
         for rank, (indices, rows) in enumerate(batches):
             assert torch.equal(rows, whole[indices[rank::3]])
     assert sorted(images.read[30:]) == list(range(30))
-
-
-def test_the_control_needs_nothing_of_images_on_disk():
-    images = OnDisk(noise_images(30, (8, 8)))
-    assert WholeImageTransform().prepare(None, images, RARE).shape == (30, 0)
 
 
 def second_stage_with(foreground):

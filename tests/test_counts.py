@@ -16,7 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ltlab import classifiers, images, losses, metrics, mixup, samplers
+from ltlab import cam, classifiers, images, losses, metrics, mixup, models, samplers
 from ltlab.cam import ForegroundTransform, WholeImageTransform, new_image_counts
 from ltlab.counts import as_counts, as_labels, as_tensor, check_integer, check_seed
 from ltlab.data import load, long_tail_subset
@@ -152,6 +152,17 @@ def equal_split(make):
 
 
 RARE = [300, 40, 20, 5]
+NETWORK = models.small_net(C)
+PIXELS = torch.randint(256, (N, 3, 12, 10), dtype=torch.uint8, generator=draws())
+MASKS = torch.rand(N, 12, 10, generator=draws()) < 0.4
+MAPS = torch.rand(N, 12, 10, generator=draws())
+MOVES = {"flip": [True, False] * 3, "translate": [[0.3, -2.7]] * N, "rotate": [20.1] * N, "scale": [1.1] * N}
+
+
+def moved(slot):
+    return slot(PIXELS, slot.prepare(NETWORK, PIXELS, Y), generator=draws())
+
+
 COMPUTED = {
     **{name: lambda read=read: read([float(n) for n in RARE]) for name, read in READERS.items()},
     **{repr(loss): lambda loss=loss: loss(Z, Y) for loss in
@@ -175,6 +186,20 @@ COMPUTED = {
     "confusion_matrix": lambda: metrics.confusion_matrix(Z, Y.tolist()),
     **{name: lambda name=name: getattr(metrics, name)(Z, Y.tolist()) for name in
        ("top1_error", "balanced_error", "expected_calibration_error")},
+    "maps_of": lambda: cam.maps_of(NETWORK, PIXELS, Y),
+    "class_activation_maps": lambda: cam.class_activation_maps(IMAGES.expand(N, C, 5, 5) * MAPS[:, None, :5, :5],
+                                                               Z[:C], Y, 9),
+    "foreground_masks": lambda: cam.foreground_masks(MAPS, 0.9),
+    "otsu": lambda: cam.foreground_masks(MAPS, "otsu"),
+    "intersection_over_union": lambda: cam.intersection_over_union(MASKS, MASKS.flip(0)),
+    "unpack_masks": lambda: cam.unpack_masks(cam.pack_masks(MASKS), (12, 10)),
+    "transform_foreground": lambda: cam.transform_foreground(PIXELS, MASKS, **MOVES, fill=True),
+    "transform_images": lambda: cam.transform_images(PIXELS, **MOVES),
+    "ForegroundTransform": lambda: moved(ForegroundTransform(kinds=("flip+translate+rotate+scale",))),
+    "ShuffledForegroundTransform": lambda: moved(cam.ShuffledForegroundTransform(masks=MASKS)),
+    "WholeImageTransform": lambda: moved(WholeImageTransform()),
+    "materialise": lambda: cam.materialise(WholeImageTransform(), None, PIXELS, Y, generator=draws())[0],
+    "evaluated": lambda: images.evaluated(NETWORK, PIXELS, NETWORK, crop=8),
     "as_tensor": lambda: as_tensor([0.1, 2]),
     "to_float": lambda: images.to_float((255 * IMAGES).byte()),
 }  # fmt: skip
@@ -221,12 +246,46 @@ def test_counts_of_every_form_are_read_alike_in_every_room(form):
     assert new_image_counts(form(COUNTS)).tolist() == [5, 265, 300]
 
 
+# --- images of a network ---------------------------------------------------------------------------------------------
+
+BAD_IMAGES = {
+    "below 0": lambda x: x - 0.5,
+    "bytes as floats": lambda x: 255 * x,
+    "normalised": lambda x: (x - 0.5) / 0.25,
+    "NaN": lambda x: x * math.nan,
+    "uint16": lambda x: (65535 * x).to(torch.uint16),
+    "int64": lambda x: (255 * x).long(),
+    "yes and no": lambda x: x > 0.5,
+    "one image": lambda x: x[0],
+    "channels last": lambda x: x.movedim(1, 3),
+    "an array": lambda x: x.numpy(),
+    "a list": list,
+    "nothing": lambda x: None,
+}
+
+
+@pytest.mark.parametrize("kind", BAD_IMAGES)
+def test_what_are_not_images_is_refused_by_name(kind):
+    with pytest.raises((ValueError, TypeError), match="images must be"):
+        images.evaluated(NETWORK, BAD_IMAGES[kind](PIXELS / 255), NETWORK)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.uint8])
+def test_images_of_every_dtype_are_read_alike(dtype):
+    given = PIXELS if dtype == torch.uint8 else (PIXELS / 255).to(dtype)
+    logits = images.evaluated(NETWORK, given, NETWORK)
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(logits, images.evaluated(NETWORK, PIXELS, NETWORK), rtol=0.02, atol=0.02)
+
+
 # --- labels ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bad", [["a", "b"], {0: 1}, [0, None], pd.DataFrame({"y": [0, 1]}), 3, [0.0, 1.0]], ids=repr)
+@pytest.mark.parametrize(
+    "bad", [{0: 1}, [0, None], pd.DataFrame({"y": [0, 1]}), 3, "01", pd.Series([0, None])], ids=repr
+)
 def test_labels_that_are_not_class_indices_are_refused(bad):
-    with pytest.raises(ValueError, match="labels must"):
+    with pytest.raises(ValueError, match=r"labels must .* 0 .*pandas"):
         as_labels(bad)
 
 

@@ -49,14 +49,9 @@ class EqualizationLoss(Loss):
     rare: Tensor  # (C,) bool
 
     def __init__(
-        self,
-        class_counts: ClassCounts,
-        gamma: float = 0.9,
-        threshold: float = 0.005,
-        *,
-        generator: torch.Generator | None = None,
-        reduction: Reduction = "weighted_mean",
-    ) -> None:
+        self, class_counts: ClassCounts, gamma: float = 0.9, threshold: float = 0.005, *,
+        generator: torch.Generator | None = None, reduction: Reduction = "weighted_mean",
+    ) -> None:  # fmt: skip
         counts = as_counts(class_counts)
         super().__init__(reduction, num_classes=len(counts))
         if not 0 <= comparable(gamma) <= 1:

@@ -105,13 +105,9 @@ class FocalLoss(Loss):
     alpha: float | Tensor | None
 
     def __init__(
-        self,
-        gamma: float = 2.0,
-        alpha: float | Sequence[float] | Tensor | None = None,
-        form: Form = "sigmoid",
-        *,
+        self, gamma: float = 2.0, alpha: float | Sequence[float] | Tensor | None = None, form: Form = "sigmoid", *,
         reduction: Reduction = "mean",
-    ) -> None:
+    ) -> None:  # fmt: skip
         check_form(form)
         factors = as_tensor(0.0 if alpha is None else alpha, torch.float64)  # () or (C,)
         highest = 1.0 if form == "sigmoid" else math.inf
@@ -146,14 +142,9 @@ class ClassBalancedFocalLoss(Loss):
     knobs = ("beta", "gamma", "form")
 
     def __init__(
-        self,
-        class_counts: ClassCounts,
-        beta: float = 0.9999,
-        gamma: float = 1.0,
-        form: Form = "sigmoid",
-        *,
+        self, class_counts: ClassCounts, beta: float = 0.9999, gamma: float = 1.0, form: Form = "sigmoid", *,
         reduction: Reduction = "mean",
-    ) -> None:
+    ) -> None:  # fmt: skip
         check_form(form)
         super().__init__(reduction, weight=class_balanced_weights(class_counts, beta))
         self.beta, self.gamma, self.form = float(beta), as_knob("gamma", gamma, 0), form

@@ -40,14 +40,9 @@ class LDAMLoss(Loss):
     margins: Tensor  # (C,)
 
     def __init__(
-        self,
-        class_counts: ClassCounts,
-        max_margin: float = 0.5,
-        scale: float = 30.0,
-        *,
-        beta: float = 0.0,
+        self, class_counts: ClassCounts, max_margin: float = 0.5, scale: float = 30.0, *, beta: float = 0.0,
         reduction: Reduction = "weighted_mean",
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(reduction, weight=class_balanced_weights(class_counts, beta))
         self.set_buffer("margins", ldam_margins(class_counts, max_margin))
         self.max_margin, self.beta = float(max_margin), float(beta)
