@@ -8,12 +8,12 @@ torchvision's ImageFolder with torch's WeightedRandomSampler and transforms.
 
 Measured in four runs on two cores of a server (Intel Xeon), torch 2.15, 2 workers, no GPU: 437,513 lines read and
 checked in 0.8 to 1.0 s, all files found in 0.9 to 1.2 s, train2018.json (102 MiB) read and indexed in 1.6 to 1.8 s,
-both lists loaded in 2.2 to 2.6 s (ImageFolder 1.2 to 1.7 s for the training images); an epoch's sampling 0.12 to 0.16 s
-(torch 0.27 to 0.31 s); 30 MiB for paths and labels (ImageFolder 81 MiB). StreamedSplit had 2.05 to 2.38 times as many
-images per second (706 to 803, ImageFolder 327 to 391); augmented by the one main process of a machine without a GPU, 1.12 to
-1.22 times. These runs decoded with torchvision. Pillow needs 1.14 instead of 1.07 ms of processor time per image of
-400 x 300 pixels, resizing included, and 2.7 instead of 2.3 ms at 800 x 600. It has not been measured with a GPU, which
-does the augmentation.
+both lists loaded in 2.2 to 2.6 s (ImageFolder 1.2 to 1.7 s for the training images); an epoch's sampling 0.12 to 0.16
+s (torch 0.27 to 0.31 s); 30 MiB for paths and labels (ImageFolder 81 MiB). StreamedSplit had 2.05 to 2.38 times as
+many images per second (706 to 803, ImageFolder 327 to 391); augmented by the one main process of a machine without a
+GPU, 1.12 to 1.22 times. These runs decoded with torchvision. Pillow needs 1.14 instead of 1.07 ms of processor time
+per image of 400 x 300 pixels, resizing included, and 2.7 instead of 2.3 ms at 800 x 600. It has not been measured
+with a GPU, which does the augmentation.
 
 The tree has the real class counts of iNaturalist 2018: 437,513 paths of the real length in 8,142 class folders. Every
 path is a hard link to one of a few thousand synthetic JPEGs of 400 x 300 pixels, which differ between the two lists, so

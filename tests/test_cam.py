@@ -119,7 +119,7 @@ def test_maps_of_another_library():
 @settings(deadline=None, max_examples=50)
 @example(values=[0.0, 0.0, 0.0, 2.0**-149], seed=0)
 @given(values=st.lists(st.floats(-1e4, 1e4, width=32), min_size=4, max_size=4), seed=st.integers(0, 99))
-def test_a_constant_map_is_zero_whatever_the_rounding(values, seed):
+def test_a_constant_map_is_zero_after_any_rounding(values, seed):
     features = torch.tensor(values)[None, :, None, None].expand(1, 4, 5, 3)
     weight = torch.randn(2, 4, generator=generator(seed))
     assert not class_activation_maps(features, weight, torch.tensor([1]), (13, 11)).any()
@@ -151,7 +151,7 @@ def test_bad_input_of_maps(change, message):
         class_activation_maps(**good | change)
 
 
-def test_maps_of_a_model_leave_it_as_it_was():
+def test_maps_of_a_model_leave_it_unchanged():
     model, images, labels = models.small_net(10), noise_images(7, (32, 32)), torch.arange(7)
     model.train()
     model.layer1.eval()
@@ -233,7 +233,7 @@ WITHOUT_MAPS = {
 
 @pytest.mark.parametrize("name", WITH_MAPS)
 def test_maps_of_a_network_whose_logits_are_of_the_mean_of_its_features(name):
-    """Dropout is off, whatever mode the network is in; a positive factor does not matter."""
+    """Dropout is off in any mode of the network; a positive factor does not matter."""
     torch.manual_seed(0)
     model, images, labels = WITH_MAPS[name]().train(), noise_images(6, (64, 64)), torch.arange(6) % 3
     maps = maps_of(model, images, labels, batch_size=4)
@@ -506,7 +506,7 @@ def test_quarter_turns_are_exact(side, quarters):
     right=st.floats(-30, 30, width=32), down=st.floats(-30, 30, width=32), quarters=st.integers(-4, 4),
 )  # fmt: skip
 def test_the_foreground_stays_inside_the_frame(height, width, top, left, right, down, quarters):
-    """A quarter turn neither loses nor invents a pixel, whatever the shift and the parity of the sides."""
+    """A quarter turn neither loses nor invents a pixel, for any shift and parity of the sides."""
     foreground = noise_images(1, (height, width))[0] // 2 + 100
     image, mask = scene(foreground, (top, left), (11, 11))
     moved = transform_foreground(

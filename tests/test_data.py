@@ -176,7 +176,8 @@ def test_split_takes_images_in_the_given_order():
 
 
 def test_the_side_of_data_is_the_shorter_one_of_their_images():
-    assert LongTailedData("wide", Split(IMAGES, LABELS), Split(IMAGES, LABELS), ("cat",)).side == 4
+    wide = Split(IMAGES, torch.tensor([0, 1]))
+    assert LongTailedData("wide", wide, wide, ("cat", "dog")).side == 4
 
 
 @pytest.mark.parametrize(
@@ -186,6 +187,7 @@ def test_the_side_of_data_is_the_shorter_one_of_their_images():
         ({"train": (1, 1)}, "class 'cat' has no training image"),
         ({"names": ("cat", "cat")}, "'cat' more than once"),
         ({"names": ["cat", "dog"]}, "class_names must be a tuple"),
+        ({"names": ("cat",), "train": (0, 0), "test": (0,)}, "class_names=.* two classes"),
         ({"size": 5}, r"train images are \(H, W\) = \(5, 5\), test images \(4, 4\)"),
         ({"options": {"counts": torch.zeros(2)}}, "options must be .* JSON"),
     ],
@@ -323,7 +325,7 @@ def save(path, arrays):
     return path
 
 
-def test_npz_as_it_is(tmp_path, arrays):
+def test_npz_unchanged(tmp_path, arrays):
     path = save(tmp_path / "insects.npz", arrays).rename(tmp_path / "Insects.NPZ")
     insects = load(str(path))
     assert insects.name == "Insects" and insects.class_names == ("ant", "bee", "cicada")
@@ -507,7 +509,7 @@ def birds(tmp_path):
     return tmp_path / "birds"
 
 
-def test_folder_as_it_is(birds):
+def test_folder_unchanged(birds):
     (birds / "train" / ".ipynb_checkpoints").mkdir()
     (birds / "train" / "owl" / "notes.txt").write_text("no image", encoding="utf-8")
     loaded = load(birds, size=None)

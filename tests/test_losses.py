@@ -636,7 +636,7 @@ def test_bad_batch(name, logits, targets, words):
 
 
 @all_losses
-def test_what_is_no_tensor_is_named(name):
+def test_what_is_not_a_tensor_is_named(name):
     with pytest.raises(TypeError, match=r"logits must be a tensor, got list; use torch.as_tensor\(logits\)"):
         make(name)(LOGITS.tolist(), INDICES)
     with pytest.raises(TypeError, match="targets must be a tensor, got ndarray"):

@@ -99,7 +99,7 @@ def test_limits_of_alpha() -> None:
     torch.testing.assert_close(draw_lambda(1e12, seeded(), (1000,)), torch.full((1000,), 0.5), atol=1e-5, rtol=0)
 
 
-def test_a_uniform_number_of_zero_is_no_nan(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_uniform_number_of_zero_is_not_nan(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "rand", lambda *size, **kwargs: torch.tensor([[0.0] * 4, [0.0, 0.25, 0.5, 0.75]]))
     assert draw_lambda(1.0, size=(4,)).tolist() == [1, 0, 0, 1]  # cos(pi/2) is just below 0 in float32
 
@@ -137,11 +137,11 @@ def test_mixing_by_loops(n: int, lam: float, seed: int, per_sample: bool) -> Non
     lams = torch.rand(n, generator=generator, dtype=torch.float64) if per_sample else torch.tensor(lam).double()
     mixed, soft = mix(x, partner, lams), mixup.mix_targets(y, partner, lams, C)
     for i, j in enumerate(partner.tolist()):
-        share = lams[i] if per_sample else lams
-        torch.testing.assert_close(mixed[i], share * x[i] + (1 - share) * x[j], atol=1e-12, rtol=0)
+        part = lams[i] if per_sample else lams
+        torch.testing.assert_close(mixed[i], part * x[i] + (1 - part) * x[j], atol=1e-12, rtol=0)
         row = torch.zeros(C, dtype=torch.float64)
-        row[y[i]] += share
-        row[y[j]] += 1 - share
+        row[y[i]] += part
+        row[y[j]] += 1 - part
         torch.testing.assert_close(soft[i].double(), row, atol=1e-6, rtol=0)
     assert soft.dtype == torch.float32
     torch.testing.assert_close(soft.sum(1), torch.ones(n))
@@ -329,7 +329,7 @@ def test_a_classifier_that_gets_no_tensor(images: Tensor) -> None:
 
 
 @pytest.mark.parametrize("layer", ["layer1", "classifier"])
-def test_the_model_is_left_as_it_was(images: Tensor, targets: Tensor, layer: str) -> None:
+def test_the_model_is_left_unchanged(images: Tensor, targets: Tensor, layer: str) -> None:
     """After a pass, and after one that failed before, within and behind the layer."""
     model = small_net(C).eval()
     before = model(images)
@@ -353,9 +353,9 @@ def judge(logits: Tensor, targets: Tensor, others: Tensor, lam: Tensor) -> float
     """Weighted losses of all pairs, mixed one by one, over the sum of their mixed weights."""
     weight = (COUNTS.min() / COUNTS).tolist()
     losses, weights = 0.0, 0.0
-    for z, i, j, share in zip((-logits.log_softmax(1)).tolist(), targets, others, lam.tolist(), strict=True):
-        losses += share * weight[i] * z[i] + (1 - share) * weight[j] * z[j]
-        weights += share * weight[i] + (1 - share) * weight[j]
+    for z, i, j, part in zip((-logits.log_softmax(1)).tolist(), targets, others, lam.tolist(), strict=True):
+        losses += part * weight[i] * z[i] + (1 - part) * weight[j] * z[j]
+        weights += part * weight[i] + (1 - part) * weight[j]
     return losses / weights
 
 
@@ -415,12 +415,12 @@ def test_remix_by_loops(model: Net, images: Tensor, targets: Tensor) -> None:
         assert torch.equal(logits, InputMixup(1.0)(model, images, targets, generator=seeded(seed))[0])
         for i, j in enumerate(partner.tolist()):
             ratio = COUNTS[targets[i]].item() / COUNTS[targets[j]].item()
-            share = 0.0 if ratio >= 3 and lam < 0.5 else 1.0 if ratio <= 1 / 3 and 1 - lam < 0.5 else lam.item()
+            part = 0.0 if ratio >= 3 and lam < 0.5 else 1.0 if ratio <= 1 / 3 and 1 - lam < 0.5 else lam.item()
             row = torch.zeros(C)
-            row[targets[i]] += share
-            row[targets[j]] += 1 - share
+            row[targets[i]] += part
+            row[targets[j]] += 1 - part
             torch.testing.assert_close(soft[i], row)
-            changed += share != lam.item()
+            changed += part != lam.item()
     assert changed
 
 

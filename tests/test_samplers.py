@@ -258,15 +258,15 @@ def test_every_seed_and_epoch_has_its_own_generator():
 def test_ranks_are_disjoint_and_together_the_single_sequence(make, num_replicas):
     labels = labels_of([24, 12, 6, 3, 2])  # 47 images: the last draws are left out for 2, 3 and 5 processes
 
-    def share(num_replicas, rank):
+    def part_of(num_replicas, rank):
         sampler = make(labels, seed=9, num_replicas=num_replicas, rank=rank)
         sampler.set_epoch(4)
         return sampler.epoch_indices()
 
-    whole = share(1, 0)
-    shares = torch.stack([share(num_replicas, rank) for rank in range(num_replicas)], dim=1)
+    whole = part_of(1, 0)
+    parts = torch.stack([part_of(num_replicas, rank) for rank in range(num_replicas)], dim=1)
     kept = len(whole) // num_replicas * num_replicas
-    assert torch.equal(shares.flatten(), whole[:kept])
+    assert torch.equal(parts.flatten(), whole[:kept])
 
 
 def test_num_samples_sets_the_length_over_all_processes():

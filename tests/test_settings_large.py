@@ -107,7 +107,7 @@ def test_on_large_images_too_two_stages_follow_the_base_schedule(settings):
         assert rate == pytest.approx(plain.schedule(epoch, settings.epochs))
 
 
-def test_images_of_your_own_are_told_by_their_side(root):
+def test_custom_images_are_told_by_their_side(root):
     assert [settings_for("mine", side) for side in (32, 223, 224, 256)] == [CIFAR, CIFAR, IMAGENET, IMAGENET]
     assert settings_for("shapes-lt", 256) is SHAPES and settings_for("inat18", 32) is INAT
     large = load(root, stream=True, imbalance=None, size=224, workers=0)

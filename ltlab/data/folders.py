@@ -91,7 +91,7 @@ def streamed_folder_set(
 def class_folders(path: Path, test_fraction: float = 0.2) -> tuple[tuple[str, ...], Listing, Listing, dict[str, float]]:
     """The class names, the training files and the test files of a folder of images.
 
-    A folder with train/<class>/* and test/<class>/* is taken as it is; a name's Unicode form may differ in test. Of
+    A folder with train/<class>/* and test/<class>/* is read unchanged; a name's Unicode form may differ in test. Of
     <class>/* alone, `test_fraction` of every class, rounded and at least one image, become the test images. Which ones
     depends on the names of the class and the file alone, and the log says how many.
 

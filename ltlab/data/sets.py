@@ -131,7 +131,7 @@ class LongTailedData:
     Args:
         name: the set's name in figures and tables.
         train, test: the two splits, with images of one size.
-        class_names: C different names; label c means `class_names[c]`.
+        class_names: C >= 2 different names; label c means `class_names[c]`.
         options: the arguments that made this set (imbalance, kind, seed, ...); they are converted to plain JSON values.
 
     Raises:
@@ -149,6 +149,8 @@ class LongTailedData:
         names = self.class_names
         if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
             raise ValueError(f"class_names must be a tuple of strings, not {names!r:.80}")
+        if len(names) < 2:
+            raise ValueError(f"class_names={names!r} must be at least two: a classifier takes two classes or more")
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise ValueError(f"class_names has {twice!r} more than once; every class needs its own name")

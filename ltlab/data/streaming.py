@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -124,7 +124,7 @@ class Reader(Dataset):
             yield from np.roll(same, -1 - int(np.searchsorted(same, index)))[:-1].tolist()
 
 
-def _unchanged(batch: Batch) -> Batch:
+def _unchanged(batch: Any) -> Any:
     """`Reader` makes whole batches."""
     return batch
 
@@ -206,11 +206,11 @@ class ImageFiles:
         finally:
             del loader, batches  # or a traceback would keep the workers of a failed pass alive
 
-    def _loader(self) -> tuple[DataLoader, list[np.ndarray]]:
+    def _loader(self) -> tuple[DataLoader, list[Any]]:
         """A loader, and the list of the batches of its next pass."""
         import torchvision.transforms.v2  # noqa: F401 (once here, or every forked worker imports it)
 
-        next_pass: list[np.ndarray] = []
+        next_pass: list[Any] = []  # arrays of indices
         return DataLoader(
             self.reader, batch_sampler=next_pass, num_workers=self.workers, persistent_workers=self.workers > 0,
             timeout=TIMEOUT if self.workers else 0, collate_fn=_unchanged, pin_memory=self.device.type == "cuda",
@@ -250,7 +250,7 @@ class ImageFiles:
 
 
 # Between two passes. They are not attributes, because workers in a cycle of garbage would take 5 s each to end.
-LOADERS: WeakKeyDictionary[ImageFiles, tuple[DataLoader, list[np.ndarray]]] = WeakKeyDictionary()
+LOADERS: WeakKeyDictionary[ImageFiles, tuple[DataLoader, list[Any]]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, eq=False)
