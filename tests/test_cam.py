@@ -873,16 +873,6 @@ def test_masks_of_images_on_disk_are_those_of_images_in_memory(kind, below):
     assert sorted(images.read) == slot.masked_indices(RARE).tolist(), "an image without a mask is not read"
 
 
-def test_processes_share_the_masks_out():
-    images, slot = OnDisk(noise_images(30, (12, 8))), ForegroundTransform(masks=blobs(30, (12, 8)), batch_size=7)
-    whole = slot.prepare(None, images, RARE)
-    parts = [list(slot.packed_masks(None, images, RARE, lambda batch, r=r: batch[r::3])) for r in range(3)]
-    for batches in zip(*parts, strict=True):
-        for rank, (indices, rows) in enumerate(batches):
-            assert torch.equal(rows, whole[indices[rank::3]])
-    assert sorted(images.read[30:]) == list(range(30))
-
-
 def second_stage_with(foreground):
     return recipes.Recipe(recipes.Stage(epochs=2), recipes.Stage(epochs=2, foreground=foreground), name="moved")
 

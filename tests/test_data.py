@@ -526,6 +526,8 @@ def test_the_place_of_a_folder_does_not_change_the_data(birds, monkeypatch, stre
     monkeypatch.chdir(birds.parent)
     here, there = (load(path, imbalance=None, size=4, stream=stream) for path in ("birds", str(birds)))
     assert (here.name, here.options, here.fingerprint) == (there.name, there.options, there.fingerprint)
+    monkeypatch.chdir("/")
+    assert torch.equal(here.train.images[:], there.train.images[:])
 
 
 def test_folder_thinned_out_reads_only_the_images_it_keeps(birds):

@@ -133,7 +133,7 @@ class ImageFiles:
     """N images on disk that look like a tensor (N, 3, size, size) of uint8: `images[indices]` reads them now.
 
     Args:
-        root: the folder that the paths start from.
+        root: the folder that the paths start from; a relative one is that of now, also after `os.chdir`.
         paths: (N,) bytes, as `os.fsencode` makes them; absolute paths are used unchanged.
         labels: (N,) int64, class indices from 0.
         size: side in pixels of the images, see `read_image`.
@@ -153,7 +153,7 @@ class ImageFiles:
         size = check_integer("size", size, least=1)
         workers = min(MOST_WORKERS, os.cpu_count() or 1) if workers is None else workers
         self.workers = check_integer("workers", workers, least=0)
-        self.reader = Reader(str(root), paths, labels, size, look_up("on_error", on_error, ON_ERROR))
+        self.reader = Reader(str(Path(root).absolute()), paths, labels, size, look_up("on_error", on_error, ON_ERROR))
         self.on_error, self.device = on_error, torch.device(device)
         self.damaged = {} if damaged is None else damaged
 

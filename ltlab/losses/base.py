@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..counts import check_not_probabilities
 
-SEEN = 8  # rows of logits that are checked not to be probabilities: to read all would take another pass over (N, C)
+CHECKED_ROWS = 8  # of logits, not to be probabilities: reading all would take another pass over (N, C)
 
 Reduction = Literal["weighted_mean", "mean", "none"]
 
@@ -44,7 +44,7 @@ class Loss(nn.Module):
         TypeError: logits or targets that are not tensors.
         ValueError: counts or a setting outside their range; shapes that do not fit; for tensors on the CPU also targets
             out of range, target probabilities that are negative or do not sum to one, or probabilities in place of
-            logits, of which the first `SEEN` rows are checked.
+            logits, which the first `CHECKED_ROWS` rows tell.
         FloatingPointError: for tensors on the CPU, logits that make a loss infinite or NaN.
 
     On an accelerator values are not checked, because reading them would stall it at every step. On the CPU they are, so
@@ -97,7 +97,7 @@ class Loss(nn.Module):
         given, logits = logits, at_least_float32(logits)  # (N, C)
         check_logits(logits, self.num_classes)
         if given.is_cpu:
-            check_not_probabilities(given[:SEEN])
+            check_not_probabilities(given[:CHECKED_ROWS])
         check_targets(targets, logits)
         if targets.is_floating_point():
             targets = targets.to(logits.dtype)  # (N, C)
