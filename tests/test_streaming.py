@@ -338,19 +338,6 @@ def test_a_streamed_folder_is_the_folder(birds, imbalance):
         assert torch.equal(one.labels, other.labels) and torch.equal(one.images[:], other.images)
 
 
-def test_class_folders_are_listed_by_name(birds):
-    for name in ("10.JPG", "9.jpeg", ".hidden.png", "notes.txt", "png"):
-        (birds / "train" / "owl" / name).write_bytes(b"")
-    (birds / "train" / ".cache").mkdir()
-    (birds / "train" / "list.txt").write_bytes(b"")
-    names, (files, labels), (test_files, test_labels), split = class_folders(birds)
-    assert not split
-    assert names == ("kiwi", "owl") and labels.tolist() == [0] * 9 + [1] * 5 and labels.dtype == torch.int64
-    owls = [f"train/owl/{name}" for name in ("0.png", "1.png", "10.JPG", "2.png", "9.jpeg")]
-    assert files == [f"train/kiwi/{i}.png" for i in range(9)] + owls
-    assert test_files == ["test/kiwi/0.png", "test/kiwi/1.png", "test/owl/0.png"] and test_labels.tolist() == [0, 0, 1]
-
-
 def test_class_folders_refused(birds):
     for part, other in (("train", "test"), ("test", "train")):
         (birds / part / "emu").mkdir()
