@@ -2,6 +2,7 @@
 
 answers      what a check says, and how a result is compared with another
 exercises    every exercise by name, `check`
+predictions  `predict` asks for a guess, `resolve` shows the result next to it
 quizzes      the questions at the end of each notebook, `quiz`; their text is in `questions/`
 
 The other files, check_start_here to check_bag_of_tricks, are the exercises of notebooks 00 to 07: what is right, and
@@ -14,6 +15,10 @@ require_extra("course")
 
 from .answers import Matches, NotYet, Verdict, difference
 from .exercises import CHECKS, check
+from .predictions import predict, resolve
 from .quizzes import QUIZZES, questions, quiz
 
-__all__ = ["CHECKS", "QUIZZES", "Matches", "NotYet", "Verdict", "check", "difference", "questions", "quiz"]
+__all__ = [
+    "CHECKS", "QUIZZES", "Matches", "NotYet", "Verdict", "check", "difference", "predict", "questions", "quiz",
+    "resolve",
+]  # fmt: skip

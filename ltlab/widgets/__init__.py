@@ -12,6 +12,7 @@ explore_timeline      which trick is on when
 explore_post_hoc      corrections after training
 explore_foreground    what a model takes for the object, and the object moved
 explore_bag           an option for every slot, and what was measured nearest to the recipe they make
+prediction            a guess before the result, and the result next to the guess
 quiz                  questions with buttons, and why an answer is right or not
 """
 
@@ -29,12 +30,13 @@ from .explore_resampling import sampling_explorer
 from .explore_reweighting import effective_number_explorer, focal_explorer, gradient_explorer, pulls
 from .explore_timeline import timeline_explorer
 from .explorer import Explorer, blank_figure
+from .prediction import Prediction, Resolution
 from .quiz import Choice, Question, Quiz
 from .sliders import choice
 
 __all__ = [
-    "IMBALANCES", "Choice", "Explorer", "Question", "Quiz", "bag_explorer", "beta_explorer", "blank_figure", "choice",
-    "effective_number_explorer", "focal_explorer", "foreground_explorer", "gradient_explorer", "long_tail_explorer",
-    "manifold_explorer", "mixup_explorer", "post_hoc_explorer", "pulls", "real_distributions_explorer",
-    "remix_explorer", "sampling_explorer", "timeline_explorer",
+    "IMBALANCES", "Choice", "Explorer", "Prediction", "Question", "Quiz", "Resolution", "bag_explorer", "beta_explorer",
+    "blank_figure", "choice", "effective_number_explorer", "focal_explorer", "foreground_explorer", "gradient_explorer",
+    "long_tail_explorer", "manifold_explorer", "mixup_explorer", "post_hoc_explorer", "pulls",
+    "real_distributions_explorer", "remix_explorer", "sampling_explorer", "timeline_explorer",
 ]  # fmt: skip

@@ -60,35 +60,27 @@ class Quiz(ipywidgets.VBox):
         self.questions = tuple(questions)
         if not self.questions:
             raise ValueError("questions is empty: pass at least one Question")
-        layout = {"width": "56px", "min_width": "56px", "margin": "2px 10px 2px 0"}
-        self.buttons = [
-            [
-                ipywidgets.Button(
-                    description=letter, tooltip=f"question {number}, answer {letter}: {choice.text}", layout=layout
-                )
-                for letter, choice in zip(ascii_lowercase, question.choices, strict=False)
-            ]
-            for number, question in enumerate(self.questions, start=1)
-        ]
+        self.buttons: list[list[ipywidgets.Button]] = []
         self.feedback = [""] * len(self.questions)
         self._status = [ipywidgets.HTML() for _ in self.questions]
         self._first: list[bool | None] = [None] * len(self.questions)  # whether the first answer was right
         self._score = ipywidgets.HTML()
-        blocks = [self._block(number) for number in range(len(self.questions))]
+        blocks = [self._block(number, question) for number, question in enumerate(self.questions)]
         super().__init__([*blocks, self._score], layout={"max_width": "860px"})
         self.add_class("ltlab-quiz")
         self._count()
 
-    def _block(self, number: int) -> ipywidgets.VBox:
-        question, rows = self.questions[number], []
-        for position, (button, choice) in enumerate(zip(self.buttons[number], question.choices, strict=True)):
+    def _block(self, number: int, question: Question) -> ipywidgets.VBox:
+        rows = [
+            option(letter, f"question {number + 1}, answer {letter}: {choice.text}", choice.text)
+            for letter, choice in zip(ascii_lowercase, question.choices, strict=False)
+        ]
+        self.buttons.append([button for button, _ in rows])
+        for position, (button, _) in enumerate(rows):
             button.on_click(partial(self._press, number, position))
-            text = ipywidgets.HTML(f'<p style="{PARAGRAPH}">{_marked_up(choice.text)}</p>', layout={"flex": "1 1 0%"})
-            rows.append(ipywidgets.HBox([button, text], layout={"align_items": "center"}))
-        head = ipywidgets.HTML(
-            f'<p style="{PARAGRAPH} font-weight: bold;">{number + 1}. {_marked_up(question.text)}</p>'
-        )
-        return ipywidgets.VBox([head, *rows, self._status[number]], layout={"margin": "0 0 14px 0"})
+        head = paragraph(f"{number + 1}. {question.text}", "font-weight: bold;")
+        children = [head, *(row for _, row in rows), self._status[number]]
+        return ipywidgets.VBox(children, layout={"margin": "0 0 14px 0"})
 
     def _press(self, number: int, position: int, button: ipywidgets.Button) -> None:
         choice = self.questions[number].choices[position]
@@ -97,12 +89,12 @@ class Quiz(ipywidgets.VBox):
         if self._first[number] is None:
             self._first[number] = choice.right
         self.feedback[number] = said = f"{'✓ Right' if choice.right else '✗ Not this one'}. {choice.why}"
-        self._status[number].value = f'<p role="status" style="{PARAGRAPH} margin: 4px 0;">{_marked_up(said)}</p>'
+        self._status[number].value = paragraph(said, "margin: 4px 0;", role="status").value
         self._count()
 
     def _count(self) -> None:
         self.score = f"{self._first.count(True)} of {len(self.questions)} right at the first answer"
-        self._score.value = f'<p style="{PARAGRAPH}">{self.score}</p>'
+        self._score.value = paragraph(self.score).value
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         """The live widget; where there is no kernel (a saved notebook on a code host), text with folded answers."""
@@ -112,13 +104,13 @@ class Quiz(ipywidgets.VBox):
     def _as_html(self) -> str:
         items = []
         for question in self.questions:
-            answers = "".join(f"<li>{_marked_up(choice.text)}</li>" for choice in question.choices)
+            answers = "".join(f"<li>{marked_up(choice.text)}</li>" for choice in question.choices)
             whys = "".join(
-                f"<li>{'<b>Right.</b>' if choice.right else 'No.'} {_marked_up(choice.why)}</li>"
+                f"<li>{'<b>Right.</b>' if choice.right else 'No.'} {marked_up(choice.why)}</li>"
                 for choice in question.choices
             )
             items.append(
-                f'<li><p>{_marked_up(question.text)}</p><ol type="a">{answers}</ol>'
+                f'<li><p>{marked_up(question.text)}</p><ol type="a">{answers}</ol>'
                 f'<details><summary>Answer</summary><ol type="a">{whys}</ol></details></li>'
             )
         return f"<ol>{''.join(items)}</ol>"
@@ -133,6 +125,21 @@ class Quiz(ipywidgets.VBox):
         return "\n".join([*lines, f"Right: {', '.join(right)}"])
 
 
-def _marked_up(text: str) -> str:
+def option(letter: str, tooltip: str, text: str) -> tuple[ipywidgets.Button, ipywidgets.HBox]:
+    """A button for one answer, and the row that shows the button and the answer."""
+    layout = {"width": "56px", "min_width": "56px", "margin": "2px 10px 2px 0"}
+    button = ipywidgets.Button(description=letter, tooltip=tooltip, layout=layout)
+    answer = paragraph(text)
+    answer.layout.flex = "1 1 0%"
+    return button, ipywidgets.HBox([button, answer], layout={"align_items": "center"})
+
+
+def paragraph(text: str, style: str = "", *, role: str = "") -> ipywidgets.HTML:
+    """One paragraph of 15 px; role "status" lets screen readers speak it when it changes."""
+    role = f' role="{role}"' if role else ""
+    return ipywidgets.HTML(f'<p{role} style="{PARAGRAPH} {style}">{marked_up(text)}</p>')
+
+
+def marked_up(text: str) -> str:
     """Text as HTML, with code for what is between backquotes."""
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
