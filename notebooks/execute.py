@@ -1,7 +1,7 @@
 """Execute notebooks in place; keep outputs and pictures, which read well on a code host.
 
 uv run python notebooks/execute.py                        # all of them
-uv run python notebooks/execute.py 01_the_long_tail.ipynb
+uv run python notebooks/execute.py 01_the_long_tail.ipynb solutions/01_the_long_tail.ipynb
 """
 
 import os
@@ -47,6 +47,10 @@ def strip(notebook: nbformat.NotebookNode) -> None:
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:] or sorted(p.name for p in FOLDER.glob("*.ipynb")):
-        execute(FOLDER / Path(name).name)
-        print(f"{name}: {(FOLDER / Path(name).name).stat().st_size / 1000:.0f} kB")
+    everything = [
+        *sorted(FOLDER.glob("*.ipynb")),
+        *sorted(FOLDER.glob("solutions/*.ipynb")),
+    ]
+    for path in [FOLDER / name for name in sys.argv[1:]] or everything:
+        execute(path)
+        print(f"{path.relative_to(FOLDER)}: {path.stat().st_size / 1000:.0f} kB")

@@ -1,13 +1,10 @@
-"""Exercises: the unsolved one and every typical mistake get a hint of one line, the solution is accepted.
-
-Texts: the figures that lessons, quizzes and README state are those of the rows they come from.
-"""
+"""Exercises: the unsolved one and every typical mistake get a hint of one line, the solution is accepted."""
 
 import ast
 import copy
 import re
 import sys
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -22,9 +19,8 @@ from ltlab import mixup, recipes, results, samplers
 from ltlab.cam import ForegroundTransform
 from ltlab.course import CHECKS, QUIZZES, Matches, Verdict, check, difference, questions, quiz
 from ltlab.course.check_bag_of_tricks import CHOICE_MISTAKES, SEARCHES, choose
-from ltlab.data import benchmark_class_counts
-from ltlab.losses import BalancedSoftmaxLoss, ClassBalancedLoss, CostSensitiveLoss, effective_numbers, ldam_margins
-from ltlab.recipes import OneCycle, Recipe, Stage
+from ltlab.losses import BalancedSoftmaxLoss, ClassBalancedLoss, CostSensitiveLoss, effective_numbers
+from ltlab.recipes import Recipe, Stage
 from ltlab.widgets import Choice, Question, Quiz
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
@@ -45,12 +41,14 @@ def run(source: str, names: dict) -> object:
     return eval(compile(last, "cell", "eval"), names) if last else None
 
 
+def code(notebook: nbformat.NotebookNode) -> list[str]:
+    return [cell.source for cell in exercises.tagged(notebook, "code")]
+
+
 def cells(path: Path) -> list[tuple[str, str, str]]:
     """The setup of a solution notebook, and of each exercise its solution and the code to start from."""
-    code = [cell for cell in read(path).cells if cell.cell_type == "code" and "%pip" not in cell.source]
-    solved = [cell.source for cell in code if exercises.TAG in cell.metadata.get("tags", [])]
-    (setup,) = (cell.source for cell in code if exercises.TAG not in cell.metadata.get("tags", []))
-    return [(setup, source, exercises.starting_code(source)) for source in solved]
+    (setup,) = (cell.source for cell in read(path).cells if cell.id.endswith("-setup"))
+    return [(setup, *pair) for pair in zip(code(read(path)), code(read(NOTEBOOKS / path.name)), strict=True)]
 
 
 EXERCISES = {f"{path.stem[:2]}-{n}": exercise for path in SOLUTIONS for n, exercise in enumerate(cells(path), start=1)}
@@ -72,78 +70,42 @@ def test_the_solution_is_accepted_and_the_unsolved_exercise_gets_a_hint(exercise
     run(setup, names)
     unsolved = run(start, dict(names))
     assert is_a_hint(unsolved)
-    assert unsolved.hint == "unsolved" if exercises.PLACEHOLDER in start else unsolved.hint != "error"
+    assert unsolved.hint == "unsolved" if "    ..." in start else unsolved.hint not in ("unsolved", "error")
     solved = run(solution, names)
     assert solved and "\n" not in repr(solved)
     assert solved.name == unsolved.name and solved.name.startswith(exercise[:2])
 
 
+def interface(source: str) -> set[tuple]:
+    """Names, arguments and docstrings of what a cell defines, and its last line."""
+    tree = ast.parse(source)
+    return {("", source.splitlines()[-1], "")} | {
+        (part.name, ast.dump(getattr(part, "args", part.body[0])), ast.get_docstring(part) or "")
+        for part in ast.walk(tree)
+        if isinstance(part, ast.FunctionDef | ast.ClassDef)
+    }
+
+
+@pytest.mark.parametrize("exercise", EXERCISES)
+def test_a_solution_defines_and_checks_what_the_exercise_does(exercise):
+    _, solution, start = EXERCISES[exercise]
+    assert interface(solution) == interface(start)
+
+
 def test_every_notebook_has_a_tweak_something_to_implement_and_a_bug():
-    asked = {run(solution, run_setup(setup)).name for setup, solution, _ in EXERCISES.values()}
-    assert asked == set(CHECKS)
-    assert asked == {f"{path.stem[:2]}.{kind}" for path in SOLUTIONS for kind in ("tweak", "implement", "bug")}
-
-
-def run_setup(setup: str) -> dict:
-    names = {}
-    run(setup, names)
-    return names
+    kinds = [f"{path.stem[:2]}.{kind}" for path in SOLUTIONS for kind in ("tweak", "implement", "bug")]
+    assert list(CHECKS) == kinds
+    for kind, (_, _, start) in zip(kinds, EXERCISES.values(), strict=True):
+        assert f'check("{kind}", ' in start
 
 
 @pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.stem)
-def test_notebooks_hold_what_the_command_writes(path):
-    lesson, again = read(NOTEBOOKS / path.name), read(NOTEBOOKS / path.name)
-    exercises.write_exercises(again, read(path), path.stem)
-    assert [cell.source for cell in lesson.cells] == [cell.source for cell in again.cells], (
-        f"write them anew with: uv run python notebooks/exercises.py {path.stem}"
-    )
-
-
-def test_writing_replaces_the_section_and_keeps_the_output_of_unchanged_cells():
-    v4 = nbformat.v4
-    code = "def f():\n    ### BEGIN SOLUTION\n    return 1\n    ### END SOLUTION\n\n\ncheck('00.implement', f)"
-    solution = v4.new_notebook(cells=[v4.new_markdown_cell("1. Task."), v4.new_code_cell(code)])
-    for cell in solution.cells:
-        cell.metadata["tags"] = ["exercise"]
-    lesson = v4.new_notebook(cells=[v4.new_markdown_cell("## Summary\n\n## Exercises\nold"), v4.new_code_cell("old")])
-    exercises.write_exercises(lesson, solution, "00_start_here")
-    text, exercise, last = lesson.cells
-    assert text.source.startswith("## Summary\n\n## Exercises\n") and text.source.endswith("1. Task.")
-    assert exercise.source == "def f():\n    ...  # your lines here\n\n\ncheck('00.implement', f)"
-    assert last.source == 'quiz("00")'
-    exercise.execution_count = 7
-    exercises.write_exercises(lesson, solution, "00_start_here")
-    assert [cell.execution_count for cell in lesson.cells[1:]] == [7, None] and len(lesson.cells) == 3
-
-
-def test_the_command_refuses_notebooks_of_another_form():
-    v4 = nbformat.v4
-    task = v4.new_markdown_cell("1. Task.", metadata={"tags": ["exercise"]})
-    with pytest.raises(ValueError, match="in turn"):
-        exercises.exercises(v4.new_notebook(cells=[task]))
-    code = v4.new_code_cell("1", metadata={"tags": ["exercise"]})
-    with pytest.raises(ValueError, match="exactly one"):
-        exercises.write_exercises(v4.new_notebook(), v4.new_notebook(cells=[task, code]), "00_start_here")
-
-
-def test_start_lines_keep_their_own_indentation():
-    cell = """
-for i in 1, 2:
-    ### BEGIN START
-    # if i:
-    #     f(i)  # why
-    ### BEGIN SOLUTION
-    g(i)
-    ### END SOLUTION
-    h()"""
-    assert (
-        exercises.starting_code(cell)
-        == """
-for i in 1, 2:
-    if i:
-        f(i)  # why
-    h()"""
-    )
+def test_solutions_have_the_statements_of_their_lesson(path):
+    lesson, solution = read(NOTEBOOKS / path.name), read(path)
+    before = [cell.source for cell in exercises.tagged(solution, "markdown")]
+    exercises.copy_statements(lesson, solution)
+    after = [cell.source for cell in exercises.tagged(solution, "markdown")]
+    assert before == after, f"copy them with: uv run python notebooks/exercises.py {path.stem}"
 
 
 # --- typical mistakes ------------------------------------------------------------------------------------------------
@@ -282,10 +244,13 @@ STILL = {"flip": [False], "translate": [[0, 0]], "rotate": [0.0], "scale": [1.0]
 ONE_LAMBDA = lambda n, generator: mixup.draw_lambda(1.0, generator).expand(n)  # noqa: E731
 
 MISTAKES = [
-    ("00.tweak", OneCycle(lr=0.1), "peak"),
-    ("00.tweak", OneCycle(lr=0.004, rise=0.5), "start"),
-    ("00.tweak", OneCycle(lr=0.05, rise=0.5), "start"),
-    ("00.tweak", 0.1, "kind"),
+    ("00.tweak", Recipe(Stage()), "epochs"),
+    ("00.tweak", Recipe(Stage(epochs=60)), "epochs"),
+    ("00.tweak", Recipe(Stage(), Stage()), "stages"),
+    ("00.tweak", Recipe(Stage(share=2.0, loss=BalancedSoftmaxLoss)), "plain"),
+    ("00.tweak", recipes.get("ce_long"), "name"),
+    ("00.tweak", 2.0, "kind"),
+    ("00.implement", lambda logits, labels: print((logits.argmax(1) != labels).double().mean()), "printed"),
     ("01.tweak", 100, "smaller"),
     ("01.tweak", 10, "larger"),
     ("01.tweak", 0.5, "error"),
@@ -322,6 +287,13 @@ MISTAKES = [
     ("03.bug", weighted_sampler(lambda counts, labels: (1 / counts)[labels] ** 2), "thirds"),
     ("03.bug", weighted_sampler(lambda counts, labels: (1 / counts)[labels], num_samples=3), "length"),
     ("03.bug", lambda labels: None, "unsolved"),
+    (
+        "03.bug",
+        lambda labels: torch.utils.data.WeightedRandomSampler(
+            (1 / torch.bincount(labels))[labels], len(labels), replacement=False
+        ),
+        "replacement",
+    ),
     ("04.tweak", mixup.InputMixup(1.0), "smaller"),
     ("04.tweak", mixup.InputMixup(0.2), "larger"),
     ("04.tweak", 0.4, "kind"),
@@ -473,6 +445,7 @@ def best_on_shared_seeds(runs):
 
 
 OTHER_WAYS = [
+    ("00.tweak", Recipe(Stage(share=2.0), name="mine")),
     ("00.implement", error_in_a_loop),
     ("00.implement", lambda logits, labels: 1 - (logits.max(1).indices == labels).float().mean()),
     ("00.bug", lambda history: list(history["test_error"])[-1]),
@@ -540,8 +513,21 @@ def test_an_unknown_exercise_is_an_error_that_names_the_nearest():
 
 def test_a_verdict_is_its_line_and_its_truth():
     assert repr(Verdict("02.bug", True, "so it is")) == "✓ 02.bug: so it is"
-    assert repr(Verdict("02.bug", False, "not so")) == "✗ 02.bug: not so"
+    assert repr(wrong := Verdict("02.bug", False, "1 < 2")) == "✗ 02.bug: 1 < 2"
+    assert "✗ 02.bug: 1 &lt; 2</p>" in wrong._repr_html_()
     assert Verdict("a", True, "") and not Verdict("a", False, "")
+
+
+def test_an_error_is_found_in_the_answers_own_line():
+    verdict = check("00.implement", lambda logits, labels: fails(logits))
+    line = fails.__code__.co_firstlineno + 1
+    assert verdict.hint == "error" and f"line {line} (raise KeyError" in verdict.text
+    assert "line" not in check("06.tweak", STILL | {"scale": [0.0]}).text, "ltlab's own lines are no help"
+
+
+def test_what_an_answer_prints_is_shown(capsys):
+    assert check("00.bug", lambda history: [print("mine"), history["test_error"].iloc[-1]][1])
+    assert capsys.readouterr().out == "mine\n" * 3
 
 
 def test_an_answer_may_change_its_arguments():
@@ -609,6 +595,14 @@ def test_every_lesson_with_exercises_has_a_quiz():
         quiz("99")
 
 
+def test_percentages_with_decimals_in_quizzes_are_published_errors():
+    """Whatever is measured here is computed in a notebook; a quiz asks why, not how much."""
+    known = {f"{error:.2f}" for error in results.published("cifar10-lt", 100)["top1_error_percent"]}
+    for notebook in QUIZZES:
+        texts = [text for q in questions(notebook) for text in (q.text, *(c.text + c.why for c in q.choices))]
+        assert {*re.findall(r"(\d+\.\d+)(?: to \d+\.\d+)? ?%", " ".join(texts))} <= known, notebook
+
+
 def two_questions() -> Quiz:
     return Quiz([
         Question("Is `1 < 2`?", (Choice("yes & no", "No <b>no</b>."), Choice("yes", "So it is.", right=True))),
@@ -660,309 +654,3 @@ def test_a_question_without_one_right_answer_is_refused(choices):
 def test_an_empty_quiz_is_refused():
     with pytest.raises(ValueError, match="at least one"):
         Quiz([])
-
-
-# --- figures in texts ------------------------------------------------------------------------------------------------
-
-ROWS = results.measured(recipes.RECIPES)
-TABLE, GAINS = results.table(ROWS), results.gains(ROWS)
-SEEDS = 100 * ROWS.pivot(index="seed", columns="recipe", values="top1_error")
-CUI, CAO, CUI_50, CAO_50 = (
-    results.published("cifar10-lt", imbalance).query("source == @source").set_index("recipe")["top1_error_percent"]
-    for imbalance in (100, 50)
-    for source in ("authors-rerun-cui", "authors-rerun-cao")
-)
-
-
-def error(*names: str, group: str = "error") -> list[float]:
-    """Mean errors on shapes-lt, in percent; `group` is a column of the table."""
-    return [TABLE.loc[name, group] for name in names]
-
-
-def with_spread(name: str) -> list[float]:
-    return [*error(name), *error(name, group="error_std")]
-
-
-def gain(*names: str) -> list[float]:
-    """Points over plain training of equal length."""
-    return [GAINS.loc[name, "gain"] for name in names]
-
-
-def later(trick: str, way: str = "drw") -> float:
-    """Points of error that deferring adds."""
-    return SEEDS[f"{way}_{trick}"].mean() - SEEDS[trick].mean()
-
-
-def margins(recipe: str, control: str) -> list[float]:
-    """Points of error that the margins add, paired by seed: mean and standard deviation."""
-    difference = SEEDS[recipe] - SEEDS[control]
-    return [difference.mean(), difference.std()]
-
-
-def moved(recipe: str, context: float, poses: float) -> list[float]:
-    """Difference to balanced draws without moved foregrounds, paired by seed: mean and standard deviation."""
-    rows = results.measured(["balanced", recipe], "foreground")
-    rows = rows[rows["options"].str.contains(f"context={context} pose_variety={poses} ")]
-    errors = 100 * rows.pivot(index="seed", columns="recipe", values="top1_error")
-    difference = errors[recipe] - errors["balanced"]
-    return [difference.mean(), difference.std()]
-
-
-ALL_POSES = [abs(figure) for figure in moved("true, filled", 0.9, 1.0)]
-LONGEST_CONTROL = CUI["ce_long"] - CUI["bag_of_tricks"]
-PAIRS = {mix: CUI["ce_long"] - CUI[f"{mix}_balanced_softmax"] for mix in ("input_mixup", "manifold_mixup")}
-ALONE = {mix: CUI["ce_long"] - CUI[mix] for mix in PAIRS} | {"softmax": CUI["ce"] - CUI["balanced_softmax"]}
-LONG = GAINS.loc["balanced_softmax_long", "gain"]
-LONGER = SEEDS["ce_long"] - SEEDS["drw_ldam"]
-TRUE = moved("true, filled", 0.5, 0.25), moved("true", 0.5, 0.25)
-
-SMALL_NET = results.measured(recipes.RECIPES, "cifar10-lt-100_small_net")
-THERE, PHOTOGRAPHS = (
-    results.gains(SMALL_NET),
-    100 * SMALL_NET.pivot(index="seed", columns="recipe", values="top1_error"),
-)
-
-
-SHUFFLED = results.measured(recipes.RECIPES, "shuffled_maps")
-MAPS = 100 * SHUFFLED.pivot(index="seed", columns="recipe", values="top1_error")
-OWN_MAP = MAPS["cam_drs_shuffled"] - MAPS["cam_drs"]
-
-
-def there(*names: str) -> list[float]:
-    """Points over plain training of equal length, of the small net on CIFAR-10-LT."""
-    return [THERE.loc[name, "gain"] for name in names]
-
-
-EARLY_OR_LATE = there(
-    "balanced_softmax", "drw_cs_ce", "drs_class_balanced", "cam_drs", "transform_drs", "crt", "logit_adjusted_post_hoc",
-)  # fmt: skip
-RESAMPLED = there("square_root", "class_balanced", "progressive")
-INAT = benchmark_class_counts("inat18")
-EPOCH = results.measured(["ce"], "runs").eval("seconds / epochs").item()  # of ResNet-32 on CIFAR-10-LT
-
-SAID = [
-    ("00", "plain training for 60 epochs has {:.1f} % error. By", error("ce_long")),
-    ("quiz 00", "plain training has {:.2f} % error on shapes-lt", error("ce")),
-    ("quiz 00", "On the many-shot classes it is {:.1f} %", error("ce", group="many_error")),
-    ("quiz 00", "On the few-shot ones? {:.1f} %", error("ce", group="few_error")),
-    ("quiz 00", "at 0.001: it takes longer", []),
-    ("01", "commonest species has {:,} images, the rarest {:.0f}, and {:.1f} % of the species have fewer than 20",
-     [INAT.max().item(), INAT.min().item(), 100 * (INAT < 20).double().mean().item()]),
-    ("02", "even five images count as {:.1f}", [effective_numbers([5], 0.9).item()]),
-    ("02", "is {:.1f} logits for a circle, {:.0f} for an arrow", [30 * m for m in ldam_margins([320, 3]).tolist()]),
-    ("02", "the softmax form is {:.1f} points better", gain("focal_softmax")),
-    ("02", "the sigmoid form {:.1f} points worse", [-g for g in gain("focal")]),
-    ("02", "training images after 30 epochs (notebook 00); after 60 it has {:.1f} %", error("ce_long")),
-    ("02", "CS_CE is not worse than CE: {:.2f} against {:.2f} % on these subsets", [CAO_50["cs_ce"], CAO_50["ce"]]),
-    ("02", "{:.2f} against {:.2f} % on those of Cui et al. And", [CUI_50["cs_ce"], CUI_50["ce"]]),
-    ("02", "gains {:.0f} points by it on the photographs of CIFAR-10-LT", there("cs_ce")),
-    ("quiz 02", "and even five count as {:.1f}", [effective_numbers([5], 0.9).item()]),
-    ("quiz 02", "plain cross-entropy has {:.2f} % error", error("ce")),
-    ("quiz 02", "about {:.0f} %: the tail gains more", error("cs_ce_smooth")),
-    ("quiz 02", "`cs_ce_smooth` ({:.2f} ± {:.2f} %)", with_spread("cs_ce_smooth")),
-    ("quiz 02", "about {:.0f} %: the head loses more", error("cs_ce")),
-    ("quiz 02", "{:.2f} ± {:.2f} %, worse in each of the five seeds", with_spread("cs_ce")),
-    ("quiz 02", "that has {:.2f} % error instead of {:.2f} %", error("balanced_softmax", "ce")),
-    ("03", "by {:.0f}, {:.0f} and {:.0f} points on average", gain("progressive", "square_root", "class_balanced")),
-    ("03", "by {:.0f} points on average", [-g for g in gain("bilateral")]),
-    ("03", "gain {:.0f} points on the photographs of CIFAR-10-LT, too", there("class_balanced")),
-    ("quiz 03", "`over_sampling` has {:.2f} % error", error("over_sampling")),
-    ("quiz 03", "and `class_balanced` {:.2f} %", error("class_balanced")),
-    ("04", "({:.2f} against {:.2f} %)", error("input_mixup", "ce")),
-    ("04", "has {:.1f} % beside its {:.1f} %", error("manifold_mixup_layer2_alpha0.2", "ce_long")),
-    ("04", "from {:.0f} to {:.0f} points", [-g for g in gain("input_mixup", "input_mixup_alpha0.2")]),
-    ("quiz 04", "`input_mixup` has {:.2f} % error, `ce` {:.2f} %", error("input_mixup", "ce")),
-    ("quiz 04", "for as many epochs as mixup, {:.2f} %", error("ce_long")),
-    ("05", "by {:.0f} to {:.0f} points", [-later("cb_focal"), -later("under_sampling", "drs")]),
-    ("05", "and bilateral sampling by {:.0f}", [-later("bilateral", "drs")]),
-    ("05", "its pairs scatter by {:.1f} points", [(SEEDS["drs_instance_balanced"] - SEEDS["instance_balanced"]).std()]),
-    ("05", "balanced softmax from the start ({:.2f} %)", error("balanced_softmax")),
-    ("05", "a re-trained classifier gets to about {:.0f} % (cRT", error("crt")),
-    ("05", "plain training for 60 epochs, has {:.2f} %", error("ce_long")),
-    ("05", "`drw_ce_cosine`, {:.2f} %, the lowest mean", error("drw_ce_cosine")),
-    ("05", "cost {:.1f} ± {:.1f} points when deferred and {:.1f} ± {:.1f} from the start",
-     [*margins("drw_ldam", "drw_ce_cosine"), *margins("ldam", "ce_cosine")]),
-    ("05", "(`ce_cosine`, {:.2f} %) that classifier is on average ahead", error("ce_cosine")),
-    ("05", "all the way: {:.2f} % beside {:.2f} % for balanced",
-     error("logit_adjusted_post_hoc_long", "balanced_softmax_long")),
-    ("quiz 05", "and stays at about {:.0f} %. The oracle", error("crt")),
-    ("quiz 05", "−{:.0f} points for inverse frequency, +{:.0f} for", [-later("cs_ce"), later("balanced_softmax")]),
-    ("06", "true outlines and filled holes: {:.1f} points", [-TRUE[0][0]]),
-    ("06", "less error, and {:.1f} where the background agrees", [-moved("true, filled", 0.9, 0.25)[0]]),
-    ("06", "({:.1f} ± {:.1f}, the standard error), filled",
-     [-moved("cam", 0.5, 0.25)[0], moved("cam", 0.5, 0.25)[1] / 3**0.5]),
-    ("06", "about two ({:.1f} ± {:.1f})",
-     [-moved("cam, filled", 0.5, 0.25)[0], moved("cam, filled", 0.5, 0.25)[1] / 3**0.5]),
-    ("06", "gain there, {:.1f} ± {:.1f} points at context 0.9", ALL_POSES),
-    ("quiz 06", "filled has {:.1f} points less error", [-TRUE[0][0]]),
-    ("quiz 06", "over the unmoved image {:.1f} points more", [TRUE[1][0]]),
-    ("quiz 06", "the standard deviations, {:.1f} and {:.1f}", [TRUE[0][1], TRUE[1][1]]),
-    ("quiz 06", "has {:.1f} % error, the same stage without it {:.1f} %", error("cam_drs", "drs_class_balanced")),
-    ("07", "balanced softmax gains {:.0f} points, nearest", gain("balanced_softmax")),
-    ("07", "gains {:.0f} points where LDAM gains {:.0f}. Deferred", gain("ce_cosine", "ldam")),
-    ("07", "(`drw_ce_cosine` {:.0f}, `drw_ldam` {:.0f})", gain("drw_ce_cosine", "drw_ldam")),
-    ("07", "(`logit_adjusted_post_hoc_long`, {:.1f} % error", error("logit_adjusted_post_hoc_long")),
-    ("07", "{:.0f} to {:.0f}, cRT {:.0f}", gain("nearest_class_mean", "over_sampling", "crt")),
-    ("07", "logit adjustment after training {:.0f}", gain("logit_adjusted_post_hoc")),
-    ("07", "the same weights in the last fifth gain {:.0f}", gain("drw_cs_ce")),
-    ("07", "gains {:.0f} points, and so does", gain("cam_drs")),
-    ("07", "(`drs_class_balanced`: {:.0f})", gain("drs_class_balanced")),
-    ("07", "takes the error from {:.1f} to {:.1f} %", error("ce", "ce_long")),
-    ("07", "or as balanced softmax alone ({:.1f} %;", error("balanced_softmax_long")),
-    ("07", "Input mixup costs {:.0f} points alone", [-g for g in gain("input_mixup")]),
-    ("07", "beside balanced softmax only {:.0f}", [LONG - gain("input_mixup_balanced_softmax")[0]]),
-    ("07", "Against plain training of 30 epochs the recipe gains {:.0f}", [error("ce")[0] - error("bag_of_tricks")[0]]),
-    ("07", "a standard deviation of {:.1f}**", [GAINS.loc["bag_of_tricks", "gain_std"]]),
-    ("07", "it is {:.1f} points better", [error("bag_of_tricks")[0] - error("bag_of_tricks_without_mixup")[0]]),
-    ("07", "better than its control by {:.1f}", gain("bag_of_tricks_without_mixup")),
-    ("07", "({:.0f} % error). What helps", error("ce", group="few_error")),
-    ("07", "plain training in 60 ({:.1f}) in every seed", error("ce_long")),
-    ("07", "on average (by {:.1f} ± {:.1f} points)", [LONGER.mean(), LONGER.std()]),
-    ("07", "gains {:.0f} points (`crt`, {:.1f})", [*gain("crt"), *error("crt")]),
-    ("07", "epochs more of plain training gain {:.0f}", [error("ce")[0] - error("ce_long")[0]]),
-    ("07", "({:.2f} against {:.2f} % on the subsets of Cui et al.)", [CUI["ce_long"], CUI["ce"]]),
-    ("07", "has {:.2f} % on the subsets of Cui et al. and {:.2f} % on those of Cao", [CUI["ce"], CAO["ce"]]),
-    ("07", "imbalance 100 has {:.2f} %: the gain is real", [CUI["ce_long"]]),
-    ("07", "after training gain {:.0f} to {:.0f} points", [min(EARLY_OR_LATE), max(EARLY_OR_LATE)]),
-    ("07", "from the first epoch {:.0f} to {:.0f}. For", [min(RESAMPLED), max(RESAMPLED)]),
-    ("07", "without the gain is {:.0f} points", there("drw_ldam")),
-    ("07", "without the gain is {:.0f} points", there("drw_ce_cosine")),
-    ("07", "alone gain {:.0f} points, not the {:.0f} of", [*there("ce_cosine"), *gain("ce_cosine")]),
-    ("07", "`cb_ce`) gain {:.0f} points here and lose {:.0f} and {:.0f} on",
-     [*there("cs_ce"), *(-g for g in gain("cs_ce", "cb_ce"))]),
-    ("07", "`cb_ce`) gain {:.0f} points here", there("cb_ce")),
-    ("07", "**Mixup costs here too**, {:.0f} points", [-g for g in there("input_mixup")]),
-    ("07", "recipe gains {:.1f} ± {:.1f} points over", THERE.loc["bag_of_tricks", ["gain", "gain_std"]]),
-    ("07", "it gains as much ({:.1f} and {:.1f})",
-     there("bag_of_tricks_without_mixup", "bag_of_tricks_without_cam")),
-    ("07", "Balanced softmax alone for 60 epochs gains {:.1f}: one line", there("balanced_softmax_long")),
-    ("07", "still gains {:.0f} points on photographs by 60", [(PHOTOGRAPHS["ce"] - PHOTOGRAPHS["ce_long"]).mean()]),
-    ("07", "They gain {:.1f} points in the published runs", [CUI["drs_class_balanced"] - CUI["cam_drs"]]),
-    ("06", "costs this net {:.1f} points on photographs, turning the whole image {:.1f}",
-     [(PHOTOGRAPHS[name] - PHOTOGRAPHS["drs_class_balanced"]).mean() for name in ("cam_drs", "transform_drs")]),
-    ("06", "the last line, that costs {:.1f} ± {:.1f} points", [OWN_MAP.mean(), OWN_MAP.std()]),
-    ("04", "costs the same small network {:.0f} points", [-g for g in there("input_mixup")]),
-    ("07", "of ResNet-32 took {:.0f} seconds", [EPOCH]),
-    ("07", "makes {:.0f} hours for CE, {:.0f} for the bag", [epochs * EPOCH / 3600 for epochs in (200, 420)]),
-    ("quiz 07", "{:.2f} % error, for 400 epochs {:.2f} %", [CUI["ce"], CUI["ce_long"]]),
-    ("quiz 07", "420 epochs, {:.2f} %", [CUI["bag_of_tricks"]]),
-    ("quiz 07", "{:.1f} points That is against 200", [CUI["ce"] - CUI["bag_of_tricks"]]),
-    ("quiz 07", "{:.1f} points {:.2f} − {:.2f}", [LONGEST_CONTROL, CUI["ce_long"], CUI["bag_of_tricks"]]),
-    ("quiz 07", "length alone is worth {:.1f}", [CUI["ce"] - CUI["ce_long"]]),
-    ("quiz 07", "softmax {:.2f} points, input mixup {:.2f}", [ALONE["softmax"], ALONE["input_mixup"]]),
-    ("quiz 07", "the two together {:.2f}", [PAIRS["input_mixup"]]),
-    ("quiz 07", "manifold mixup instead: {:.2f}, {:.2f} and {:.2f}",
-     [ALONE["softmax"], ALONE["manifold_mixup"], PAIRS["manifold_mixup"]]),
-    ("quiz 07", "{:+.2f} and −{:.2f}: input mixup gains more",
-     [PAIRS["input_mixup"] - ALONE["input_mixup"] - ALONE["softmax"],
-      ALONE["manifold_mixup"] + ALONE["softmax"] - PAIRS["manifold_mixup"]]),
-    ("quiz 07", "+{:.2f} and +{:.2f}: in both cases", list(PAIRS.values())),
-    ("quiz 07", "add up, to {:.2f} and {:.2f}", [ALONE["softmax"] + ALONE[mix] for mix in PAIRS]),
-    ("quiz 07", "single runs scatter by 1.5 to 3 points", []),
-    ("quiz 07", "by about {:.1f} of a point", [2 / 40**0.5]),
-    ("quiz 07", "on CIFAR-10-LT-100 at {:.2f} % error, another", [CAO["ce"]]),
-    ("quiz 07", "CIFAR-10-LT-100 at {:.2f} %. So the bag gains {:.1f} points",
-     [CUI["bag_of_tricks"], CAO["ce"] - CUI["bag_of_tricks"]]),
-    ("quiz 07", "plain training from {:.2f} to {:.2f} %", [CAO["ce"], CUI["ce"]]),
-    ("README", "All recipes with five seeds are {} runs", [len(ROWS)]),
-    ("README", "they took {:.1f} hours in all", [ROWS["seconds"].sum() / 3600]),
-]  # fmt: skip
-
-
-@cache
-def text_of(place: str) -> str:
-    """What a reader sees, on one line: the README, a quiz, or the texts of a lesson."""
-    if place == "README":
-        parts = [(NOTEBOOKS.parent / "README.md").read_text(encoding="utf-8")]
-    elif place.startswith("quiz"):
-        asked = questions(place.removeprefix("quiz "))
-        parts = [part for q in asked for part in (q.text, *(f"{c.text} {c.why}" for c in q.choices))]
-    else:
-        parts = [cell.source for cell in lesson(place).cells if cell.cell_type == "markdown"]
-    return " ".join(" ".join(parts).split())
-
-
-@cache
-def lesson(number: str) -> nbformat.NotebookNode:
-    return read(next(NOTEBOOKS.glob(f"{number}_*.ipynb")))
-
-
-@pytest.mark.parametrize(("place", "sentence", "values"), SAID, ids=[f"{s[0]}: {s[1]}" for s in SAID])
-def test_a_text_states_what_was_measured_or_published(place, sentence, values):
-    assert sentence.format(*values) in text_of(place)
-
-
-# what a text says of single seeds: the first recipe has the smaller error than the second in so many of them
-IN_SEEDS = [
-    (
-        SEEDS,
-        "02",
-        "less than two standard errors, and is better in three",
-        "cs_ce_smooth",
-        "ce",
-        3,
-    ),
-    (SEEDS, "02", "the softmax form is 5.5 points better, the sigmoid form 1.6", "focal_softmax", "ce", 5),
-    (SEEDS, "02", "points worse, each in every seed", "ce", "focal", 5),
-    (SEEDS, "02", "CDT makes it worse in every seed", "ce", "cdt", 5),
-    (SEEDS, "03", "and `class_balanced` help in every seed", "progressive", "ce", 5),
-    (SEEDS, "03", "and `class_balanced` help in every seed", "square_root", "ce", 5),
-    (SEEDS, "03", "and `class_balanced` help in every seed", "class_balanced", "ce", 5),
-    (SEEDS, "03", "`bilateral` is worse in four seeds of five", "ce", "bilateral", 4),
-    (
-        SEEDS,
-        "05",
-        "classifier without margins by three, in every seed",
-        "drs_class_balanced",
-        "class_balanced",
-        5,
-    ),
-    (SEEDS, "05", "classifier without margins by three, in every seed", "drw_ldam", "ldam", 5),
-    (SEEDS, "05", "classifier without margins by three, in every seed", "drw_ce_cosine", "ce_cosine", 5),
-    (SEEDS, "05", "**Deferring costs**, in every seed", "balanced_softmax", "drw_balanced_softmax", 5),
-    (SEEDS, "05", "**Deferring costs**, in every seed", "progressive", "drs_progressive", 5),
-    (SEEDS, "07", "is better than plain training in 60 (20.8) in every seed", "drw_ce_cosine", "ce_long", 5),
-    (SEEDS, "07", "points), but not in every seed", "drw_ldam", "ce_long", 4),
-    (PHOTOGRAPHS, "06", "In every seed the foreground costs less than the whole image", "cam_drs", "transform_drs", 3),
-    (MAPS, "06", "in four seeds of five: the map is worth a little", "cam_drs", "cam_drs_shuffled", 4),
-    (PHOTOGRAPHS, "06", "in every seed nothing moved is better still", "drs_class_balanced", "cam_drs", 3),
-]
-
-
-@pytest.mark.parametrize(("errors", "place", "sentence", "better", "worse", "seeds"), IN_SEEDS)
-def test_what_a_text_says_of_every_seed_is_true_of_every_seed(errors, place, sentence, better, worse, seeds):
-    assert sentence in text_of(place)
-    assert (errors[better] < errors[worse]).sum() == seeds
-
-
-FIGURE = re.compile(r"\d+\.\d+")
-
-
-@cache
-def printed(number: str) -> set[float]:
-    """Figures in a lesson's code and in what its cells print."""
-    code = [
-        cell
-        for cell in lesson(number).cells
-        if cell.cell_type == "code" and "quiz" not in cell.metadata.get("tags", [])
-    ]
-    outputs = [output for cell in code for output in cell.outputs]
-    shown = [output.get("text") or "".join(map(str, output.get("data", {}).values())) for output in outputs
-             if "image/png" not in output.get("data", {})]  # fmt: skip
-    return {float(figure) for text in [*(cell.source for cell in code), *shown] for figure in FIGURE.findall(text)}
-
-
-@pytest.mark.parametrize("place", [f"{kind}{path.stem[:2]}" for path in SOLUTIONS for kind in ("", "quiz ")])
-def test_every_other_decimal_figure_of_a_text_is_printed_by_a_cell(place):
-    """Rounded as the text rounds it. Formulas and code are left out: they hold settings, not results."""
-    text = re.sub(r"\$\$.*?\$\$|\$[^$]*\$|`[^`]*`|β = [\d.]+|https?://\S+", " ", text_of(place))
-    said = {
-        figure
-        for where, sentence, values in SAID
-        if where == place
-        for figure in FIGURE.findall(sentence.format(*values))
-    }
-    known = printed(place[-2:])
-    for figure in set(FIGURE.findall(text)) - said:
-        half = 0.5 * 10.0 ** -len(figure.partition(".")[2]) + 1e-9
-        assert any(abs(float(figure) - value) <= half for value in known), f"{figure} in: {text}"

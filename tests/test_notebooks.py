@@ -11,6 +11,7 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 SOLUTIONS = sorted((FOLDER / "solutions").glob("*.ipynb"))
 PLACE = re.compile(r"(?<![\w./:])/(?:[\w.-]+/)+")  # a folder of the machine that executed the notebook
 WIDGET = "application/vnd.jupyter.widget-view+json"
+EXERCISES = "exercises"  # tag of the cell with which the exercises begin
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
@@ -24,7 +25,8 @@ def code(notebook) -> list:
 
 def test_small_and_short(notebook):
     path, cells = notebook[0], notebook[1].cells
-    assert path.stat().st_size < 1_000_000 and len(cells) <= 45
+    lesson = [EXERCISES in cell.metadata.get("tags", []) for cell in cells].index(True)
+    assert path.stat().st_size < 1_000_000 and lesson <= 45
     for cell in code(notebook[1]):
         assert len(cell.source.splitlines()) <= 15, cell.source
 
@@ -34,7 +36,7 @@ def test_committed_executed_without_errors_and_without_widget_state(path):
     notebook = nbformat.read(path, as_version=4)
     assert "widgets" not in notebook.metadata
     for number, cell in enumerate(code(notebook), start=1):
-        assert cell.execution_count == number, "execute it with: uv run python notebooks/execute.py (or exercises.py)"
+        assert cell.execution_count == number, "execute it with: uv run python notebooks/execute.py"
         for output in cell.outputs:
             assert output.output_type != "error" and WIDGET not in output.get("data", {})
             assert output.get("name") != "stderr", output.text
@@ -55,11 +57,12 @@ def test_the_parts_of_a_lesson_in_their_order(notebook):
 @pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.stem)
 def test_lessons_end_with_exercises_that_check_themselves_and_a_quiz(path):
     notebook = nbformat.read(FOLDER / path.name, as_version=4)
-    *_, first, second, third, last = notebook.cells
-    for cell in (first, second, third):
-        (output,) = cell.outputs
+    head, *exercises, last = notebook.cells[-8:]
+    assert head.metadata["tags"] == [EXERCISES] and f"solutions/{path.name}" in head.source
+    for statement, code in zip(exercises[::2], exercises[1::2], strict=True):
+        assert statement.cell_type == "markdown" and statement.metadata["tags"] == code.metadata["tags"] == ["exercise"]
+        (output,) = code.outputs
         assert output.data["text/plain"].startswith("✗ "), "an exercise is committed unsolved"
-    assert f"solutions/{path.name}" in notebook.cells[-5].source
     assert last.source == f'quiz("{path.stem[:2]}")'
     assert "<details>" in last.outputs[0].data["text/html"], "the answers are there to read, but folded"
 

@@ -4,6 +4,7 @@ Every hint has an id, by which tests and translations know it; its text may be r
 """
 
 import copy
+import html
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -27,15 +28,14 @@ class Unsolved(NotYet):
     """There is no answer yet."""
 
     def __init__(self) -> None:
-        super().__init__("unsolved", "not solved yet: replace the ... by your lines, then run the cell again")
+        super().__init__("unsolved", "not solved yet: replace the ... by your lines, and return the result")
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether an answer is right, and one line that says so or gives a hint.
+    """Whether an answer is right, and one line that says so or gives a hint; `hint` is the hint's id, if there is one.
 
-    It is true where the answer is right, and its representation is the line: as the last value of a cell it needs no
-    print. `hint` is the id of the hint, empty for a right answer.
+    It is true where the answer is right, and the last value of a cell shows the line.
     """
 
     name: str
@@ -48,6 +48,11 @@ class Verdict:
 
     def __repr__(self) -> str:
         return f"{'✓' if self.right else '✗'} {self.name}: {self.text}"
+
+    def _repr_html_(self) -> str:
+        """The line in HTML: larger, broken between words, green or red at its left edge."""
+        style = "margin: 0; padding: 4px 12px; font-size: 15px; line-height: 1.4; border-left: 6px solid"
+        return f'<p style="{style} {"#2a8f3c" if self.right else "#d03030"};">{html.escape(repr(self))}</p>'
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,8 @@ KNOB_MISTAKES = {
 def clockwise_and_up(answer: Any) -> str:
     """The knobs of a quarter turn clockwise and a shift by three pixels upwards."""
     if not isinstance(answer, Mapping) or set(answer) != set(STILL):
-        raise NotYet("kind", f"expected a dictionary of {', '.join(STILL)}; got {kind(answer)}")
+        got = kind(answer) if not isinstance(answer, Mapping) else f"one of {', '.join(map(str, answer)) or 'nothing'}"
+        raise NotYet("kind", f"expected a dictionary of {', '.join(STILL)}; got {got}")
     image, mask = _image(black=False)
     given = _moved(image, mask, **answer)
     if torch.equal(given, image):
@@ -86,6 +87,11 @@ my_flip = Matches(
     mistakes={
         "image_axis": ("It is mirrored about the middle of the image; use the middle of the foreground's box",
                        lambda image, mask: _pasted(image, mask, mask.shape[1] - 1 - torch.arange(mask.shape[1]))),
+        "whole_image": ("The whole image is mirrored; only the foreground must move",
+                        lambda image, mask: image.flip(2)),
+        "mask_not_moved": ("The mask must be mirrored together with the image: use both in the same columns",
+                           lambda image, mask: torch.where(
+                               mask, image[:, :, _mirrored(mask).clamp(0, mask.shape[1] - 1)], image)),
         "upside_down": ("It is upside down; left and right change places", _upside_down),
         "unflipped": ("Nothing is flipped yet", lambda image, mask: image),
         "background_too": ("The background is flipped too; it must not change",

@@ -85,6 +85,10 @@ def balanced_sampler(answer: Any) -> str:
     if drawn.max() < len(counts):
         told = f"of {len(labels):,} images it only ever draws the first {len(counts)}, which are all of one class"
         raise NotYet("classes", told)
+    if len(drawn.unique()) == len(drawn):
+        raise NotYet(
+            "replacement", "every image is drawn once, so weights only change the order: draw with replacement"
+        )
     fractions = torch.bincount(labels[drawn], minlength=3) / len(drawn)
     told = f"of counts {counts.tolist()} it draws {', '.join(f'{part:.0%}' for part in fractions)}"
     if fractions[0] > 0.9:

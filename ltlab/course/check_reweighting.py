@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data import long_tail_counts
-from ..losses import BalancedSoftmaxLoss, ClassBalancedLoss, class_balanced_weights, softmax_focal
+from ..losses import BalancedSoftmaxLoss, ClassBalancedLoss, CostSensitiveLoss, class_balanced_weights, softmax_focal
 from ..recipes import Recipe
 from .answers import Matches, NotYet, check_kind
 
@@ -52,6 +52,11 @@ my_balanced_softmax = Matches(
                  "give them one", lambda z, targets, counts: F.cross_entropy(z - counts.log(), targets)),
         "weights": ("The counts belong in the softmax, not in front of the loss as weights",
                     lambda z, targets, counts: F.cross_entropy(z, targets, weight=counts.to(z.dtype))),
+        "class_weights": ("That is a class weight: it changes what a mistake costs. Balanced softmax shifts the logits",
+                          lambda z, targets, counts: F.cross_entropy(z, targets, weight=1 / counts.to(z.dtype))),
+        "class_weights_mean": ("That is a class weight: it changes what a mistake costs. Balanced softmax shifts the "
+                               "logits", lambda z, targets, counts: CostSensitiveLoss(counts, reduction="mean")(
+                                   z, targets)),
         "no_logarithm": ("Add the logarithm of the counts: the softmax takes the exponential",
                          lambda z, targets, counts: F.cross_entropy(z + counts, targets)),
         "product": ("Add the logarithm to the logits, do not multiply by it",

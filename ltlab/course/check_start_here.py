@@ -6,19 +6,25 @@ import pandas as pd
 import torch
 
 from ..metrics import per_class_accuracy, top1_error
-from ..recipes import OneCycle
+from ..recipes import CIFAR, RECIPES, SHAPES, Recipe, describe
 from .answers import Matches, NotYet, check_kind
 
 
-def late_peak(answer: Any) -> str:
-    """A one-cycle schedule that begins at 0.004 and is highest in the middle of training."""
-    check_kind(answer, OneCycle, "a recipes.OneCycle")
-    start = answer(0, span=1)
-    if abs(start - 0.004) > 1e-6:
-        raise NotYet("start", f"it begins at {start:.4g} instead of 0.004; the beginning is always lr / 25, so move lr")
-    if abs(answer.rise - 0.5) > 1e-6:
-        raise NotYet("peak", f"it begins at 0.004, but its peak is after {answer.rise:.0%} of training, not half of it")
-    return "from 0.004 up to 0.1 in the middle of training: lr sets the start and the peak, rise when the peak comes"
+def twice_as_long(answer: Any) -> str:
+    """Plain training for twice the epochs of `ce`, on every data set."""
+    check_kind(answer, Recipe, "a Recipe")
+    if len(answer.stages) > 1:
+        raise NotYet("stages", f"one stage is enough here, this recipe has {len(answer.stages)}")
+    for settings in (SHAPES, CIFAR):
+        given, wanted = (vars(recipe.resolve(settings).stages[0]) for recipe in (answer, RECIPES["ce_long"]))
+        if changed := [name for name in wanted if name != "epochs" and describe(given[name]) != describe(wanted[name])]:
+            raise NotYet("plain", f"{changed[0]} is not that of plain training: only the length must change")
+        if given["epochs"] != wanted["epochs"]:
+            told = f"on {settings.name} it trains for {given['epochs']} epochs instead of {wanted['epochs']}"
+            raise NotYet("epochs", f"{told}; share= is relative to the data's own number, epochs= is fixed")
+    if answer.name in RECIPES:
+        raise NotYet("name", f"right, but {answer.name!r} is another recipe's name, and runs are stored by name")
+    return "60 epochs on shapes-lt, 400 on CIFAR-LT: the fair comparison for whatever trains this long"
 
 
 _GENERATOR = torch.Generator().manual_seed(0)
@@ -31,6 +37,8 @@ my_top1_error = Matches(
     mistakes={
         "accuracy": ("That is the fraction of right answers; the error is the fraction of wrong ones",
                      lambda logits, labels: 1 - top1_error(logits, labels)),
+        "percent": ("That is in percent; the error is a fraction, a number in [0, 1]",
+                    lambda logits, labels: 100 * top1_error(logits, labels)),
         "count": ("That is how many are wrong; the error is a fraction, so divide by the number of images",
                   lambda logits, labels: (logits.argmax(1) != labels).sum()),
         "class_mean": ("That is the mean over the classes; top-1 error is the mean over the images",
@@ -69,4 +77,4 @@ reported_error = Matches(
     right="the last epoch's, however good: nothing was chosen by evaluating on the test set",
 )  # fmt: skip
 
-EXERCISES = {"tweak": late_peak, "implement": my_top1_error, "bug": reported_error}
+EXERCISES = {"tweak": twice_as_long, "implement": my_top1_error, "bug": reported_error}

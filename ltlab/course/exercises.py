@@ -1,5 +1,10 @@
 """Every exercise of the course by name, and the function that checks an answer to it."""
 
+import sysconfig
+import traceback
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
@@ -15,6 +20,8 @@ from . import (
     check_two_stage,
 )
 from .answers import NotYet, Unsolved, Verdict
+
+NOT_YOURS = (str(Path(__file__).parents[1]), sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"))
 
 CHECKS = {
     f"{number}.{kind}": verify
@@ -43,14 +50,29 @@ def check(name: str, answer: Any) -> Verdict:
     Raises:
         ValueError: there is no exercise of this name.
     """
-    verify = look_up("exercise", name, CHECKS)
+    verify, printed = look_up("exercise", name, CHECKS), StringIO()
     try:
         if answer is None or answer is ...:
             raise Unsolved
-        return Verdict(name, True, verify(answer))
+        with redirect_stdout(printed):
+            right = verify(answer)
+        return Verdict(name, True, right)
     except NotYet as hint:
         found, text = hint.hint, str(hint)
+        if isinstance(hint, Unsolved) and printed.getvalue():
+            found, text = "printed", "it prints a result and returns None: write return instead of print"
     except Exception as error:  # in the answer's own code: any exception is a learner's mistake, and gets a hint
         found = "error"
-        text = f"your code stops with {type(error).__name__}: {shorten(str(error), 200, placeholder=' …')}"
+        told = shorten(str(error), 200, placeholder=" …")
+        text = f"your code stops{_place(error)} with {type(error).__name__}: {told}"
+    finally:
+        print(printed.getvalue(), end="")
     return Verdict(name, False, " ".join(text.split()), found)
+
+
+def _place(error: Exception) -> str:
+    """Where in the answer's own code an error came up; empty if it came up elsewhere."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith(NOT_YOURS)]
+    inside = [frame for frame in own if frame.filename == own[0].filename]
+    return f" in line {inside[-1].lineno} ({shorten(inside[-1].line or '', 80)})" if inside else ""
