@@ -12,6 +12,8 @@ SOLUTIONS = sorted((FOLDER / "solutions").glob("*.ipynb"))
 PLACE = re.compile(r"(?<![\w./:])/(?:[\w.-]+/)+")  # a folder of the machine that executed the notebook
 WIDGET = "application/vnd.jupyter.widget-view+json"
 EXERCISES = "exercises"  # tag of the cell with which the exercises begin
+QUOTED = re.compile(r"```.*?```|\$\$.*?\$\$|\$[^$]*\$|`[^`]*`|^\|.*?$", re.S | re.M)  # code, formulas, tables
+MEASURED = re.compile(r"\d\.\d+ ?%|\d ?points?\b|±\s?\d")
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
@@ -74,6 +76,13 @@ def test_solutions_are_executed_and_accepted(path):
     for cell in solved:
         assert "nbval-check-output" in cell.metadata["tags"], "else a rejected solution would go unnoticed"
         assert cell.outputs[0].data["text/plain"].startswith("✓ ")
+
+
+def test_no_measured_number_is_typed(notebook):
+    """A cell computes it: then text and screen agree, whatever is measured next."""
+    texts = [cell.source for cell in notebook[1].cells if cell.cell_type == "markdown"]
+    typed = [text for text in texts if MEASURED.search(QUOTED.sub("", text))]
+    assert not typed, "print these numbers from a cell"
 
 
 def test_explorers_show_a_picture_where_no_kernel_runs(notebook):
