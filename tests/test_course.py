@@ -121,9 +121,8 @@ def test_a_known_mistake_is_named(name, hint):
 
 
 @pytest.mark.parametrize("name", [name for name, verify in CHECKS.items() if isinstance(verify, Matches)])
-def test_functions_have_two_known_mistakes_or_more_and_their_oracle_passes(name):
-    assert len(CHECKS[name].mistakes) >= 2 and len(CHECKS[name].cases) >= 2
-    assert check(name, CHECKS[name].oracle)
+def test_the_oracle_passes(name):
+    assert len(CHECKS[name].cases) >= 2 and check(name, CHECKS[name].oracle)
 
 
 class _Sampler(samplers.ClassSampler):
@@ -244,7 +243,6 @@ STILL = {"flip": [False], "translate": [[0, 0]], "rotate": [0.0], "scale": [1.0]
 ONE_LAMBDA = lambda n, generator: mixup.draw_lambda(1.0, generator).expand(n)  # noqa: E731
 
 MISTAKES = [
-    ("00.tweak", Recipe(Stage()), "epochs"),
     ("00.tweak", Recipe(Stage(epochs=60)), "epochs"),
     ("00.tweak", Recipe(Stage(), Stage()), "stages"),
     ("00.tweak", Recipe(Stage(share=2.0, loss=BalancedSoftmaxLoss)), "plain"),
@@ -258,7 +256,6 @@ MISTAKES = [
     ("01.bug", lambda n, keep, seed: np.random.RandomState(seed).permutation(n)[:keep], "subset"),
     ("01.bug", lambda n, keep, seed: torch.randperm(n)[:keep], "subset"),
     ("01.bug", lambda n, keep, seed: torch.randperm(n, generator=torch.manual_seed(seed))[:keep], "global"),
-    ("01.bug", lambda n, keep, seed: torch.randperm(n, generator=torch.Generator().manual_seed(seed)), "subset"),
     ("02.tweak", weighted(0.9), "nearer"),
     ("02.tweak", weighted(0.9999), "further"),
     ("02.tweak", Recipe(Stage(loss=BalancedSoftmaxLoss)), "loss"),
@@ -266,7 +263,6 @@ MISTAKES = [
     ("02.tweak", 0.965, "kind"),
     ("03.tweak", over_sampling(30), "fewer"),
     ("03.tweak", over_sampling(2), "more"),
-    ("03.tweak", recipes.get("over_sampling"), "fewer"),
     ("03.tweak", recipes.get("class_balanced").resolve(recipes.SHAPES).with_epochs(8), "sampler"),
     ("03.implement", sampler(lambda n: effective_numbers(n, 0.99), normalised=False), "sum"),
     ("03.implement", sampler(lambda n: 1 / effective_numbers(n, 0.99)), "inverse"),
@@ -283,7 +279,6 @@ MISTAKES = [
     ("03.implement", lambda labels: None, "kind"),
     ("03.bug", weighted_sampler(lambda counts, labels: 1 / counts), "classes"),
     ("03.bug", weighted_sampler(lambda counts, labels: counts[labels].double()), "head"),
-    ("03.bug", weighted_sampler(lambda counts, labels: (1 / counts)[labels] ** 0.5), "part_way"),
     ("03.bug", weighted_sampler(lambda counts, labels: (1 / counts)[labels] ** 2), "thirds"),
     ("03.bug", weighted_sampler(lambda counts, labels: (1 / counts)[labels], num_samples=3), "length"),
     ("03.bug", lambda labels: None, "unsolved"),
@@ -303,11 +298,12 @@ MISTAKES = [
     ("04.implement", per_image(brighter=0.5), "brightness"),
     ("04.implement", per_image(lambda n, g: torch.ones(n)), "unmixed"),
     ("04.implement", per_image()(), "kind"),
+    ("04.implement", type("Mine", (), {"__call__": lambda self, model, x, y, **more: model(x)}), "returns"),
+    ("04.implement", type("Mine", (), {"__call__": lambda self, model, x, y, **more: (model(x), y)}), "targets"),
     ("05.tweak", drw(0.8, 0.2), "start"),
     ("05.tweak", drw(0.5, 0.2), "length"),
     ("05.tweak", drw(0.5, 0.5, schedule="finetune"), "schedule"),
     ("05.tweak", Recipe(Stage(share=0.5), Stage(share=0.5)), "stages"),
-    ("05.tweak", Recipe(Stage(share=0.5, loss=CostSensitiveLoss), Stage(share=0.5)), "stages"),
     ("05.tweak", Recipe(Stage(share=0.5), Stage(share=0.5, loss=lambda n: CostSensitiveLoss(n))), "stages"),
     ("05.tweak", Recipe(*drw(0.5, 0.5).stages, name="drw_cs_ce"), "name"),
     ("05.implement", linear(evened_out(1.0)), "tau_1"),
@@ -319,7 +315,6 @@ MISTAKES = [
     ("05.implement", in_place, "in_place"),
     ("05.bug", trained(everything=True), "parameter"),
     ("05.bug", trained(evaluating=False), "buffer"),
-    ("05.bug", trained(everything=True, evaluating=False), "parameter"),
     ("05.bug", trained(steps=False), "nothing"),
     ("06.tweak", STILL | {"rotate": [90.0], "translate": [[0, -3]]}, "turn"),
     ("06.tweak", STILL | {"rotate": [-90.0], "translate": [[0, 3]]}, "down"),
@@ -331,12 +326,9 @@ MISTAKES = [
     ("06.tweak", {"rotate": [-90.0]}, "kind"),
     ("06.tweak", STILL | {"scale": [0.0]}, "error"),
     ("07.tweak", recipes.get("bag_of_tricks"), "mix"),
-    ("07.tweak", bag(mixup.ManifoldMixup(alpha=1.0, layer="pool")), "mix"),
     ("07.tweak", bag(early={"loss": BalancedSoftmaxLoss}), "loss"),
     ("07.tweak", bag(early={"sampler": BALANCED_DRAWS}), "sampler"),
-    ("07.tweak", bag(last={"sampler": BALANCED_DRAWS, "loss": BalancedSoftmaxLoss}), "sampler"),
     ("07.tweak", bag(last={}), "loss"),
-    ("07.tweak", bag(last={"mix": LAYER3, "loss": BalancedSoftmaxLoss}), "mix"),
     ("07.tweak", bag(loss=BalancedSoftmaxLoss([3, 1])), "loss"),
     ("07.tweak", bag(moved=None), "foreground"),
     ("07.tweak", bag(at=("base", "base")), "schedule"),
@@ -346,7 +338,6 @@ MISTAKES = [
     ("07.tweak", bag(name="bag_of_tricks"), "name"),
     ("07.tweak", bag().stages, "kind"),
     ("07.bug", lambda runs: by_seed(runs, "test_error").mean().idxmin(), "test_error"),
-    ("07.bug", lambda runs: by_seed(runs, "test_error").dropna().mean().idxmin(), "test_error"),
     ("07.bug", lambda runs: by_seed(runs).mean().idxmin(), "seeds"),
     ("07.bug", lambda runs: by_seed(runs).dropna(axis=1).mean().idxmin(), "recipe_left_out"),
     ("07.bug", lambda runs: by_seed(runs).min().idxmin(), "luckiest"),
@@ -361,31 +352,10 @@ def test_a_typical_mistake_gets_its_hint(name, answer, hint):
     assert is_a_hint(verdict) and verdict.hint == hint, verdict
 
 
-def error_in_a_loop(logits, labels):
-    return sum(int(z.argmax() != y) for z, y in zip(logits, labels, strict=True)) / len(labels)
-
-
-def groups_in_lists(accuracy, counts):
-    of = {"few": [], "many": [], "medium": []}
-    for a, n in zip(accuracy.tolist(), counts.tolist(), strict=True):
-        of["many" if n > 100 else "medium" if n >= 20 else "few"].append(a)
-    return {group: float(np.mean(values)) if values else np.nan for group, values in of.items()}
-
-
 def subset_and_state_back(n, keep, seed):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return torch.randperm(n)[:keep]
-
-
-def softmax_by_hand(logits, targets, counts):
-    e = logits.exp() * counts
-    return -(e[range(len(targets)), targets] / e.sum(1)).log().mean()
-
-
-def focal_by_hand(logits, targets, weights, gamma):
-    p = logits.softmax(1)[range(len(targets)), targets]
-    return [(weights[y] * (1 - q) ** gamma * -q.log()).item() for q, y in zip(p, targets, strict=True)]
 
 
 class MixedInOneLine:
@@ -411,34 +381,6 @@ def trained_on_fixed_features(model, batches):
         optimizer.step()
 
 
-def flipped_by_slices(image, mask):
-    columns = torch.where(mask.any(0))[0]
-    box, out = slice(columns.min(), columns.max() + 1), image.clone()
-    out[:, :, box] = torch.where(mask[:, box].flip(1), image[:, :, box].flip(2), image[:, :, box])
-    return out
-
-
-def shifted_pixel_by_pixel(image, mask):
-    rows, columns = mask.nonzero(as_tuple=True)
-    out = image.clone()
-    out[:, rows, columns - columns.min()] = image[:, rows, columns]
-    return out
-
-
-def gains_in_loops(errors, epochs, controls):
-    found = {}
-    for name in set(errors) - set(controls):
-        control = sorted((k for k in controls if epochs[k] <= epochs[name]), key=lambda k: epochs[k])[-1]
-        pairs = (errors[control] - errors[name]).dropna().tolist()
-        found[name] = [np.mean(pairs), np.std(pairs, ddof=1)]
-    return found
-
-
-def best_paired(runs):
-    errors = by_seed(runs)
-    return errors.sub(errors["ce"], axis=0).mean().idxmin()
-
-
 def best_on_shared_seeds(runs):
     seeds = set.intersection(*(set(of["seed"]) for _, of in runs.groupby("recipe")))
     return runs[runs["seed"].isin(seeds)].groupby("recipe")["held_out_error"].mean().sort_values().index[0]
@@ -446,37 +388,34 @@ def best_on_shared_seeds(runs):
 
 OTHER_WAYS = [
     ("00.tweak", Recipe(Stage(share=2.0), name="mine")),
-    ("00.implement", error_in_a_loop),
-    ("00.implement", lambda logits, labels: 1 - (logits.max(1).indices == labels).float().mean()),
-    ("00.bug", lambda history: list(history["test_error"])[-1]),
     ("01.tweak", torch.tensor(30)),
     ("01.tweak", np.float32(25.5)),
-    ("01.implement", groups_in_lists),
     ("01.bug", subset_and_state_back),
     ("01.bug", lambda n, keep, seed: torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:keep].tolist()),
     ("02.tweak", Recipe(Stage(loss=lambda counts: ClassBalancedLoss(counts, beta=0.965)))),
-    ("02.implement", softmax_by_hand),
-    ("02.implement", lambda z, y, n: F.nll_loss((z + (n / n.sum()).log()).log_softmax(1), y).item()),
-    ("02.bug", focal_by_hand),
     ("03.implement", sampler(lambda n: (1 - 0.99 ** n.double()) / 0.01)),
     ("03.bug", lambda labels: samplers.PowerSampler(labels, q=0.0)),
     ("04.implement", MixedInOneLine),
-    ("04.bug", lambda images, partner, lam: torch.lerp(images[partner], images, lam)),
     ("05.tweak", drw(0.5, 0.5)),
     ("05.implement", halfway_by_copy),
     ("05.bug", trained_on_fixed_features),
     ("06.tweak", {"flip": [False], "translate": [[0.0, -3.0]], "rotate": [270], "scale": torch.ones(1)}),
-    ("06.implement", flipped_by_slices),
-    ("06.bug", shifted_pixel_by_pixel),
-    ("07.implement", gains_in_loops),
     ("07.bug", best_on_shared_seeds),
-    ("07.bug", best_paired),
 ]
 
 
 @pytest.mark.parametrize(("name", "answer"), OTHER_WAYS)
 def test_a_right_answer_written_in_another_way_is_accepted(name, answer):
     assert check(name, answer)
+
+
+def test_gains_are_those_of_results():
+    """On the shipped rows, as a learner compares them."""
+    rows = results.measured(["ce", "ce_long", "input_mixup", "crt", "bag_of_tricks"])
+    table, errors = results.gains(rows), 100 * rows.pivot(index="seed", columns="recipe", values="balanced_error")
+    epochs = rows.drop_duplicates("recipe").set_index("recipe")["epochs"].to_dict()
+    found = CHECKS["07.implement"].oracle(errors, epochs, ["ce", "ce_long"])
+    assert found == {name: pytest.approx(tuple(table.loc[name, ["gain", "gain_std"]])) for name in table.index}
 
 
 def test_every_exercise_has_two_typical_mistakes_or_more():

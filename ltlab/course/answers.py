@@ -59,8 +59,8 @@ class Verdict:
 class Matches:
     """The check of a function: in every case it has to return what the oracle returns.
 
-    Where it does not, the hint names the first such case, the difference there and, if one of the known mistakes gives
-    the same result, that mistake. Arguments are copied for every call, so an answer may change them.
+    Otherwise the hint names the first such case, the difference and, if one of the known mistakes gives the same
+    result, that mistake. Arguments are copied for every call, so an answer may change them.
 
     Args:
         oracle: the function as it should be.
@@ -94,6 +94,13 @@ def raise_hint(text: str, mistakes: Mistakes, made: Callable[[Any], bool]) -> No
     raise NotYet(*next(found, ("different", text)))
 
 
+def check_given(answer: Any) -> Any:
+    """The answer; `Unsolved` if there is none."""
+    if answer is None or answer is ...:
+        raise Unsolved
+    return answer
+
+
 def check_kind(answer: Any, wanted: type | tuple[type, ...], words: str) -> None:
     """`NotYet` for an answer of another type; `words` name the wanted one."""
     if not isinstance(answer, wanted):
@@ -109,14 +116,10 @@ def check_callable(answer: Any) -> None:
 def difference(given: Any, expected: Any) -> str:
     """How a result differs from the expected one, in a few words; empty if it does not.
 
-    Compared are numbers, tensors (any floating-point precision; NaN equals NaN) and dictionaries of them.
-
-    Raises:
-        Unsolved: nothing is given, so there is nothing to compare.
+    Compared are numbers, tensors (any floating-point precision; NaN equals NaN) and dictionaries of them. `Unsolved` if
+    nothing is given.
     """
-    if given is None or given is ...:
-        raise Unsolved
-    return _difference(given, expected)
+    return _difference(check_given(given), expected)
 
 
 def _difference(given: Any, expected: Any) -> str:

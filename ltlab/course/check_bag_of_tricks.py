@@ -10,7 +10,7 @@ from ..cam import ForegroundTransform
 from ..losses import BalancedSoftmaxLoss
 from ..mixup import ManifoldMixup
 from ..recipes import CIFAR, OTHERS, RECIPES, SHAPES, Recipe, Settings, Stage, describe
-from .answers import Matches, Mistakes, NotYet, Unsolved, check_callable, check_kind, raise_hint
+from .answers import Matches, Mistakes, NotYet, check_callable, check_given, check_kind, raise_hint
 
 _MIX = ManifoldMixup(alpha=1.0, layer="layer3")
 _BEYOND = Recipe(
@@ -53,18 +53,6 @@ def _compare_slots(answer: Recipe, settings: Settings) -> None:
 # --- gains -----------------------------------------------------------------------------------------------------------
 
 Gain = tuple[Any, Any]  # two numbers
-ALIKE = {  # what gains do not depend on
-    "data": "made", "imbalance": 1.0, "options": "", "device": "", "seconds": 0.0,
-    "top1_error": 0.0, "many_accuracy": 0.0, "medium_accuracy": 0.0, "few_accuracy": 0.0,
-}  # fmt: skip
-
-
-def gains(errors: pd.DataFrame, epochs: dict[str, int], _controls: list[str]) -> dict[str, Gain]:
-    """`results.gains` of a table of errors."""
-    fractions = (errors / 100).rename_axis(index="seed").reset_index()
-    rows = fractions.melt("seed", var_name="recipe", value_name="balanced_error").dropna()
-    table = results.gains(rows.assign(epochs=rows["recipe"].map(epochs.__getitem__), **ALIKE))
-    return dict(zip(table.index, zip(table["gain"], table["gain_std"], strict=True), strict=True))
 
 
 def _paired(control: pd.Series, recipe: pd.Series) -> Gain:
@@ -76,19 +64,19 @@ def _with(
     control: Callable[[int, dict[str, int]], str | None] = results.control_of,
     *, only_complete: bool = False, controls_too: bool = False,
 ) -> Callable:  # fmt: skip
-    """The gains with one thing wrong: mean and std of two columns, the control of a recipe, the seeds, the recipes."""
+    """`results.gains` of a table of errors; every argument makes one thing wrong."""
 
-    def wrong(errors: pd.DataFrame, epochs: dict[str, int], controls: list[str]) -> dict[str, Gain]:
+    def gains(errors: pd.DataFrame, epochs: dict[str, int], controls: list[str]) -> dict[str, Gain]:
         errors = errors.dropna() if only_complete else errors
         lengths = {name: epochs[name] for name in controls}
         names = [name for name in errors if controls_too or name not in controls]
         return {name: gain(errors[control(epochs[name], lengths)], errors[name]) for name in names}
 
-    return wrong
+    return gains
 
 
 my_gains = Matches(
-    oracle=gains,
+    oracle=_with(),
     cases={
         "one recipe, three seeds": (
             pd.DataFrame({"ce": [40.0, 44, 48], "mixed": [37.0, 42, 47]}), {"ce": 30, "mixed": 36}, ["ce"]),
@@ -117,8 +105,6 @@ my_gains = Matches(
                              control.mean() - recipe.mean(), (control.var() + recipe.var()) ** 0.5))),
         "population": ("That is the population's std; a sample's divides by S - 1",
                        _with(lambda control, recipe: ((control - recipe).mean(), (control - recipe).std(ddof=0)))),
-        "standard_error": ("That is the standard error; the std is not divided by the root of S",
-                           _with(lambda control, recipe: ((control - recipe).mean(), (control - recipe).sem()))),
         "controls": ("Recipes are compared with the controls: leave these out", _with(controls_too=True)),
         "shortest": ("That is always the shortest control: compare a recipe of 60 epochs with 60 plain ones",
                      _with(control=lambda recipe, controls: min(controls, key=controls.__getitem__))),
@@ -196,9 +182,7 @@ def chosen_fairly(answer: Any) -> str:
     """A choice by held-out images, over the seeds that all recipes have."""
     check_callable(answer)
     for search, runs in SEARCHES.items():
-        given = answer(runs.copy())
-        if given is None or given is ...:
-            raise Unsolved
+        given = check_given(answer(runs.copy()))
         check_kind(given, str, "the name of a recipe back")
         if given != (best := choose(runs)):
             text = f"{search}: expected {best}, got {given}"

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..mixup import InputMixup, draw_lambda, mix
-from .answers import Matches, NotYet, Unsolved, check_kind, kind
+from .answers import Matches, NotYet, check_given, check_kind, kind
 
 
 def half_unmixed(answer: Any) -> str:
@@ -35,9 +35,8 @@ def per_image_mixup(answer: Any) -> str:
 
     def mixed(seed: int) -> tuple[Tensor, Tensor]:
         generator = torch.Generator().manual_seed(seed)
-        given = answer()(nn.Flatten(), images.clone(), labels.clone(), class_counts=None, generator=generator)
-        if given is None or given is ...:
-            raise Unsolved
+        mixer = answer()
+        given = check_given(mixer(nn.Flatten(), images.clone(), labels.clone(), class_counts=None, generator=generator))
         if not (isinstance(given, tuple) and len(given) == 2):
             raise NotYet("returns", f"a mix returns logits and soft targets, this one returns {kind(given)}")
         return given
@@ -80,7 +79,6 @@ blended = Matches(
                     lambda images, partner, lam: mix(images, partner, 1 - lam)),
         "both_lam": ("Both have the fraction lam; the partner's is 1 - lam",
                      lambda images, partner, lam: lam * images + lam * images[partner]),
-        "unmixed": ("Nothing is mixed", lambda images, partner, lam: images),
     },
     right="lam of the image and 1 - lam of its unchanged partner, as in mixup.mix",
 )  # fmt: skip

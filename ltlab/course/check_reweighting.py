@@ -83,11 +83,6 @@ def _weighted_twice(logits: Tensor, targets: Tensor, weights: Tensor, gamma: flo
     return weights[targets] * class_balanced_focal(logits, targets, weights, gamma)
 
 
-def _confident_counts_more(logits: Tensor, targets: Tensor, weights: Tensor, gamma: float) -> Tensor:
-    cost = F.cross_entropy(logits, targets, reduction="none")
-    return weights[targets] * torch.exp(-cost) ** gamma * cost
-
-
 _WEIGHTS = class_balanced_weights(_COUNTS, 0.99)
 
 fixed_focal = Matches(
@@ -106,7 +101,6 @@ fixed_focal = Matches(
                        lambda logits, targets, weights, gamma: class_balanced_focal(
                            logits, targets, torch.ones_like(weights), gamma)),
         "mean": ("Return one loss for each image, not their mean", lambda *args: class_balanced_focal(*args).mean()),
-        "easy": ("p ** gamma makes easy images expensive; the focal loss makes them cheap", _confident_counts_more),
     },
     right="p from the unweighted cross-entropy, the weight in front: losses.ClassBalancedFocalLoss, softmax form",
 )  # fmt: skip

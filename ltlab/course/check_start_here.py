@@ -70,8 +70,6 @@ reported_error = Matches(
         "best_epoch": ("Who chose that epoch, and by which measurement?", lambda history: history["test_error"].min()),
         "least_loss": ("That epoch was chosen by its training loss; nobody chooses the last one",
                        lambda history: history["test_error"][history["train_loss"].idxmin()]),
-        "loss": ("That is the training loss", lambda history: history["train_loss"].iloc[-1]),
-        "first_epoch": ("That is the first epoch", lambda history: history["test_error"].iloc[0]),
         "mean": ("A mean over the epochs is not the error of any model", lambda history: history["test_error"].mean()),
     },
     right="the last epoch's, however good: nothing was chosen by evaluating on the test set",

@@ -4,7 +4,7 @@ The widgets are imported where they are needed: a check does without them, and s
 """
 
 import tomllib
-from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..names import look_up
@@ -12,19 +12,11 @@ from ..names import look_up
 if TYPE_CHECKING:
     from ..widgets import Question, Quiz
 
-QUIZZES = {
-    path.name[:2]: path
-    for path in sorted(files(__package__ or __name__).joinpath("questions").iterdir(), key=lambda path: path.name)
-    if path.name.endswith(".toml")
-}
+QUIZZES = {path.name[:2]: path for path in sorted((Path(__file__).parent / "questions").glob("*.toml"))}
 
 
 def questions(notebook: str) -> "tuple[Question, ...]":
-    """The questions of a notebook, by its number.
-
-    Raises:
-        ValueError: there are none for this notebook.
-    """
+    """The questions of a notebook, by its number; ValueError if there are none."""
     from ..widgets import Choice, Question
 
     text = look_up("quiz", notebook, QUIZZES).read_text(encoding="utf-8")
@@ -35,11 +27,7 @@ def questions(notebook: str) -> "tuple[Question, ...]":
 
 
 def quiz(notebook: str) -> "Quiz":
-    """The quiz of a notebook, by its number: `quiz("02")`. As the last value of a cell it shows itself.
-
-    Raises:
-        ValueError: there is none for this notebook.
-    """
+    """The quiz of a notebook, by its number: `quiz("02")`. As the last value of a cell it shows itself."""
     from ..widgets import Quiz
 
     return Quiz(questions(notebook))
