@@ -66,6 +66,12 @@ def test_badges_become_links():
     assert pages.without_badges(f"x {badge} y ![z](w.png)") == "x [Open in Colab](https://d.e/f.ipynb) y ![z](w.png)"
 
 
+def test_a_picture_that_a_cell_carries_along_is_written_out():
+    cell = new_markdown_cell("![a car](attachment:car.png)", attachments={"car.png": {"image/png": "AAAA"}})
+    pages.prepare(new_notebook(cells=[cell]), {})
+    assert cell.source == "![a car](data:image/png;base64,AAAA)"
+
+
 def test_docstrings_keep_formulas_and_tables_and_their_signs():
     lines = ["With `a*b` and *args, n_", "", "    x_c = 1", "", "Args:", "    x: (N, C)", "    y: |x|", ""]
     lines += ["| a         | b   |", "|-----------|-----|", "| -log x_c  | `c` |"]

@@ -20,6 +20,14 @@ def without_badges(markdown: str) -> str:
     return BADGE.sub(r"[\1](\2)", markdown)
 
 
+def with_attachments(markdown: str, attachments: Mapping[str, Mapping[str, str]]) -> str:
+    """Pictures that a cell carries along, {name: {kind: base64}}, written out in its text."""
+    for name, picture in attachments.items():
+        ((kind, content),) = picture.items()
+        markdown = markdown.replace(f"attachment:{name}", f"data:{kind};base64,{content}")
+    return markdown
+
+
 def prepare(notebook: NotebookNode, moving: Mapping[str, str]) -> None:
     """Change an executed notebook in place into what the book shows.
 
@@ -33,7 +41,7 @@ def prepare(notebook: NotebookNode, moving: Mapping[str, str]) -> None:
     left = dict(moving)
     for cell, following in zip_longest(notebook.cells, notebook.cells[1:]):
         if cell.cell_type == "markdown":
-            cell.source = without_badges(cell.source)
+            cell.source = with_attachments(without_badges(cell.source), cell.get("attachments", {}))
             continue
         if "%pip install" in cell.source:  # it prepares Colab
             cell.metadata.setdefault("tags", []).append("remove-cell")
