@@ -281,7 +281,7 @@ def search(
     )  # fmt: skip
     print(f"{data.data}, imbalance {data.imbalance}\n\n{found}")
     if found.finished:
-        print(f"\n{found.code}")
+        print(f"\n{results.to_code(found.recipe)}")
     print(f"the runs are in {folder}")
 
 

@@ -6,7 +6,7 @@ import math
 from fractions import Fraction
 from functools import partial
 from itertools import combinations
-from types import SimpleNamespace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -65,15 +65,12 @@ def test_holding_out_is_a_function_of_the_seed_and_told_from_the_whole():
     assert held.name == data.name and held.options == {"seed": 0, "held_out": 0.2}
 
 
-def test_a_single_image_cannot_be_held_out():
-    with pytest.raises(ValueError, match=r"class 'class 1' has a single training image.*smaller imbalance"):
+def test_what_cannot_be_held_out_is_refused():
+    with pytest.raises(ValueError, match="class 'class 1'"):
         hold_out(made_data(counts=(5, 1)))
-
-
-@pytest.mark.parametrize("share", [0, 1, -0.5, math.nan])
-def test_the_share_lies_between_zero_and_one(share):
-    with pytest.raises(ValueError, match=f"share={share}"):
-        hold_out(made_data(), share)
+    for share in (0, 1, math.nan):
+        with pytest.raises(ValueError, match=f"share={share}"):
+            hold_out(made_data(), share)
 
 
 # --- tricks together -------------------------------------------------------------------------------------------------
@@ -106,20 +103,16 @@ def test_what_holds_throughout_gives_way_to_a_later_stage():
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["balanced_softmax", "cs_ce"], "two of them set the loss of stage 1"),
         (["balanced_softmax", "drw_ldam"], "two of them set the loss of stage 1"),
         (["drw_cs_ce", "cam_drs"], "drw_cs_ce and cam_drs both bring stages"),
         (["ldam", "drw_cs_ce"], "stage 2: CostSensitiveLoss on cosines"),
+        (["own"], "own brings settings"),
     ],
 )
 def test_tricks_that_do_not_go_together(names, message):
+    known = RECIPES | {"own": Recipe(Stage(), name="own", settings=CIFAR)}
     with pytest.raises(ValueError, match=message):
-        combined(*(RECIPES[name] for name in names))
-
-
-def test_a_trick_with_a_settings_of_its_own_is_refused():
-    with pytest.raises(ValueError, match="mine brings settings"):
-        combined(Recipe(Stage(), name="mine", settings=CIFAR))
+        combined(*(known[name] for name in names))
 
 
 # --- the search, with a trainer that knows every error ---------------------------------------------------------------
@@ -214,8 +207,6 @@ def test_every_candidate_trains_by_the_settings_that_is_given(whole, tmp_path):
     own = [Recipe(Stage(sampler=partial(PowerSampler, q=0.5)), name="own", settings=SHAPES)]
     found, known = known_search(by_table, tmp_path, settings=short, families={"sampler": own})
     assert found.rounds["note"].tolist()[1].startswith("own brings settings") and not known.runs
-    with pytest.raises(TypeError, match=r"settings='shapes': pass Settings, such as .*SETTINGS\['shapes'\]"):
-        known_search(by_table, tmp_path, settings="shapes")
 
 
 def test_the_test_set_is_met_by_baseline_and_winner_alone_at_the_end(whole):
@@ -241,11 +232,15 @@ def test_stopped_by_its_budget_and_called_again_it_ends_as_if_never_stopped(whol
     assert calls == math.ceil(26 / runs_per_call)
     assert known.runs == whole[1].runs
     pd.testing.assert_frame_equal(found.rounds, whole[0].rounds)
-    assert found.code == whole[0].code
+    assert to_code(found.recipe) == to_code(whole[0].recipe)
 
 
-def test_what_was_found_before_the_budget_ended(tmp_path):
-    found, known = known_search(by_table, tmp_path, budget_minutes=17 * 10 / 60)  # ce, six tricks, one and a half pairs
+def test_what_was_found_before_the_budget_ended_and_what_every_round_has_to_do(tmp_path, capsys):
+    # ce, six tricks, one and a half pairs
+    found, known = known_search(by_table, tmp_path, budget_minutes=17 * 10 / 60, progress=True)
+    rounds = capsys.readouterr().out.splitlines()
+    assert rounds[0] == "round 1: 6 candidates, 12 runs of 30 epochs"  # how long a run takes is not known yet
+    assert rounds[1].startswith("round 2: 3 candidates, 6 runs of 30 epochs, about 1 minutes")
     assert found.recipe.name == "c" and found.rounds["taken"].isna().tolist() == [False] * 7 + [True]
     assert found.next.startswith("a+d with seed 1")
     assert "open" in str(found) and "found so far: c" in str(found) and "next is a+d with seed 1" in str(found)
@@ -280,7 +275,6 @@ def test_a_trick_is_taken_if_its_gain_is_above_its_standard_error(tmp_path, by_s
     found, _ = known_search(errors, tmp_path, seeds=len(by_seed), families={"mix": FAMILIES["mix"]})
     assert found.finished and found.recipe.name == ("c" if taken else "ce")
     assert found.test["recipe"].drop_duplicates().tolist() == (["ce", "c"] if taken else ["ce"])
-    assert ("one seed has no standard error" in str(found)) == (len(by_seed) == 1)
 
 
 def test_the_better_of_two_is_not_taken_if_its_gain_is_not_sure(tmp_path):
@@ -319,13 +313,8 @@ def greedy_by_hand(table: dict[str, tuple[int, ...]]) -> str:
 
 def rounds_of(table: dict[str, tuple[int, ...]]) -> str:
     """The recipe that the rounds take from errors that are there already, without runs or rows on the disk."""
-    runs = SimpleNamespace(
-        rows=lambda recipe: pd.DataFrame(
-            {"seed": seed, "balanced_error": error / 100} for seed, error in enumerate(table[recipe.name])
-        ),
-        resolve=lambda recipe: recipe, options={"progress": False},
-    )  # fmt: skip
-    rounds = search_module._Rounds(FAMILIES, runs)
+    rounds = search_module._Rounds(FAMILIES, [], Path(), 30, SHAPES, math.inf, {"progress": False})
+    rounds.errors = lambda tricks: table[rounds.name(tricks)]
     rounds.play()
     return rounds.recipe(rounds.best).name
 
@@ -371,12 +360,8 @@ def test_a_candidate_that_diverges_is_left_out_but_not_the_baseline(tmp_path):
     ("options", "message"),
     [
         ({"seeds": 0}, "seeds=0"),
-        ({"budget_minutes": 0}, "budget_minutes=0: it must be above 0"),
         ({"budget_minutes": math.nan}, "budget_minutes=nan"),
-        ({"validation": 1.0}, "share=1.0"),
         ({"epochs": 1}, "epochs=1: recipe 'd' needs at least 2"),
-        ({"epochs": 0}, "epochs=0: recipe 'a' needs at least 1"),
-        ({"device": "gpu"}, "unknown device 'gpu'"),
     ],
 )
 def test_a_mistake_is_named_before_anything_is_trained(tmp_path, options, message):
@@ -392,7 +377,7 @@ def test_the_default_families_hold_deferred_and_cam_based_second_stages():
     assert {"class_balanced", "progressive"} <= set(names["re-sampling"])
     assert {"input_mixup", "manifold_mixup", "remix"} <= set(names["mixup"])
     assert {"drw_cs_ce", "drw_ldam", "drs_class_balanced", "cam_drs"} <= set(names["second stage"])
-    assert not {"crt", "tau_norm", "ce_long"} & set().union(*names.values())
+    assert not {"crt", "tau_norm", "ce_long", "cam_drs_shuffled"} & set().union(*names.values())
 
 
 # --- recipes as code -------------------------------------------------------------------------------------------------
@@ -429,13 +414,13 @@ def test_the_code_is_short_and_imports_from_where_the_documentation_does():
 
 
 class CrossEntropyLoss(nn.Module):
-    """Of one's own, with the name of one of ltlab."""
+    """Custom, with the name of one of ltlab."""
 
     def __init__(self, class_counts):
         super().__init__()
 
 
-def test_code_of_a_recipe_with_things_of_ones_own():
+def test_code_of_a_recipe_with_custom_parts():
     mine = Recipe(
         Stage(epochs=3, loss=CrossEntropyLoss),
         Stage(share=0.5, classifier=fresh, trains="classifier", batch_norm="eval", weight_decay=0.0,
@@ -449,20 +434,13 @@ def test_code_of_a_recipe_with_things_of_ones_own():
     assert f"from {__name__} import CrossEntropyLoss" in code
 
 
-def local_loss(class_counts):
-    return BalancedSoftmaxLoss(class_counts)
-
-
 @pytest.mark.parametrize(
     ("slots", "message"),
     [
         ({"loss": lambda class_counts: FocalLoss()}, "loss=<lambda>"),
         ({"loss": ClassBalancedLoss([3, 2], beta=0.9)}, r"loss=ClassBalancedLoss\(beta=0.9\)"),
-        ({"loss": FocalLoss(alpha=[0.1, 0.9])}, "loss=FocalLoss"),
-        ({"loss": nn.CrossEntropyLoss(weight=torch.ones(2))}, r"loss=CrossEntropyLoss"),
         ({"foreground": ForegroundTransform(masks=torch.ones(2, 4, 4, dtype=torch.bool))}, "foreground=Foreground"),
         ({"loss": partial(BalancedSoftmaxLoss, reduction=math.inf)}, "reduction=inf"),
-        ({"sampler": partial(PowerSampler, q=np.float64(0.5))}, "q=np.float64"),
     ],
 )
 def test_what_code_cannot_make_again_is_refused(slots, message):
@@ -470,16 +448,10 @@ def test_what_code_cannot_make_again_is_refused(slots, message):
         to_code(Recipe(Stage(), Stage(**slots)))
 
 
-def test_a_function_of_ones_own_module_is_imported_from_there():
-    assert f"from {__name__} import local_loss" in to_code(Recipe(Stage(loss=local_loss)))
-
-
 def test_two_things_of_one_name_are_refused():
-    theirs = Stage(loss=CrossEntropyLoss)
     ours = Stage(loss=importlib.import_module("ltlab.losses").CrossEntropyLoss(reduction="mean"))
-    assert results.code.changed(ours), "its reduction makes it another than the default"
     with pytest.raises(ValueError, match=r"loss=CrossEntropyLoss\(reduction='mean'\) cannot be written as code"):
-        to_code(Recipe(theirs, ours))
+        to_code(Recipe(Stage(loss=CrossEntropyLoss), ours))
 
 
 # --- the commands ----------------------------------------------------------------------------------------------------

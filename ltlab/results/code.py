@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from functools import partial
-from itertools import accumulate, groupby
+from itertools import accumulate
 from types import FunctionType
 from typing import Any
 
@@ -29,14 +29,29 @@ def to_code(recipe: Recipe) -> str:
     Raises:
         ValueError: a setting that code cannot make again, such as a lambda, or a loss made with class counts.
     """
-    names: Names = {}
-    rest = {"name": recipe.name}
+    names: Names = {"Recipe": (recipes.__name__, Recipe), "Stage": (recipes.__name__, Stage)}
+    rest: dict[str, Any] = {"name": recipe.name}
     rest |= {"classifier": recipe.classifier} if recipe.classifier != "linear" else {}
     rest |= {"settings": recipe.settings} if recipe.settings is not None else {}
-    parts = [_stage(stage, names) for stage in recipe.stages] + _arguments(rest, names)
-    lines = [f"    {part},\n" for part in parts]
-    body = f"recipe = {_name(Recipe, names)}(\n{''.join(lines)})\n"
-    return f"{_import_lines(names)}\n\n{body}"
+    parts = []
+    for stage in recipe.stages:
+        arguments = _arguments(changed(stage), names)
+        line = f"Stage({', '.join(arguments)})"
+        lines = "".join(f"        {argument},\n" for argument in arguments)
+        parts.append(line if len(line) < WIDTH else f"Stage(\n{lines}    )")
+    lines = "".join(f"    {part},\n" for part in [*parts, *_arguments(rest, names)])
+    return f"{_imports(names)}\nrecipe = Recipe(\n{lines})\n"
+
+
+def _imports(names: Names) -> str:
+    """The import statements: the standard library first, modules and names in order."""
+    modules = {module: module.partition(".")[0] in sys.stdlib_module_names for module, _ in names.values()}
+    blocks = []
+    for standard in (True, False):
+        block = [module for module in sorted(modules) if modules[module] == standard]
+        held = {module: sorted(name for name, (of, _) in names.items() if of == module) for module in block}
+        blocks.append("".join(f"from {module} import {', '.join(held[module])}\n" for module in block))
+    return "\n".join(filter(None, blocks))
 
 
 def changed(made: Any) -> dict[str, Any]:
@@ -56,15 +71,8 @@ def _kind(value: object) -> tuple[type, str]:
     return type(value), describe(value)
 
 
-def _stage(stage: Stage, names: Names) -> str:
-    arguments = _arguments(changed(stage), names)
-    line = f"{_name(Stage, names)}({', '.join(arguments)})"
-    lines = "".join(f"        {argument},\n" for argument in arguments)
-    return line if len(line) < WIDTH else f"Stage(\n{lines}    )"
-
-
 def _arguments(given: Mapping[str, object], names: Names) -> list[str]:
-    """`name=value` for each, once it is seen that the code makes the value again."""
+    """`name=value` for each, once the code has been seen to make the value again."""
     arguments = []
     for key, value in given.items():
         code = _expression(value, names)
@@ -113,15 +121,3 @@ def _name(value: type | FunctionType, names: Names) -> str:
             names.setdefault(value.__name__, (module, value))
             break
     return value.__name__
-
-
-def _import_lines(names: Names) -> str:
-    """The import statements: the standard library first, modules and names in order."""
-
-    def place(name: str) -> tuple[bool, str]:
-        module = names[name][0]
-        return module.partition(".")[0] not in sys.stdlib_module_names, module
-
-    by_module = groupby(sorted(sorted(names), key=place), place)
-    lines = [(outside, f"from {module} import {', '.join(found)}") for (outside, module), found in by_module]
-    return "\n\n".join("\n".join(line for _, line in block) for _, block in groupby(lines, lambda line: line[0]))
