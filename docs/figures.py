@@ -13,7 +13,7 @@ from matplotlib import pyplot as plt
 from ltlab import plots, results, widgets
 from ltlab.data import load
 from ltlab.recipes import RECIPES
-from ltlab.results.shown import shown_in
+from ltlab.results.shown import LABELS, shown_in
 from ltlab.train import fit
 
 ROOT = Path(__file__).parents[1]
@@ -63,7 +63,7 @@ def table() -> str:
         line = shapes.loc[recipe]
         groups = " / ".join(f"{line[f'{group}_error']:.0f}" for group in ("many", "medium", "few"))
         other = f"{published.loc[recipe, 'error']:.2f}" if recipe in published.index else "–"
-        cells = [f"`{recipe}`", str(line["epochs"]), with_spread(line), groups]
+        cells = [f"{LABELS[recipe]} `{recipe}`", str(line["epochs"]), with_spread(line), groups]
         cells += [with_spread(of(photographs, recipe)), other]
         if cifar is not None:
             cells.append(with_spread(of(cifar, recipe)))
@@ -85,7 +85,7 @@ def with_spread(line: pd.Series | None) -> str:
 def draw(folder: Path) -> None:
     """The two figures, as PNG files."""
     folder.mkdir(parents=True, exist_ok=True)
-    plots.gains(results.gains(measured()))
+    plots.gains(results.gains(measured()).rename(index=LABELS))
     plt.savefig(folder / "gain_per_trick.png", dpi=110)
     shapes, photographs = ours(), on_photographs()
     places = {
@@ -93,7 +93,8 @@ def draw(folder: Path) -> None:
         f"CIFAR-10-LT, small net\nmeasured, {photographs['seeds'].min()} seeds": photographs,
         "CIFAR-10-LT, ResNet-32\npublished, single runs": theirs(),
     }
-    plots.beside(results.with_controls(places))
+    named = {place: table.rename(index=LABELS) for place, table in results.with_controls(places).items()}
+    plots.beside(named, baseline=LABELS["ce"], longer=LABELS["ce_long"])
     plt.savefig(folder / "beside_published.png", dpi=110)
 
 

@@ -8,16 +8,21 @@ Options that several commands have are dataclasses. cyclopts reads both; it is i
 import ast
 import io
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from pickle import PickleError
 from typing import TYPE_CHECKING, Annotated, Any
+from zipfile import BadZipFile
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from .data import LongTailedData
     from .recipes import Plan, Recipe, Settings
     from .train import Result
@@ -82,19 +87,20 @@ class Training:
     epochs: int | None = default(None, "total epochs; the stages of a recipe keep their proportions")
     settings: str | None = default(
         None,
-        "train as is usual on shapes, cifar, imagenet-lt, imagenet-lt-90 (the paper's), inat18, inat18-90 or "
-        "places-lt; the default is the data set's own, for custom images imagenet-lt from 224 pixels on, else cifar",
+        "train as is usual on shapes, small, cifar, imagenet-lt, imagenet-lt-90 (the paper's), inat18, inat18-90 or "
+        "places-lt; the default is the data set's own, for custom images imagenet-lt from 224 pixels on, else small "
+        "up to 5,000 training images, else cifar",
     )
     batch_size: int | None = default(None, "images per step; the settings' is the default")
     lr: float | None = default(None, "learning rate of training from scratch; later stages' change in proportion")
 
     def settings_for(self, data: "LongTailedData") -> "Settings":
         from .names import look_up
-        from .recipes import SETTINGS, settings_for
+        from .recipes import SETTINGS, SMALL, settings_for
 
-        settings = settings_for(data.name, data.side)
+        settings = settings_for(data.name, data.side, len(data.train))
         if self.settings is not None:
-            settings = look_up("settings", self.settings, SETTINGS)
+            settings = look_up("settings", self.settings, SETTINGS | {"small": SMALL})
         if self.batch_size is not None:
             settings = replace(settings, batch_size=self.batch_size)
         return settings if self.lr is None else settings.with_learning_rate(self.lr)
@@ -120,6 +126,21 @@ class Compute:
     device: str = default("auto", "auto, cpu, cuda, cuda:1, mps")
     precision: str = default("auto", "auto, float32 (32-true), bfloat16 (bf16-mixed)")
     capture: bool = default(False, "record the step as a CUDA graph")
+    threads: int | None = default(
+        None, "CPU threads; the default is OMP_NUM_THREADS, else 1 for the small net and all for larger ones"
+    )
+
+    def of(self, settings: "Settings") -> dict[str, Any]:
+        """What `fit` takes of these; the number of threads is set."""
+        import torch
+
+        from .counts import check_whole_number
+
+        if self.threads is not None:
+            torch.set_num_threads(check_whole_number("threads", self.threads, least=1))
+        elif settings.model == "small_net" and "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(1)  # on a busy machine several threads wait for each other
+        return {"device": self.device, "precision": self.precision, "capture": self.capture}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +158,9 @@ class Watching:
 def lab(*arguments: str) -> None:
     """Open JupyterLab on the first notebook.
 
+    The notebooks are your own copies, in my_notebooks. What is there stays;
+    delete a file to get it as it came.
+
     Args:
         arguments: passed on to jupyter
     """
@@ -145,10 +169,28 @@ def lab(*arguments: str) -> None:
     notebooks = Path(__file__).parents[1] / "notebooks"
     if not notebooks.is_dir():
         raise FileNotFoundError(f"{notebooks} does not exist: clone the repository and run `uv run ltlab lab` in it")
+    mine = _copied(notebooks, notebooks.parent / "my_notebooks")
     sys.argv = ["jupyter-lab"]  # the name in jupyter's own messages
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the kernels, as the texts were made
     settings = str(notebooks / ".jupyter")  # next to the learner's own: no question about news over the page
     os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, (os.environ.get("JUPYTER_CONFIG_PATH"), settings)))
-    LabApp.launch_instance(argv=[str(notebooks / "00_start_here.ipynb"), *arguments])
+    first = "--LabApp.default_url=/lab/tree/00_start_here.ipynb"
+    try:
+        LabApp.launch_instance(argv=[f"--ServerApp.root_dir={mine}", first, *arguments])
+    except SystemExit as stop:
+        if stop.code and getattr(os, "geteuid", lambda: 1)() == 0 and "--allow-root" not in arguments:
+            raise PermissionError("jupyter does not start for root: `ltlab lab --allow-root` makes it") from None
+        raise
+
+
+def _copied(notebooks: Path, mine: Path) -> Path:
+    """Copy what is not there yet, so that a learner's work changes nothing that is committed."""
+    for path in (*notebooks.glob("*.ipynb"), *notebooks.glob("*.md"), *notebooks.glob("solutions/*.ipynb")):
+        copy = mine / path.relative_to(notebooks)
+        if not copy.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copy)
+    return mine
 
 
 def train(
@@ -156,7 +198,7 @@ def train(
     start_from: Path | None = None, data: Data = Data(), training: Training = Training(),
     compute: Compute = Compute(), watching: Watching = Watching(), batch_norm: str = "local",
 ) -> None:  # fmt: skip
-    """Train a recipe and print the last epoch's metrics.
+    """Train a recipe; print and draw its metrics, also by class.
 
     Args:
         recipe: a recipe's name, see `ltlab recipes`, or a custom one, FILE.py:NAME
@@ -167,12 +209,12 @@ def train(
         batch_norm: of several processes, started by torchrun: local or sync
     """
     from . import recipes
-    from .results import append_row, comparison, result_row, rows
+    from .results import comparison, rows
     from .train import fit, is_first
 
-    chosen, recorded = recipes.load(recipe), set()
+    chosen = recipes.load(recipe)
     if watching.results is not None:  # a file that cannot be appended to is reported before training
-        recorded = rows.runs_in(watching.results)
+        rows.runs_in(watching.results)
         rows.check_appendable(watching.results)
     loaded = data.load(data.data, seed)
     plan = training.resolve(chosen, loaded)
@@ -187,30 +229,58 @@ def train(
         result = fit(
             plan, loaded, seed=seed, checkpoint=checkpoint, resume=resume, start_from=start_from,
             progress=sys.stderr.isatty(), evaluate_every=watching.evaluate_every, tensorboard=watching.tensorboard,
-            batch_norm=batch_norm, **vars(compute),
+            batch_norm=batch_norm, **compute.of(plan.settings),
         )  # fmt: skip
     except KeyboardInterrupt:
         if is_first() and checkpoint.exists():
             print(f"stopped: the same command with --resume continues from {checkpoint}", file=sys.stderr)
         raise
     if is_first():
-        _print_metrics(result, loaded)
-        row = result_row(result, loaded, seed)
-        (folder / "result.csv").unlink(missing_ok=True)
-        append_row(folder / "result.csv", row)
-        if watching.results is not None and tuple(row[column] for column in rows.RUN) not in recorded:
-            append_row(watching.results, row)
-        print(f"written to {folder}")
+        _report(result, loaded, seed, folder, watching.results)
 
 
-def _print_metrics(result: "Result", data: "LongTailedData") -> None:
+def _report(result: "Result", data: "LongTailedData", seed: int, folder: Path, file: Path | None) -> None:
+    """Print a run's metrics, draw them, and write its rows."""
+    import pandas as pd
+
+    from . import results
+    from .metrics import per_class_accuracy
+
+    accuracy = per_class_accuracy(result.logits, data.test.labels, len(data.class_names))
+    classes = pd.DataFrame({"class": data.class_names, "training images": data.class_counts.cpu(),
+                            "test accuracy": accuracy.cpu()})  # fmt: skip
     for metric, value in result.metrics.items():
         shown = f"{value:6.1%}" if value == value else "     – (no class in this group)"
         print(f"{metric.replace('_', ' '):28} {shown}")
     train, test = (getattr(split, "skipped", 0) for split in (data.train, data.test))
     if train or test:
         print(f"{train} training and {test} test images could not be read; others of their classes replaced them")
-    print(f"{'seconds':28} {result.seconds:6.1f}")
+    print(f"{'seconds':28} {result.seconds:6.1f}\n")
+    if len(classes) <= 30:
+        print(classes.to_string(index=False, formatters={"test accuracy": "{:.1%}".format}), "\n")
+    row = results.result_row(result, data, seed)
+    (folder / "result.csv").unlink(missing_ok=True)
+    results.append_row(folder / "result.csv", row)
+    run = tuple(row[column] for column in results.rows.RUN)
+    if file is not None and run not in results.rows.runs_in(file):
+        results.append_row(file, row)
+    classes.to_csv(folder / "classes.csv", index=False)
+    if find_spec("matplotlib"):
+        _draw_run(result, classes, folder / "result.png")
+    print(f"written to {folder}")
+
+
+def _draw_run(result: "Result", classes: "pd.DataFrame", path: Path) -> None:
+    from matplotlib import pyplot as plt
+
+    from . import plots
+
+    figure, axes = plt.subplots(1, 3, figsize=(18, 4), layout="constrained")
+    plots.training_curves(result.history, axes=axes[:2])
+    counts, names = classes["training images"], classes["class"].tolist()
+    plots.per_class_error(1 - classes["test accuracy"], counts, names=names, ax=axes[2])
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
 
 
 def compare(
@@ -237,14 +307,16 @@ def compare(
     else:
         members = recipes.family(family) if family else ()
     chosen = list(dict.fromkeys([*map(recipes.load, recipe), *members]))
-    data_of_seed = partial(data.load, data.data)
+    if not chosen:
+        raise ValueError("name recipes, `ltlab compare ce balanced_softmax`, or a family, `--family re-weighting`")
+    first = data.load(data.data, 0)
     if training.changes():
-        first = data_of_seed(0)
         chosen = [training.resolve(one, first) for one in chosen]
     folder = output or Path("runs", f"compare-{data.folder_name(data.data)}")
     rows = results.compare(
-        chosen, data_of_seed, seeds, folder=folder, epochs=training.epochs, processes=processes,
-        progress=sys.stderr.isatty(), **vars(compute),
+        chosen, lambda seed: data.load(data.data, seed) if seed else first, seeds, folder=folder,
+        epochs=training.epochs, processes=processes, progress=sys.stderr.isatty(),
+        **compute.of(training.settings_for(first)),
     )  # fmt: skip
     table = results.table(rows)
     table.round(4).to_csv(folder / "table.csv")
@@ -260,9 +332,10 @@ def search(
 ) -> None:  # fmt: skip
     """Search for the best combination of tricks; print it as Python code.
 
-    First the best trick of each family, then pairs, then more. The search
-    chooses on held-out training images and evaluates on the test set once, at
-    the end. Called again, it continues.
+    First the best trick of each family, then pairs, then more: with all
+    families some 60 recipes in the first round, so begin with few --epochs.
+    The search chooses on held-out training images and evaluates on the test
+    set once, at the end. Called again, it continues.
 
     Args:
         seeds: how many; each draws the subset, what is held out and the training
@@ -272,12 +345,13 @@ def search(
     """
     from . import results
 
-    data_of_seed = partial(data.load, data.data)
+    first = data.load(data.data, 0)
+    settings = training.settings_for(first)
     folder = output or Path("runs", f"search-{data.folder_name(data.data)}")
     found = results.search(
-        data_of_seed, seeds, folder=folder, budget_minutes=budget_minutes, epochs=training.epochs,
-        validation=validation, settings=training.settings_for(data_of_seed(0)) if training.changes() else None,
-        progress=sys.stderr.isatty(), **vars(compute),
+        lambda seed: data.load(data.data, seed) if seed else first, seeds, folder=folder,
+        budget_minutes=budget_minutes, epochs=training.epochs, validation=validation, settings=settings,
+        progress=sys.stderr.isatty(), **compute.of(settings),
     )  # fmt: skip
     print(f"{data.data}, imbalance {data.imbalance}\n\n{found}")
     if found.finished:
@@ -295,12 +369,12 @@ def list_recipes(name: str | None = None, /, *, data: str | None = None, code: b
     """
     from . import recipes, results
 
-    for recipe in [recipes.load(name)] if name else recipes.RECIPES.values():
-        recipe = recipe.resolve(recipes.settings_for(data)) if data else recipe
-        if code:
-            print(f"{results.to_code(recipe)}\n")
-        else:
-            print(f"{recipe}\n" if name else _one_line(recipe))
+    for family, members in {"": [recipes.load(name)]}.items() if name else recipes.FAMILIES.items():
+        if family and not code:
+            print(f"{family}:")
+        for recipe in members:
+            recipe = recipe.resolve(recipes.settings_for(data)) if data else recipe
+            print(f"{results.to_code(recipe)}\n" if code else f"{recipe}\n" if name else _one_line(recipe))
 
 
 def _one_line(recipe: "Recipe") -> str:
@@ -313,7 +387,7 @@ def _one_line(recipe: "Recipe") -> str:
         slots = filter(None, (stage.sampler, stage.foreground, stage.mix, loss, stage.classifier))
         epochs = f"{stage.share:.0%}" if stage.epochs is None else f"{stage.epochs}"
         stages.append(f"{epochs:>4} {', '.join(map(describe, slots))}")
-    return f"{recipe.name:36} {' → '.join(stages)}"
+    return f"  {recipe.name:36} {' → '.join(stages)}"
 
 
 def show_data(
@@ -361,9 +435,12 @@ def _draw_sheet(data: "LongTailedData", path: Path, checkpoint: Path | None, see
         model, generator = load_model(checkpoint, data), torch.Generator().manual_seed(seed)
         images, labels = materialise(ForegroundTransform(), model, images, labels, generator=generator)
         print(f"{len(images):,} new images, {(labels == labels[-1]).sum():,} of class {data.class_names[-1]}")
-    contact_sheet(images, labels, rows=min(len(data.class_names), 20))
+    rows = min(len(data.class_names), 20)
+    axes = contact_sheet(images, labels, rows=rows)
+    for row, (name, count) in enumerate(zip(data.class_names[:rows], torch.bincount(labels.cpu()), strict=False)):
+        axes.text(-0.1, row + 0.5, f"{name}, {count:,}", ha="right", va="center")
     path.parent.mkdir(parents=True, exist_ok=True)
-    plt.savefig(path, dpi=150)
+    plt.savefig(path, dpi=150, bbox_inches="tight")
     print(f"contact sheet written to {path}")
 
 
@@ -379,6 +456,7 @@ def book(*, output: Path | None = None) -> None:
     if not all(map(find_spec, ("myst_nb", "furo", "latex2mathml", "ziamath"))):
         raise ModuleNotFoundError("the book's own packages are missing: `uv sync`, or `pip install --group book`")
     site = output or script.parents[1] / "_build"
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as the notebooks were executed
     if status := subprocess.run([sys.executable, script, site], check=False).returncode:
         sys.exit(status)
     print(f"written to {site / 'index.html'}")
@@ -404,14 +482,13 @@ def _parsed(text: str) -> tuple[str, Any]:
         return name, value
 
 
+AFTER = """`ltlab COMMAND --help` lists a command's options; after
+`ltlab --install-completion` the Tab key completes them."""
+
+
 def _overview() -> str:
-    summaries = {name: str(command.__doc__).split("\n", 1)[0] for name, command in COMMANDS.items()}
-    return "\n".join([
-        "Usage: ltlab COMMAND [OPTIONS]\n",
-        *(f"  {name:8} {summary}" for name, summary in summaries.items()),
-        "\n`ltlab COMMAND --help` lists a command's options; after",
-        "`ltlab --install-completion` the Tab key completes them.",
-    ])  # fmt: skip
+    lines = (f"  {name:8} {str(command.__doc__).splitlines()[0]}" for name, command in COMMANDS.items())
+    return "\n".join(["Usage: ltlab COMMAND [OPTIONS]\n", *lines, f"\n{AFTER}"])
 
 
 def _check_integers(_app: object, _command: object, arguments: Any) -> None:
@@ -464,7 +541,7 @@ def _call(arguments: Sequence[str]) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command and return its exit status: 2 for a user's mistake, which is one line on standard error."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() and "lab" not in arguments[:1]:  # whose notebooks have bars
         os.environ.setdefault("TQDM_DISABLE", "1")  # no progress bars of downloads in a log
     try:
         if set(arguments) <= {"-h", "--help"}:
@@ -475,7 +552,7 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:  # `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (ValueError, OSError, ImportError, FloatingPointError) as error:
+    except (ValueError, TypeError, OSError, ImportError, FloatingPointError, PickleError, BadZipFile) as error:
         print(f"ltlab: {' '.join(str(error).split())}", file=sys.stderr)
         return 1 if isinstance(error, FloatingPointError) else 2
     return 0 if arguments else 2

@@ -684,7 +684,6 @@ def test_the_command_takes_a_family(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give at least one recipe"),
         (["cee"], "did you mean 'ce'"),
         (["--family", "resampling"], "unknown family 'resampling'; did you mean 're-sampling'"),
         (["ce", "--seeds", "0"], "seeds=0"),

@@ -26,6 +26,7 @@ from ltlab.recipes import (
     INAT_90,
     SETTINGS,
     SHAPES,
+    SMALL,
     OneCycle,
     Recipe,
     Stage,
@@ -109,6 +110,8 @@ def test_on_large_images_too_two_stages_follow_the_base_schedule(settings):
 
 def test_custom_images_are_told_by_their_side(root):
     assert [settings_for("mine", side) for side in (32, 223, 224, 256)] == [CIFAR, CIFAR, IMAGENET, IMAGENET]
+    assert [settings_for("mine", 32, images) for images in (5_000, 5_001)] == [SMALL, CIFAR]
+    assert settings_for("mine", 224, 32) is IMAGENET and settings_for("cifar10-lt", 32, 32) is CIFAR
     assert settings_for("shapes-lt", 256) is SHAPES and settings_for("inat18", 32) is INAT
     large = load(root, stream=True, imbalance=None, size=224, workers=0)
     model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3))

@@ -234,6 +234,9 @@ SHAPES = Settings(
     crop_padding=2,
 )
 
+FEW = 5_000  # training images up to which a custom set is small: seconds or minutes on a laptop
+SMALL = replace(SHAPES, name="small sets", epochs=60, batch_size=16)
+
 LARGE = 224  # pixels from which images are trained as large ones
 # The authors' later code: 100 epochs, or 160 + 40 + 20 for the bag of tricks (their configs/ImageNet_LT and iNat18).
 IMAGENET = Settings(
@@ -283,11 +286,15 @@ OF_DATA = {
 }  # fmt: skip
 
 
-def settings_for(data_name: str, side: int | None = None) -> Settings:
-    """The settings of a data set by its name; of a custom set by the side of its images.
+def settings_for(data_name: str, side: int | None = None, images: int | None = None) -> Settings:
+    """The settings of a data set by its name; of a custom set by the side and number of its training images.
 
-    From `LARGE` pixels on it is trained like ImageNet-LT, below that, or if `side` is left out, like `CIFAR`. Any other
-    settings are given to the recipe, `recipe.resolve(SETTINGS["inat18"])`.
+    From `LARGE` pixels on it is trained like ImageNet-LT, below that, with at most `FEW` images, by `SMALL`, else like
+    `CIFAR`; what is left out counts as small side and many images. Any other settings are given to the recipe,
+    `recipe.resolve(SETTINGS["inat18"])`.
     """
-    large = side is not None and side >= LARGE
-    return OF_DATA.get(data_name, IMAGENET if large else CIFAR)
+    if data_name in OF_DATA:
+        return OF_DATA[data_name]
+    if side is not None and side >= LARGE:
+        return IMAGENET
+    return CIFAR if images is None or images > FEW else SMALL

@@ -30,11 +30,10 @@ def compare(
 ) -> pd.DataFrame:  # fmt: skip
     """Train every recipe with the seeds 0 ... seeds - 1 and return one row per run, see `result_row`.
 
-    The seed draws the data and the training. Each finished run is a row of folder/runs.csv at once; a run whose row
-    is there is not trained again, and an unfinished one continues from its checkpoint in `folder`. A row counts as the
-    run's as long as recipe, settings, epochs, images and seed are the same. Device and precision do not matter, so that
-    rows from another machine can be used: compare precisions in separate folders. The test set is evaluated once, after
-    a run's last epoch.
+    The seed draws the data and the training. A finished run is a row of folder/runs.csv and is not trained again; an
+    unfinished one continues from its checkpoint. A row is a run's if recipe, settings, epochs, images and seed are the
+    same. Device and precision do not count, so that rows from another machine can be used: compare precisions in
+    separate folders. The test set is evaluated once, after a run's last epoch.
 
     Args:
         recipes: recipes or names of recipes, each name once.
@@ -44,17 +43,14 @@ def compare(
         epochs: shortens or stretches every recipe to this many; None keeps each recipe's own.
         device, precision, capture: as for `fit`.
         processes: how many runs train side by side, each in a process with its fraction of the CPU's threads. Small
-            nets gain: two processes of one thread do more than one of two. The data of all seeds are then in memory.
+            nets gain. The data of all seeds are then in memory; lambdas and functions of a notebook are copied too.
         progress: show a bar of the runs and, with one process, one of the current run's epochs.
 
     Raises:
-        ValueError: no recipe, an unknown one, or one name twice; `seeds` or `processes` below 1; an unknown device or
-            precision; fewer epochs than a recipe has stages; a runs.csv with other columns, or damaged; a checkpoint
-            that is damaged or of another device or precision.
+        ValueError: no recipe, an unknown one, or one name twice; `seeds` or `processes` below 1; fewer epochs than a
+            recipe has stages; a runs.csv with other columns, or damaged; what `fit` refuses.
         FloatingPointError: a run's training loss is no longer finite; recipe and seed are named.
         ChildProcessError: one of several processes died.
-        pickle.PicklingError: with several processes, data or a recipe that hold what cannot be copied to another
-            process, such as an open file. Lambdas, and functions and classes of a notebook, can be.
     """
     seeds = check_integer("seeds", seeds, least=1)
     processes = check_integer("processes", processes, least=1)
@@ -100,7 +96,7 @@ def side_by_side(function: Callable, calls: Iterable[tuple], processes: int) -> 
     """
     from joblib import Parallel, delayed, parallel_config
 
-    threads = max(1, (os.cpu_count() or 1) // processes)
+    threads = max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // processes))
     try:
         with parallel_config("loky", n_jobs=processes, inner_max_num_threads=threads, idle_worker_timeout=10):
             results = Parallel(return_as="generator_unordered")(delayed(function)(*call) for call in calls)
@@ -110,7 +106,7 @@ def side_by_side(function: Callable, calls: Iterable[tuple], processes: int) -> 
 
 
 def _resolve(recipe: Recipe, data: LongTailedData, epochs: int | None) -> Plan:
-    plan = recipe.resolve(settings_for(data.name, data.side))
+    plan = recipe.resolve(settings_for(data.name, data.side, len(data.train)))
     return plan if epochs is None else plan.with_epochs(epochs)
 
 

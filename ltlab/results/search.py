@@ -76,7 +76,7 @@ def search(
         raise ValueError(f"budget_minutes={budget_minutes!r}: it must be above 0, math.inf for no end")
     whole = [data_of_seed(seed) for seed in range(seeds)]
     held = [hold_out(data, validation, seed) for seed, data in enumerate(whole)]
-    settings = settings or settings_for(held[0].name, held[0].side)
+    settings = settings or settings_for(whole[0].name, whole[0].side, len(whole[0].train))
     options = {"device": device, "precision": precision, "capture": capture, "progress": progress}
     rounds = _Rounds(trick_families() if families is None else families, held, Path(folder).resolve(),
                      settings.epochs if epochs is None else epochs, settings, deadline, options)  # fmt: skip

@@ -18,11 +18,13 @@ class Shown(NamedTuple):
     cao: str
     cui: str
     only_on: str  # the only data set on which they have the recipe's setting
+    label: str  # what people call it
 
 
 with Path(__file__).with_name("shown.csv").open(encoding="utf-8", newline="") as _file:
     _, *_lines = csv.reader(_file)
 SHOWN = {line[0]: Shown(*line) for line in _lines}  # in the order of the course
+LABELS = {line.recipe: line.label for line in SHOWN.values() if line.label}
 
 
 def shown_in(place: str) -> list[Shown]:

@@ -101,7 +101,7 @@ def fit(
     processes = join(find_device(device))
     device = processes.device
     with _own_randomness(seed, device), processes.watched():
-        recipe = recipe.resolve(recipes.settings_for(data.name, data.side))
+        recipe = recipe.resolve(recipes.settings_for(data.name, data.side, len(data.train)))
         run = Run(recipe, data, model, processes, seed=seed, precision=precision, capture=capture,
                   batch_norm=batch_norm, path=path, extra_metrics=extra_metrics)  # fmt: skip
         try:
