@@ -170,7 +170,8 @@ def test_a_process_that_dies_is_said_to_have():
 def test_what_is_there_is_not_trained_again(whole, monkeypatch):
     folder, rows = whole
     monkeypatch.setattr(comparison, "fit", never)
-    pd.testing.assert_frame_equal(compare(NAMES, tiny, 2, folder=folder), rows)
+    again = compare(NAMES, tiny, np.int64(2), folder=folder, processes=np.int32(1))
+    pd.testing.assert_frame_equal(again, rows)
     fewer = compare(["balanced_softmax"], tiny, 1, folder=folder)
     pd.testing.assert_frame_equal(fewer, rows.iloc[[1]].reset_index(drop=True))
 
@@ -191,14 +192,6 @@ def test_any_other_run_is_trained(whole, monkeypatch, change):
         compare(**{"recipes": NAMES, "data_of_seed": tiny, "seeds": 2, "folder": whole[0]} | change)
 
 
-def test_a_changed_recipe_gets_a_row_of_its_own_beside_the_old_one(whole, tmp_path):
-    (tmp_path / "runs.csv").write_bytes((whole[0] / "runs.csv").read_bytes())
-    mine = Recipe(Stage(loss=BalancedSoftmaxLoss), name="ce")
-    rows = compare([mine], tiny, 1, folder=tmp_path)
-    assert len(rows) == 1 and len(results.read_rows(tmp_path / "runs.csv")) == 5
-    assert rows["top1_error"][0] == whole[1]["top1_error"][1]  # it is balanced_softmax by another name
-
-
 def test_the_fingerprint_is_that_of_what_is_trained_on_what():
     ce, data = RECIPES["ce"].resolve(SHAPES), tiny(0)
     assert fingerprint(ce, data) == fingerprint(ce.resolve(SHAPES), tiny(0))
@@ -214,14 +207,10 @@ def test_the_fingerprint_is_that_of_what_is_trained_on_what():
     ("change", "message"),
     [
         ({"recipes": ["balanced_softmx"]}, "'balanced_softmx'.* 'balanced_softmax'"),
-        ({"recipes": []}, r"recipes=\[\]"),
-        ({"recipes": [Recipe(Stage()), Recipe(Stage(loss=BalancedSoftmaxLoss))]}, r"recipes=\['custom', 'custom'\]"),
+        ({"recipes": [Recipe(Stage()), Recipe(Stage())]}, r"recipes=\['custom', 'custom'\]"),
         ({"seeds": 0}, "seeds=0"),
         ({"processes": 1.5}, "processes=1.5"),
-        (
-            {"recipes": ["ce", Recipe(Stage(), Stage(), Stage(), name="long")]},
-            "epochs=2: recipe 'long' needs at least 3",
-        ),
+        ({"recipes": ["ce", Recipe(Stage(), Stage(), Stage())]}, "epochs=2: recipe 'custom' needs at least 3"),
     ],
 )
 def test_a_mistake_is_named_before_anything_is_trained(tmp_path, monkeypatch, change, message):
@@ -266,25 +255,10 @@ def test_a_last_line_that_is_cut_off_is_refused_before_a_row_is_glued_to_it(whol
     assert path.read_bytes() == content[:-cut]
 
 
-def test_whole_numbers_of_numpy_are_whole_numbers(whole, monkeypatch):
-    monkeypatch.setattr(comparison, "fit", never)
-    rows = compare(NAMES, tiny, np.int64(2), folder=whole[0], processes=np.int32(1))
-    pd.testing.assert_frame_equal(rows, whole[1])
-
-
 def test_a_line_that_is_no_row_is_refused_by_the_files_name(whole, tmp_path):
     (tmp_path / "runs.csv").write_bytes((whole[0] / "runs.csv").read_bytes() + b"," * 40 + b"\n")
     with pytest.raises(ValueError, match=r"runs.csv is damaged.*line 6"):
         compare(NAMES, tiny, 2, folder=tmp_path)
-
-
-@pytest.mark.parametrize("damage", [lambda content: b"", lambda content: b"x" * 99, lambda content: content[:-500]])
-def test_a_damaged_checkpoint_is_named(tmp_path, damage):
-    interrupted(1, ["ce"], tiny, 1, folder=tmp_path)
-    checkpoint = next(tmp_path.glob("*.pt"))
-    checkpoint.write_bytes(damage(checkpoint.read_bytes()))
-    with pytest.raises(ValueError, match=f"{checkpoint.name} is damaged"):
-        compare(["ce"], tiny, 1, folder=tmp_path)
 
 
 def test_a_run_that_diverges_is_named(tmp_path, monkeypatch):
@@ -335,25 +309,17 @@ def test_one_seed_has_no_standard_deviation():
     assert results.formatted(table).loc["ce", "error (%)"] == "30.00"
 
 
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        (made_rows({"ce": [0.3]}).iloc[:0], "rows is empty"),
-        (
-            pd.concat([made_rows({"ce": [0.3]}), made_rows({"ldam": [0.3]}, imbalance=50.0)]),
-            "mix the imbalance 100.0, 50.0",
-        ),
-        (
-            pd.concat([made_rows({"ce": [0.3]}), made_rows({"ldam": [0.3]}, data="shapes-lt")]),
-            "mix the data cifar10-lt",
-        ),
-        (pd.concat([made_rows({"ce": [0.3]})] * 2), "'ce' has the runs seed 0 of 200 epochs, seed 0 of 200 epochs"),
-        (made_rows({"ce": [0.3, 0.2]}).assign(epochs=[30, 200]), "seed 0 of 30 epochs, seed 1 of 200"),
-    ],
-)
-def test_rows_that_do_not_belong_together_are_refused(rows, message):
-    with pytest.raises(ValueError, match=message):
-        results.summary(rows)
+def test_rows_that_do_not_belong_together_are_refused():
+    one, two = made_rows({"ce": [0.3]}), made_rows({"ce": [0.3, 0.2]})
+    refused = {
+        "rows is empty": one.iloc[:0],
+        "mix the imbalance 100.0, 50.0": pd.concat([one, one.assign(imbalance=50.0)]),
+        "'ce' has the runs seed 0 of 200 epochs, seed 0 of 200 epochs": pd.concat([one] * 2),
+        "seed 0 of 30 epochs, seed 1 of 200": two.assign(epochs=[30, 200]),
+    }
+    for message, rows in refused.items():
+        with pytest.raises(ValueError, match=message):
+            results.summary(rows)
 
 
 def test_the_caption_names_every_device():
@@ -410,22 +376,15 @@ def test_every_recipe_with_a_published_figure_has_it_in_the_table():
     ("data", "imbalance", "recipe", "error", "method"),
     [
         ("cifar10-lt", 100, "ce", 28.05, "CE"),
-        ("cifar100-lt", 50, "ce", 56.22, "CE"),
-        ("cifar10-lt", 100, "cs_ce", 31.70, "CS_CE"),
         ("cifar10-lt", 50, "cs_ce_smooth", 22.22, "CS_CE sqrt"),
-        ("cifar10-lt", 50, "ldam", 20.99, "LDAM"),
         ("cifar10-lt", 100, "drs_progressive", math.nan, None),
         ("imagenet-lt", 256, "ce", 63.74, "CE, ResNet-10"),
         ("imagenet-lt", 256, "bag_of_tricks_imagenet_lt", 56.71, "Bag of tricks, ResNet-10"),
-        ("inat18", 500, "ce", 40.55, "CE, ResNet-50"),
-        ("inat18", 256, "ce", math.nan, None),
         ("cifar100-lt", 100, "seql", 59.51, "SEQL"),
         ("cifar10-lt", 100, "seql", math.nan, None),
-        ("cifar10-lt", 100, "class_balanced", 27.55, "CB"),
         ("cifar10-lt", 100, "cb_ce", 29.52, "CB-CE"),
         ("cifar100-lt", 100, "cb_ce", math.nan, None),
         ("cifar100-lt", 100, "cb_ce_mild", 61.03, "CB-CE"),
-        ("cifar10-lt", 10, "ce", math.nan, None),
         ("shapes-lt", 100, "ce", math.nan, None),
     ],
 )
@@ -440,9 +399,6 @@ def test_the_published_figure_stands_beside_the_same_data_and_imbalance(data, im
         assert "authors-rerun-cao" in results.caption(table)
     else:
         assert table["source"].isna().all() and "published" not in results.caption(table)
-
-
-def test_step_shaped_counts_have_no_published_figure():
     assert results.table(made_rows({"ce": [0.3]}, options="kind=step"))["published"].isna().all()
 
 
@@ -679,21 +635,3 @@ def test_the_command_takes_a_family(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "compare", spy)
     done = ltlab("compare", "ldam", "--family", "re-sampling", "--output", "mine", cwd=tmp_path)
     assert asked == [(["ldam", *(recipe.name for recipe in family("re-sampling"))], 3, "mine")], done.stderr
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["cee"], "did you mean 'ce'"),
-        (["--family", "resampling"], "unknown family 'resampling'; did you mean 're-sampling'"),
-        (["ce", "--seeds", "0"], "seeds=0"),
-        (["ce", "--data", "shapeslt"], "did you mean 'shapes-lt'"),
-        (["ce", "--epochs", "0", *TINY], "epochs=0"),
-        (["ce", "--device", "gpu", *TINY], "unknown device 'gpu'"),
-    ],
-)
-def test_a_mistake_at_the_command_is_one_line_and_status_2(tmp_path, arguments, message):
-    done = ltlab("compare", *arguments, cwd=tmp_path)
-    assert done.returncode == 2 and message in done.stderr, done.stderr
-    message = done.stderr.rpartition("\r")[2]  # what stays after the progress bar has gone
-    assert message.startswith("ltlab: ") and message.count("\n") == 1

@@ -3,14 +3,11 @@
 ruff finds text without an encoding and what only POSIX has, see pyproject.toml.
 """
 
-import ast
 import io
 import multiprocessing
 import re
 import sys
 from dataclasses import replace
-from itertools import groupby
-from pathlib import Path
 
 import pytest
 import torch
@@ -20,33 +17,7 @@ from ltlab import cli, results, train
 from ltlab.data import load
 from ltlab.recipes import RECIPES, SHAPES, Recipe, Stage
 
-ROOT = Path(__file__).parents[1]
-FOLDERS = ("benchmarks", "data", "docs", "ltlab", "notebooks", "tests")
-MADE = {"__pycache__", ".ipynb_checkpoints", "_build", "downloads", "runs", "screenshots"}  # by tools, not committed
 REFUSED = re.compile(r'[<>:"/\\|?*\x00-\x1f]|[. ]$|^(con|prn|aux|nul|com\d|lpt\d)(\.|$)', re.IGNORECASE)
-
-
-def committed() -> list[Path]:
-    """Files and folders of the repository, relative to it."""
-    paths = [path.relative_to(ROOT) for folder in FOLDERS for path in (ROOT / folder).rglob("*")]
-    return [path for path in paths if not MADE & set(path.parts)]
-
-
-def test_names_of_files_are_allowed_and_differ_in_more_than_case():
-    paths = committed()
-    assert len(paths) > 100
-    assert [str(path) for path in paths if REFUSED.search(path.name)] == []
-    lower = sorted(path.as_posix().lower() for path in paths)
-    assert [name for name, same in groupby(lower) if len(list(same)) > 1] == []
-    assert REFUSED.search("a:b") and REFUSED.search("end.") and REFUSED.search("Aux.py") and not REFUSED.search("a.b")
-
-
-def test_scripts_that_may_start_processes_begin_nothing_when_imported():
-    """A spawned process imports the script it comes from."""
-    for path in (ROOT / "benchmarks").glob("*.py"):
-        if path.name != "turns.py":  # which holds a function and no more
-            last = ast.parse(path.read_text(encoding="utf-8")).body[-1]
-            assert isinstance(last, ast.If) and ast.unparse(last.test) == "__name__ == '__main__'", path
 
 
 def test_a_recipe_s_name_makes_a_file_s_name(tmp_path, monkeypatch):

@@ -26,7 +26,6 @@ from ltlab.losses import (
     CrossEntropyLoss,
     FocalLoss,
     LDAMLoss,
-    LogitAdjustedLoss,
 )
 from ltlab.mixup import InputMixup
 from ltlab.recipes import CIFAR, SHAPES, OneCycle, Recipe, Stage, Steps
@@ -171,12 +170,6 @@ class Mix:
 
     def __call__(self, model, images, targets, *, class_counts, generator):
         return model(images), targets
-
-
-def test_a_slot_without_a_repr_of_its_own_is_told_by_its_class_and_settings():
-    one, same, other = (Recipe(Stage(mix=Mix(alpha))).resolve(SHAPES) for alpha in (1.0, 1.0, 0.2))
-    assert one.identity() == same.identity() != other.identity()
-    assert one.table()["mix"].tolist() == ["Mix"]
 
 
 HALF = torch.arange(2000).view(2, 1000) < 1000
@@ -457,19 +450,11 @@ def test_a_schedule_of_ones_own_stretches_by_its_span():
         ({"classifier": "fresh"}, r"classifier=fresh: .*classifier\(model, images"),
         ({"loss": "ce"}, r"loss=ce: a stage takes what can be called as loss\(class_counts\)"),
         ({"loss": FocalLoss}, r"loss=FocalLoss: it takes no class counts, so make it: FocalLoss\("),
-        ({"loss": partial(FocalLoss, gamma=2.0)}, r"loss=FocalLoss\(gamma=2.0\): it takes no class counts"),
-        ({"loss": nn.CrossEntropyLoss}, "loss=CrossEntropyLoss: it takes no class counts"),
-        ({"loss": WithTemperature}, r"loss=WithTemperature: it takes no class counts, so make it"),
         ({"loss": partial(WithTemperature, temperature=2.0)}, "takes no class counts, so make it: WithTemperature"),
         ({"loss": lambda logits, targets: logits.sum()}, r"as loss\(class_counts\), it takes \(logits, targets\)"),
         ({"loss": WithCounts}, r"loss\(class_counts\), it takes \(samples_per_class, beta\).*functools\.partial"),
         ({"schedule": 0.1}, r"schedule=0.1: .* schedule\(t, span\)"),
         ({"mix": InputMixup}, r"mix=InputMixup: a stage takes one that is made, such as InputMixup\(alpha=1.0\)"),
-        ({"mix": partial(InputMixup, alpha=0.2)}, r"mix=InputMixup\(alpha=0.2\): a stage takes one that is made"),
-        (
-            {"foreground": ForegroundTransform},
-            r"foreground=ForegroundTransform: .* made, such as ForegroundTransform\(\)",
-        ),
         ({"foreground": lambda images, rows, generator: images}, "foreground=<lambda> has no method prepare"),
     ],
 )
@@ -478,9 +463,9 @@ def test_a_stage_refuses_what_a_run_could_not_call(slots, message):
         Stage(**slots)
 
 
-@pytest.mark.parametrize("name", ["epochs", "identity", "with_epochs", "spans", "begins_with"])
-@pytest.mark.parametrize("recipe", [recipes.get("ce"), Recipe(Stage(epochs=3))])
-def test_what_only_a_plan_has_says_so(recipe, name):
+@pytest.mark.parametrize("name", ["epochs", "identity"])
+def test_what_only_a_plan_has_says_so(name):
+    recipe = recipes.get("ce")
     with pytest.raises(AttributeError, match=rf"{name} only once it is resolved.*resolve\("):
         getattr(recipe, name)
     assert hasattr(recipe.resolve(SHAPES), name) and not hasattr(recipe, "banana")
@@ -492,22 +477,15 @@ def test_a_plan_is_resolved_already():
     assert all(isinstance(stage.epochs, int) and callable(stage.schedule) for stage in plan.stages)
 
 
-def test_a_recipe_at_its_own_length_is_itself():
-    bag = recipes.get("bag_of_tricks").resolve(CIFAR)
-    assert bag.with_epochs(bag.epochs) is bag
-
-
 @pytest.mark.parametrize(
     ("schedule", "message"),
     [
         (lambda: Steps(-1.0), "lr=-1.0: it must be above 0"),
         (lambda: Steps(0.1, milestones=(160, 180)), r"milestones=\(160, 180\): .*\(0.8, 0.9\) for epochs 160 and 180"),
         (lambda: Steps(0.1, milestones=(0.9, 0.8)), "rising shares"),
-        (lambda: Steps(0.1, milestones=(math.nan,)), "rising shares"),
         (lambda: Steps(0.1, factor=0.0), "factor=0.0"),
         (lambda: Steps(0.1, warmup=-1), "warmup=-1"),
         (lambda: OneCycle(math.nan), "lr=nan"),
-        (lambda: OneCycle(0.1, rise=2), "rise=2: it is a fraction of the span"),
         (lambda: OneCycle(0.1, rise=1.0), "rise=1.0"),
     ],
 )
@@ -530,29 +508,17 @@ def test_every_recipe_resolves_for_every_settings():
     ("build", "message"),
     [
         (lambda: recipes.get("cee"), "unknown recipe 'cee'; did you mean 'ce'"),
-        (lambda: Stage(epochs=0), "epochs=0"),
         (lambda: Stage(epochs=-1), "epochs=-1"),
         (lambda: Stage(epochs=0, classifier=fresh, sampler=PowerSampler), "epochs=0: such a stage trains nothing"),
         (lambda: Stage(weight_decay=-1.0), "weight_decay=-1.0"),
         (lambda: Stage(trains="clasifier"), "unknown trains 'clasifier'; did you mean 'classifier'"),
-        (lambda: Stage(batch_norm="frozen"), "unknown batch_norm 'frozen'"),
         (lambda: Recipe(Stage(epochs=0, classifier=fresh)), "at least one Stage that trains"),
         (lambda: recipes.family("mix-up"), "unknown family 'mix-up'; did you mean 'mixup'"),
         (lambda: Recipe(Stage(loss=LDAMLoss)), "stage 1: LDAMLoss needs a normalised classifier.*cosine"),
         (lambda: Recipe(Stage(), classifier="cosine"), "stage 1: CrossEntropyLoss on cosines.*LDAMLoss"),
         (
-            lambda: Recipe(COSINE, Stage(loss=partial(ClassBalancedLoss, beta=0.9)), classifier="cosine"),
-            "stage 2: ClassBalancedLoss on cosines",
-        ),
-        (
             lambda: Recipe(COSINE, Stage(epochs=0, classifier=tau_normalised), classifier="cosine"),
             "stage 2: tau_normalised needs a linear classifier, there it is cosine",
-        ),
-        (
-            lambda: Recipe(
-                Stage(), Stage(epochs=0, classifier=nearest_class_mean), Stage(epochs=0, classifier=ADJUSTED)
-            ),
-            "stage 3: logit_adjusted needs a linear classifier, there it is cosine",
         ),
         (
             lambda: Recipe(Stage(), Stage(epochs=1, classifier=weight_scaling), Stage(classifier=weight_scaling)),
@@ -562,12 +528,7 @@ def test_every_recipe_resolves_for_every_settings():
             lambda: Recipe(Stage(), Stage(loss=BalancedSoftmaxLoss), Stage(epochs=0, classifier=ADJUSTED)),
             "stage 3: logit_adjusted after BalancedSoftmaxLoss is the same correction twice",
         ),
-        (
-            lambda: Recipe(Stage(loss=partial(LogitAdjustedLoss, tau=0.5)), Stage(epochs=0, classifier=logit_adjusted)),
-            "logit_adjusted after LogitAdjustedLoss is the same correction twice",
-        ),
         (lambda: Stage(epochs=2.5), "epochs=2.5"),
-        (lambda: Stage(epochs=True), "epochs=True"),
         (lambda: Stage(share=0.0), "share=0.0"),
         (lambda: Recipe(), "at least one Stage"),
         (

