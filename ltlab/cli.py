@@ -11,6 +11,8 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -368,12 +370,15 @@ def list_recipes(name: str | None = None, /, *, data: str | None = None, code: b
         code: as Python code to paste
     """
     from . import recipes, results
+    from .names import look_up
+    from .recipes.schedules import OF_DATA
 
+    settings = look_up("data set", data, OF_DATA) if data else None
     for family, members in {"": [recipes.load(name)]}.items() if name else recipes.FAMILIES.items():
         if family and not code:
             print(f"{family}:")
         for recipe in members:
-            recipe = recipe.resolve(recipes.settings_for(data)) if data else recipe
+            recipe = recipe.resolve(settings) if settings else recipe
             print(f"{results.to_code(recipe)}\n" if code else f"{recipe}\n" if name else _one_line(recipe))
 
 
@@ -456,6 +461,7 @@ def book(*, output: Path | None = None) -> None:
     if not all(map(find_spec, ("myst_nb", "furo", "latex2mathml", "ziamath"))):
         raise ModuleNotFoundError("the book's own packages are missing: `uv sync`, or `pip install --group book`")
     site = output or script.parents[1] / "_build"
+    site.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as the notebooks were executed
     if status := subprocess.run([sys.executable, script, site], check=False).returncode:
         sys.exit(status)
@@ -539,6 +545,13 @@ def _call(arguments: Sequence[str]) -> None:
         raise ValueError(error) from error
 
 
+def _where(error: Exception) -> str:
+    """Where custom code raised an error, and what; "" if only ltlab and libraries took part."""
+    inside = (str(Path(__file__).parent), str(Path(os.__file__).parent), sysconfig.get_path("purelib"))
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(inside)]
+    return f"{frames[-1].filename}, line {frames[-1].lineno}: {type(error).__name__}: {error}" if frames else ""
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run a command and return its exit status: 2 for a user's mistake, which is one line on standard error."""
     if not sys.stderr.isatty() and "lab" not in arguments[:1]:  # whose notebooks have bars
@@ -555,6 +568,11 @@ def run(arguments: Sequence[str]) -> int:
     except (ValueError, TypeError, OSError, ImportError, FloatingPointError, PickleError, BadZipFile) as error:
         print(f"ltlab: {' '.join(str(error).split())}", file=sys.stderr)
         return 1 if isinstance(error, FloatingPointError) else 2
+    except Exception as error:  # whatever custom code raises
+        if not (where := _where(error)):
+            raise
+        print(f"ltlab: {' '.join(where.split())}", file=sys.stderr)
+        return 2
     return 0 if arguments else 2
 
 

@@ -367,6 +367,13 @@ def test_what_is_wrong_with_a_file_of_recipes_is_one_line(mine, name, message):
     assert message in refused.stderr and not refused.stdout
 
 
+def test_what_custom_code_raises_is_one_line_with_its_place(mine):
+    (mine / "wrong.py").write_text(MINE.replace("F.cross_entropy", "{}['cost']") + "\n", encoding="utf-8")
+    failed = ltlab("train", "--recipe", "wrong.py:first", "--epochs", "1", *TINY, cwd=mine)
+    assert failed.returncode == 2 and failed.stderr.startswith("ltlab: ") and failed.stderr.count("\n") == 1
+    assert "wrong.py, line 10: KeyError: 'cost'" in failed.stderr
+
+
 def test_train_writes_curves_for_tensorboard(trained):
     pytest.importorskip("tensorboard")
     folder, _ = trained
@@ -455,6 +462,7 @@ def test_a_contact_sheet_has_a_row_for_every_class_and_white_cells_where_images_
         ("train --epochs", "--epochs"),
         ("train --lrr 0.1", "--lr?"),
         ("recipes ce focal", "focal"),
+        ("recipes ce --data shapeslt", "did you mean 'shapes-lt'"),
         ("trian", '"train"'),
     ],
 )

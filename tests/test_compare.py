@@ -261,6 +261,14 @@ def test_a_line_that_is_no_row_is_refused_by_the_files_name(whole, tmp_path):
         compare(NAMES, tiny, 2, folder=tmp_path)
 
 
+def test_a_folder_in_use_is_named_with_what_compare_can_do_about_it(tmp_path):
+    ce = RECIPES["ce"].resolve(SHAPES).with_epochs(2)
+    checkpoint = comparison.checkpoint_in(tmp_path, "ce", 0, fingerprint(ce, tiny(0)))
+    with checkpoints.held(checkpoint, resume=False), pytest.raises(BlockingIOError, match="another folder") as refused:
+        compare(["ce"], tiny, 1, folder=tmp_path)
+    assert str(tmp_path) in str(refused.value) and "resume" not in str(refused.value)
+
+
 def test_a_run_that_diverges_is_named(tmp_path, monkeypatch):
     def diverging(*arguments, **options):
         raise FloatingPointError("the training loss is nan in epoch 1")

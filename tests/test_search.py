@@ -235,8 +235,8 @@ def test_what_was_found_before_the_budget_ended_and_what_every_round_has_to_do(t
     # ce, six tricks, one and a half pairs
     found, known = known_search(by_table, tmp_path, budget_minutes=17 * 10 / 60, progress=True)
     rounds = capsys.readouterr().out.splitlines()
-    assert rounds[0] == "round 1: 6 candidates, 12 runs of 30 epochs"  # how long a run takes is not known yet
-    assert rounds[1].startswith("round 2: 3 candidates, 6 runs of 30 epochs, about 1 minutes")
+    assert rounds[0] == "round 1: 6 x 2 runs, epochs=30"  # how long a run takes is not known yet
+    assert rounds[1].startswith("round 2: 3 x 2 runs, epochs=30, about 1 min")
     assert found.recipe.name == "c" and found.rounds["taken"].isna().tolist() == [False] * 7 + [True]
     assert found.next.startswith("a+d with seed 1")
     assert "open" in str(found) and "found so far: c" in str(found) and "next is a+d with seed 1" in str(found)

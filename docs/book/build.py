@@ -33,7 +33,11 @@ def build(site: Path) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         source = Path(temporary) / "source"
         write_pages(source, site)
-        return build_main(["-b", "html", "-q", "-c", str(BOOK), "-d", f"{temporary}/doctrees", str(source), str(site)])
+        print("the pages are written; Sphinx makes the site of them", flush=True)
+        pages = Path(temporary) / "site"  # MyST-NB leaves a folder next to it
+        status = build_main(["-b", "html", "-q", "-c", str(BOOK), "-d", f"{temporary}/trees", str(source), str(pages)])
+        shutil.copytree(pages, site, dirs_exist_ok=True)
+        return status
 
 
 def write_pages(source: Path, site: Path) -> None:
@@ -63,6 +67,7 @@ def write_api(folder: Path) -> None:
 
 def write_notebook(path: Path, page: Path, site: Path) -> None:
     """One notebook as a page; solutions have no explorers, so nothing of theirs moves."""
+    print(path.relative_to(ROOT), flush=True)  # all of them take minutes
     notebook = nbformat.read(path, as_version=4)
     figures: dict[str, str] = {}
     for moving in MOVING if path.parent.name == "notebooks" else ():

@@ -16,7 +16,7 @@ from ..counts import check_integer, comparable
 from ..losses import CrossEntropyLoss, LDAMLoss, LogitAdjustedLoss, Loss
 from ..names import look_up, one_of
 from .contents import contents, describe
-from .schedules import Schedule, Settings
+from .schedules import Schedule, Settings, check_call
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,30 +35,24 @@ class Stage:
         foreground: its prepare(model, images, labels) is called once, at the stage's start, with the model of the
             stage before, and returns a tensor with a row per image, such as packed masks; each batch then is
             foreground(images, rows, generator=...).
-        mix: called as mix(model, images, targets, class_counts=..., generator=...); returns logits and targets. If it
-            has a method check(model), a run calls that before it trains: it raises ValueError for a model that the
-            mix does not fit, such as one without the layer to mix at.
-        loss: `CrossEntropyLoss()`, or a function of the class counts: `partial(ClassBalancedLoss, beta=0.9999)`. The
-            function gets epochs=... too if it has such a parameter. The module is called as loss(logits, targets),
-            float32 (n, C) and int64 (n,) or, with a mix, probabilities (n, C), and returns a number; what it remembers
-            lies in buffers, and set_epoch(epoch) is called if it has it. It does not see features, which a mix does,
-            since it calls the model.
-        schedule: a schedule such as `OneCycle(lr=0.05)`, any function (t, span) of the epochs that have passed since
-            its start and of their number in all, or the name of one of the settings'. Neighbouring stages with the
-            same schedule share it: it runs over their epochs together, and the optimiser continues. A new schedule
-            starts a new optimiser, and so does a change of any of the following.
-        classifier: what becomes of the classifier at the stage's start, called as classifier(model, images, labels,
-            class_counts), and with the settings' crop=... if it has such a parameter, see `ltlab.classifiers`; None
-            keeps it.
-        trains: "all" parameters, or the "classifier" alone, which leaves the others bit-identical.
+        mix: called as mix(model, images, targets, class_counts=..., generator=...); returns logits and targets. Its
+            method check(model), if any, is called before training and raises ValueError for a model that does not fit.
+        loss: `CrossEntropyLoss()`, or a function of the class counts (and of epochs=..., if it has such a parameter):
+            `partial(ClassBalancedLoss, beta=0.9999)`. The module is called as loss(logits, targets), float32 (n, C)
+            and int64 (n,) or, with a mix, probabilities (n, C), and returns a number. What it remembers is in buffers;
+            its method set_epoch(epoch), if any, is called every epoch.
+        schedule: a schedule such as `OneCycle(lr=0.05)`, any function (t, span) of the epochs completed since its
+            start and of their total number, or the name of one of the settings'. Neighbouring stages with the same
+            schedule share it and the optimiser. A change of it, or of any of the following, starts a new optimiser.
+        classifier: called at the stage's start as classifier(model, images, labels, class_counts), and with the
+            settings' crop=... if it has such a parameter, to make the new one, see `ltlab.classifiers`; None keeps it.
+        trains: "all" parameters, or only the "classifier", which leaves the others bit-identical.
         batch_norm: "train": batch statistics, and the running ones follow; "eval": the running statistics are used
             and stay; "shift": as "train", but scale and shift (the affine part) stay (Zhong et al., CVPR 2021).
         weight_decay: None takes the settings'.
 
     Raises:
-        TypeError: something in a slot that a run could not call: a sampler or loss that is made already and is not,
-            a mix, foreground or loss without class counts that still has to be made, a loss that takes more than
-            them.
+        TypeError: something in a slot that a run could not call.
         ValueError: epochs negative, or 0 without `classifier` or with a slot; share or weight_decay not positive; an
             unknown value of `trains` or `batch_norm`.
     """
@@ -336,34 +330,23 @@ class Plan(Recipe):
 
 def _check_slots(stage: Stage) -> None:
     """Refuse what a run could not call, or would call with something else than it takes."""
-    calls = {"sampler": "sampler(labels, seed=seed)", "classifier": "classifier(model, images, labels, class_counts)",
-             "loss": "loss(class_counts), unless it is a loss module"}  # fmt: skip
-    for name, call in calls.items():
-        slot = getattr(stage, name)
-        if slot is not None and not callable(slot):
-            raise TypeError(f"{name}={describe(slot)}: a stage takes what can be called as {call}")
+    if stage.sampler is not None:
+        check_call("sampler", stage.sampler, "(labels, seed=seed)")
+    if stage.classifier is not None:
+        check_call("classifier", stage.classifier, "(model, images, labels, class_counts)")
     for name, called in (("foreground", stage.foreground), ("mix", stage.mix)):
         if called is not None and (isinstance(_made_by(called), type) or not callable(called)):
             raise TypeError(f"{name}={describe(called)}: a stage takes one that is made, such as {EXAMPLES[name]}")
     if stage.foreground is not None and not hasattr(stage.foreground, "prepare"):
         raise TypeError(f"foreground={describe(stage.foreground)} has no method prepare(model, images, labels)")
     if not isinstance(stage.loss, nn.Module):
-        _check_makes_loss(stage.loss)
-
-
-def _check_makes_loss(make: Callable) -> None:
-    """Refuse what cannot be called with class counts alone, or a class that would take them for something else."""
-    signature, made_by = inspect.signature(make), _made_by(make)
-    first = next(iter(signature.parameters.values()), None)
-    if isinstance(made_by, type) and (first is None or first.default is not first.empty):
-        raise TypeError(f"loss={describe(make)}: it takes no class counts, so make it: {made_by.__name__}(...)")
-    try:
-        signature.bind(None, **{"epochs": 1} if takes_epochs(make) else {})
-    except TypeError as error:
-        raise TypeError(
-            f"loss={describe(make)}: a stage calls it as loss(class_counts), it takes {signature}. Give the rest by "
-            "functools.partial; what is called with logits and targets has to be an nn.Module, and made"
-        ) from error
+        check_call("loss", stage.loss, "(class_counts), unless it is a loss module")
+        made_by, signature = _made_by(stage.loss), inspect.signature(stage.loss)
+        first = next(iter(signature.parameters.values()), None)
+        if isinstance(made_by, type) and (first is None or first.default is not first.empty):
+            raise TypeError(f"loss={describe(stage.loss)}: it takes no class counts, make it: {made_by.__name__}(...)")
+        epochs = {"epochs": 1} if takes_epochs(stage.loss) else {}
+        check_call("loss", stage.loss, "(class_counts); functools.partial gives the rest", None, **epochs)
 
 
 def _check_classifier(stages: Sequence[Stage], kind: str) -> None:

@@ -23,7 +23,7 @@ class Steps:
 
     Args:
         lr: the learning rate after the warm-up.
-        milestones: shares of the span, (0.8, 0.9) for epochs 160 and 180 of 200.
+        milestones: fractions of the span, (0.8, 0.9) for epochs 160 and 180 of 200.
         factor: what each milestone multiplies the learning rate by.
         warmup: length of the warm-up in epochs; 0 for none.
 
@@ -42,8 +42,8 @@ class Steps:
         _check_above_zero("factor", self.factor)
         if not all(a < b for a, b in pairwise((0, *self.milestones, 1))):
             raise ValueError(
-                f"milestones={self.milestones}: they are rising shares of the span, between 0 and 1: (0.8, 0.9) for "
-                "epochs 160 and 180 of 200"
+                f"milestones={self.milestones}: they are rising fractions of the span, between 0 and 1: (0.8, 0.9) "
+                "for epochs 160 and 180 of 200"
             )
         if not 0 <= comparable(self.warmup) < math.inf:
             raise ValueError(f"warmup={self.warmup!r}: it is a number of epochs, at least 0")
@@ -80,13 +80,13 @@ class OneCycle:
 
     def __call__(self, t: float, span: float) -> float:
         """The learning rate at t epochs since the span's start, 0 <= t < span."""
-        share = t / span
-        if share < self.rise:
-            return self.lr * (1 / 25 + (1 - 1 / 25) * (1 - math.cos(math.pi * share / self.rise)) / 2)
-        return self.lr * (1 + math.cos(math.pi * (share - self.rise) / (1 - self.rise))) / 2
+        done = t / span
+        if done < self.rise:
+            return self.lr * (1 / 25 + (1 - 1 / 25) * (1 - math.cos(math.pi * done / self.rise)) / 2)
+        return self.lr * (1 + math.cos(math.pi * (done - self.rise) / (1 - self.rise))) / 2
 
     def scaled(self, k: float) -> "OneCycle":
-        """The same schedule for a span k times as long: it knows shares only."""
+        """The same schedule for a span k times as long: it knows only fractions."""
         return self
 
 
@@ -114,13 +114,12 @@ class Settings:
         retrain   a new classifier on frozen features
 
     `model` is the name of a network in `ltlab.models`, or a custom function that makes one, called as
-    model(num_classes, mean, std) with the channel statistics of the training images in [0, 1], each (3,); of images on
-    disk these are None. Its weights are then drawn from the run's seed, as those of a named one.
+    model(num_classes, mean, std) with the channel statistics of the training images in [0, 1], each (3,); for images on
+    disk these are None. Its weights are drawn from the run's seed.
 
-    `optimizer` is called as optimizer(parameters, lr=..., weight_decay=...), such as `torch.optim.AdamW` or a partial
-    of it, with the parameters that a stage trains, the first learning rate and the weight decay; before every step the
-    schedule sets the learning rate of all of them. One whose step needs a closure does not fit, and none can be
-    captured. None is SGD with Nesterov `momentum`, which means nothing to others.
+    `optimizer` is called as optimizer(parameters, lr=..., weight_decay=...), such as `torch.optim.AdamW`; before every
+    step the schedule sets the learning rate. One whose step needs a closure does not fit, and none can be captured.
+    None is SGD with Nesterov `momentum`.
 
     The augmentation is, in this order and each where it is set,
 
@@ -156,9 +155,9 @@ class Settings:
                 "one that is made goes to fit(recipe, data, model)"
             )
         if not isinstance(self.model, str):
-            _check_call("model", self.model, "(num_classes, mean, std)", None, None, None)
+            check_call("model", self.model, "(num_classes, mean, std)", None, None, None)
         if self.optimizer is not None:
-            _check_call("optimizer", self.optimizer, "(parameters, lr=..., weight_decay=...)", [], lr=0, weight_decay=0)
+            check_call("optimizer", self.optimizer, "(parameters, lr=..., weight_decay=...)", [], lr=0, weight_decay=0)
         object.__setattr__(self, "batch_size", check_integer("batch_size", self.batch_size, least=1))
 
     def with_learning_rate(self, lr: float) -> "Settings":
@@ -187,18 +186,17 @@ class Settings:
         }
 
 
-def _check_call(name: str, value: Any, call: str, *args: object, **keywords: object) -> None:
-    """TypeError unless settings can call their value like that."""
+def check_call(name: str, value: Any, call: str, *args: object, **keywords: object) -> None:
+    """TypeError unless a recipe or settings can call this value, with these arguments if there are any."""
+    if not callable(value):
+        raise TypeError(f"{name}={value!r}: it must be callable as {name}{call}")
     try:
-        signature = inspect.signature(value)
-    except ValueError:  # of a function in C it is not known
+        if args or keywords:
+            inspect.signature(value).bind(*args, **keywords)
+    except ValueError:  # the signature of a function in C is not known
         return
     except TypeError as error:
-        raise TypeError(f"{name}={value!r}: settings take what can be called as {name}{call}") from error
-    try:
-        signature.bind(*args, **keywords)
-    except TypeError as error:
-        raise TypeError(f"{name}={describe(value)}: settings call it as {name}{call}: {error}") from error
+        raise TypeError(f"{name}={describe(value)}: ltlab calls it as {name}{call}: {error}") from error
 
 
 # The settings of the paper and the authors' code. Warm-up differs there in details: their second stage names the five

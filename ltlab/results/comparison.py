@@ -138,6 +138,7 @@ def measure(
     Raises:
         ValueError: as `fit`.
         FloatingPointError: the training loss is no longer finite; recipe and seed are named.
+        BlockingIOError, FileExistsError: another comparison trains this run in the same folder.
     """
     asked = fingerprint(recipe, data)  # before a custom object is called, which may change what it holds
     try:
@@ -146,4 +147,9 @@ def measure(
                      evaluate_every=recipe.epochs)  # fmt: skip
     except FloatingPointError as error:
         raise FloatingPointError(f"recipe {recipe.name!r}, seed {seed}: {error}") from error
+    except (BlockingIOError, FileExistsError) as error:
+        raise type(error)(
+            f"the folder {checkpoint.parent} is in use: {checkpoint.name} of recipe {recipe.name!r}, seed {seed}, is "
+            "being trained; call again when that has ended, or name another folder"
+        ) from error
     return result_row(result, data, seed) | {"fingerprint": asked}

@@ -206,9 +206,9 @@ class _Rounds:
     def announce(self, number: int, candidates: int) -> None:
         """Say what a round has to do at most, and how long that takes by the runs so far."""
         seconds, runs = self.seconds().mean(), candidates * len(self.held)
-        takes = "" if math.isnan(seconds) else f", about {runs * seconds / 60:.0f} minutes where none is there yet"
+        takes = "" if math.isnan(seconds) else f", about {runs * seconds / 60:.0f} min if none is there yet"
         if self.options["progress"]:
-            print(f"round {number}: {candidates} candidates, {runs} runs of {self.epochs} epochs{takes}", flush=True)
+            print(f"round {number}: {candidates} x {len(self.held)} runs, epochs={self.epochs}{takes}", flush=True)
 
     def errors(self, tricks: Tricks) -> list[float]:
         """The balanced error of every seed, in percent."""
