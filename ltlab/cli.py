@@ -73,13 +73,10 @@ class Subset:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Named:
-    data: str = default("shapes-lt", "shapes-lt, cifar10-lt, cifar100-lt, a .npz file or a folder")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Data(Subset, Named):
+class Data(Subset):
     """Data"""
+
+    data: str = default("shapes-lt", "shapes-lt, cifar10-lt, cifar100-lt, a .npz file or a folder")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,7 +274,7 @@ def _draw_run(result: "Result", classes: "pd.DataFrame", path: Path) -> None:
 
     from . import plots
 
-    figure, axes = plt.subplots(1, 3, figsize=(18, 4), layout="constrained")
+    figure, axes = plt.subplots(1, 3, figsize=(20, 4), width_ratios=(2, 2, 3), layout="constrained")
     plots.training_curves(result.history, axes=axes[:2])
     counts, names = classes["training images"], classes["class"].tolist()
     plots.per_class_error(1 - classes["test accuracy"], counts, names=names, ax=axes[2])

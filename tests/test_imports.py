@@ -103,14 +103,3 @@ def test_import_ltlab_is_light():
         "print(*{'matplotlib', 'ipywidgets', 'jupyterlab', 'torchvision'} & set(sys.modules))"
     )
     assert float(seconds) <= 0.3 and heavy == ""
-
-
-def test_training_and_checks_need_neither_matplotlib_nor_jupyter_and_one_process_no_fabric():
-    processes, heavy, _ = printed(
-        "import sys, torch, ltlab.train, ltlab.data, ltlab.results, ltlab.course\n"
-        "from ltlab.train.processes import join\n"
-        "print(join(torch.device('cpu')).size)\n"
-        "heavy = {'matplotlib', 'ipywidgets', 'jupyterlab', 'seaborn', 'lightning', 'lightning_fabric'}\n"
-        "print(*heavy & set(sys.modules))"
-    )
-    assert processes == "1" and heavy == ""

@@ -304,6 +304,7 @@ VALUES = {  # of a global that a slot uses, and how it changes
     "an array": ("KNOWN = np.arange(2000)", ")", ")[::-1]"),
     "an array of objects": ("KNOWN = np.array([1, 'a'], dtype=object)", "'a'", "'b'"),
     "a masked array": ("KNOWN = np.ma.array([1, 2], mask=[0, 1])", "0, 1]", "1, 0]"),
+    "a data frame": ("import pandas as pd\nKNOWN = (pd.DataFrame({'a': [1]}),)", "1", "2"),
     "a number of NumPy": ("KNOWN = np.float64(1)", "1", "2"),
     "a partial": ("KNOWN = functools.partial(max, 1)", "1", "2"),
     "a partial's function": ("KNOWN = functools.partial(lambda: 1)", "1", "2"),

@@ -222,6 +222,8 @@ def _installed(file: str) -> bool:
 def _library_of(module: str) -> str:
     top = module.partition(".")[0]
     file = getattr(sys.modules.get(top), "__file__", None) or ""
+    if top.startswith("_cython"):  # the functions of compiled packages, such as pandas
+        return "builtins"
     if top in sys.stdlib_module_names:  # unless a file of yours has taken the name
         return top if not file or _installed(file) else ""
     return top if top in LIBRARIES or (top != "__main__" and _installed(file)) else ""
