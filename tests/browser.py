@@ -260,19 +260,19 @@ class ExplorerView:
         return [control.inner_text().split("\n")[0].strip() for control in shown]
 
     def control(self, label: str) -> Locator:
-        """What takes the keys of the control with this description: slider's handle, checkbox, the chosen button."""
+        """What takes the keys of the control with this description: slider's handle, checkbox, menu."""
         label = self.root.locator("label").filter(has_text=re.compile(f"^\\s*{re.escape(label)}$"))
         control = label.locator("..")
-        return control.locator("[role=slider], select, input, button.mod-active").first
+        return control.locator("[role=slider], select, input").first
 
     def summary(self) -> str:
         return self.root.get_by_role("status").inner_text()
 
     def move(self, label: str, to: str) -> None:
-        """Press the key `to` on a control, or Enter on the button `to` of a row; wait for summary and picture."""
+        """Press the key `to` on a control, or choose `to` from a menu; wait for summary and picture."""
         before, control = self.summary(), self.control(label)
-        if control.evaluate("control => control.tagName") == "BUTTON":
-            control.locator("..").get_by_role("button", name=to, exact=True).press("Enter")
+        if control.evaluate("control => control.tagName") == "SELECT":
+            control.select_option(label=to)
         else:
             control.press(to)
         expect(self.root.get_by_role("status")).not_to_have_text(before, timeout=30 * SECOND)
@@ -284,9 +284,9 @@ class ExplorerView:
         kind = control.evaluate("control => control.type === 'checkbox' ? 'CHECKBOX' : control.tagName")
         if kind == "CHECKBOX":
             return "Space", "Space"
-        if kind == "BUTTON":
-            names = control.locator("..").locator("button").all_inner_texts()
-            at = names.index(control.inner_text())
+        if kind == "SELECT":
+            names = control.locator("option").all_inner_texts()
+            at = control.evaluate("control => control.selectedIndex")
             return names[at + 1 if at + 1 < len(names) else at - 1], names[at]
         now, highest = (float(control.get_attribute(f"aria-value{which}")) for which in ("now", "max"))
         return ("ArrowRight", "ArrowLeft") if now < highest else ("ArrowLeft", "ArrowRight")

@@ -30,7 +30,6 @@ NEEDED = {
     "measured": {"error", "error_std", "seeds"},
     "published": {"recipe", "top1_error_percent", "source", "dataset", "imbalance"},
 }
-BUTTONS = {"loss": 145, "sampler": 128, "foreground": 135, "mix": 130, "when": 160, "afterwards": 200}  # CSS pixels
 MEASURED_PANEL, PUBLISHED_PANEL = (472, 225), (810, 135)  # CSS pixels: where the two axes start, how wide they are
 TEXT_COLUMNS = (12, 312, 706, 952)  # and where the texts start: name, difference, measured, published
 
@@ -116,7 +115,7 @@ def bag_explorer(
         known = _in_words(drawn, recipe.epochs, near, figures, f"{where} ({source})")
         return f"{drawn} on {settings.name}, {lengths} epochs: {words}. {known}"
 
-    controls = {name: choice(name, options, width=BUTTONS[name]) for name, options in OPTIONS.items()}
+    controls = {name: choice(name, options) for name, options in OPTIONS.items()}
     label = "Timeline of the chosen recipe, and the errors of the recipes nearest to it"
     explorer = BagExplorer(controls, figure, update, moving=[*timeline.moving, *table.moving], label=label)
     explorer.bags = bags

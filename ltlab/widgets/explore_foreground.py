@@ -104,14 +104,14 @@ def _controls(
         "label": stops("label", label, classes, description="class"),
         "number": slider("number", number, 1, available[label], 1),
         "of": stops("of", OWN_CLASS, [("own class", OWN_CLASS), *classes], description="map of"),
-        "model": choice("model", models, width=90),
+        "model": choice("model", models),
         "threshold": slider("threshold", threshold, 0, 2, 0.05),
         "angle": slider("angle", 0, -180, 180, 5.0, readout_format=".0f"),
         "scale": slider("scale", 1, 0.5, 1.5, 0.05),
         "right": slider("right", 0, -w // 2, w // 2, 1, description="shift right"),
         "down": slider("down", 0, -h // 2, h // 2, 1, description="shift down"),
-        "flip": switch("flip", width="80px"),
-        "fill": switch("fill", width="80px"),
+        "flip": switch("flip"),
+        "fill": switch("fill"),
     }
     if len(models) == 1:
         controls["model"].layout.display = "none"

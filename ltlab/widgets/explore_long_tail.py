@@ -157,7 +157,7 @@ def real_distributions_explorer(
             f"few-shot{_scale(log)}"
         )
 
-    controls = {"data_set": choice("data set", all_counts, width=140), "log": switch("log scale")}
+    controls = {"data_set": choice("data set", all_counts), "log": switch("log scale")}
     label = "Training images per class of a data set, most frequent class first"
     return Explorer(controls, figure, update, moving=panels.values(), label=label)
 

@@ -197,7 +197,7 @@ def manifold_explorer(
             f"{_say(names, probabilities(layer, a, b)[step], a, b)}"
         )
 
-    controls = {"layer": choice("layer", layers, width=80)} | _controls(names, images, a, b, 0.5, MAP_STEPS)
+    controls = {"layer": choice("layer", layers)} | _controls(names, images, a, b, 0.5, MAP_STEPS)
     moving = [title, *(artist for row in rows for artist in row.artists)]
     label = "Feature maps of two images, mixed inside the network and before it"
     return Explorer(controls, figure, update, moving=moving, label=label)

@@ -79,11 +79,10 @@ def post_hoc_explorer(
 
 
 def _controls(normalised: bool, biased: bool) -> dict[str, Any]:
-    wide = {"style": {"description_width": "200px"}, "layout": {"width": "430px"}}
-    controls: dict[str, Any] = {"tau": slider("tau", 0, 0, 2, 0.05, description="tau of logit adjustment", **wide)}
+    controls: dict[str, Any] = {"tau": slider("tau", 0, 0, 2, 0.05, description="tau of logit adjustment")}
     if normalised:
         description = "tau of weight normalisation"
-        controls["weight_tau"] = slider("weight_tau", 0, 0, 1, 0.05, description=description, **wide)
+        controls["weight_tau"] = slider("weight_tau", 0, 0, 1, 0.05, description=description)
     return controls | ({"keep": switch("bias", True)} if normalised and biased else {})
 
 

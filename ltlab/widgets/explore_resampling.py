@@ -70,7 +70,7 @@ def sampling_explorer(
         )
 
     controls = {
-        "sampler": choice("sampler", ("power", *samplers), width=110),
+        "sampler": choice("sampler", ("power", *samplers)),
         "q": slider("q", q, 0, 1, 0.05),
         "epoch": slider("epoch", 0, 0, epochs - 1, 1),
     }

@@ -66,7 +66,7 @@ def effective_number_explorer(counts_by_name: Mapping[str, Any] | None = None, *
             f"images count as {numbers[0]:,.4g}, the smallest's {counts[-1]:,} as {numbers[-1]:,.3g}"
         )
 
-    controls = {"data_set": choice("data set", sorted_counts, width=120), "beta": stops("beta", start, BETAS)}
+    controls = {"data_set": choice("data set", sorted_counts), "beta": stops("beta", start, BETAS)}
     label = "Class-balanced weights per class, and the effective number of images"
     return Explorer(controls, figure, update, moving=curves.artists, label=label)
 
@@ -162,7 +162,7 @@ def focal_explorer(*, gamma: float = 2.0) -> Explorer:
     controls = {
         "gamma": slider("gamma", gamma, 0, 5, 0.1, readout_format=".1f"),
         "alpha": stops("alpha", "none", FOCAL_ALPHAS),
-        "form": choice("form", FOCAL_FORMS, width=80),
+        "form": choice("form", FOCAL_FORMS),
     }
     moving = [*entry_of_the_others, *(line for pair in lines for line in pair)]
     label = "Focal loss and its gradient against the probability of the right answer"
@@ -292,6 +292,6 @@ def gradient_explorer(
         )
         return f"{PULLING[loss][0]}: pull of each image on its own class's logit: {said}"
 
-    controls = {"loss": choice("loss", [(label, key) for key, (label, _) in PULLING.items()], width=140)}
+    controls = {"loss": stops("loss", "ce", [(label, key) for key, (label, _) in PULLING.items()])}
     moving = [artist for sample in samples for artist in sample.artists]
     return Explorer(controls, figure, update, moving=moving, label="Pull of each image on every class's logit")

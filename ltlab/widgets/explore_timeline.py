@@ -58,10 +58,9 @@ def timeline_explorer(settings: Settings = CIFAR, recipes: Sequence[Recipe | str
         return f"{recipe} on {shown.settings.name}, {shown.epochs} epochs: {_in_words(shown)}"
 
     controls = {
-        "recipe": choice("recipe", by_name, width=165),
-        "start": slider("start", _own_start(resolved[0]), 0.05, 0.95, START_STEP, description="stage 2 from",
-                        style={"description_width": "100px"}, layout={"width": "400px"}),
-    }  # fmt: skip
+        "recipe": choice("recipe", by_name),
+        "start": slider("start", _own_start(resolved[0]), 0.05, 0.95, START_STEP, description="stage 2 from"),
+    }
 
     def take_own_start(change: dict[str, Any]) -> None:
         controls["start"].value = _own_start(by_name[change["new"]])

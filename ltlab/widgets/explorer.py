@@ -11,19 +11,31 @@ import struct
 import threading
 import zlib
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import ipywidgets
 import numpy as np
 import PIL.Image
-from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from traitlets import Unicode
 
 CSS_DPI = 96  # a CSS pixel is 1/96 inch, so a font of 12 points looks like one
 PIXEL_RATIO = 2  # drawn pixels per CSS pixel: crisp on a high-density screen, and when scaled down on a narrow one
+
+
+STYLE = """<style>
+.ltlab-explorer { --jp-widgets-font-size: 15px; --jp-widgets-inline-height: 26px }
+.ltlab-controls { gap: 2px 12px; align-items: end; padding: 0 8px 6px 0 }
+.ltlab-controls > * { width: auto !important; height: auto !important; margin: 0; flex-wrap: wrap }
+.ltlab-controls .widget-label { width: auto; flex: 1; text-align: left; margin: 0 }
+.ltlab-controls .widget-readout { min-width: 0; margin: 0; text-align: right }
+.ltlab-controls .slider-container, .ltlab-controls select { order: 2; flex: 1 0 100%; margin: 0 }
+.ltlab-controls .slider-container { height: 22px }
+.ltlab-stops .widget-readout { pointer-events: none; -webkit-user-modify: read-only }
+</style>"""  # a control's label and value above it, all of the same width; a readout that takes no text looks like none
+GAP, NARROWEST = 12, 82  # CSS pixels, between controls and of one
 
 
 class Explorer(ipywidgets.VBox):
@@ -37,9 +49,11 @@ class Explorer(ipywidgets.VBox):
             label="Focal loss against the probability of the true class",
         )
 
+    More than three controls are in two rows. The figure is as wide as its container.
+
     Artists in `moving` are drawn last, in their order, over a saved picture of all others. An artist that `update`
-    changes without being in `moving` is still drawn correctly: it makes the figure stale, and a stale figure is redrawn
-    in full, which takes longer. The picture's size never changes.
+    changes without being in `moving` is still drawn correctly, but slowly: it makes the figure stale, and a stale
+    figure is redrawn in full.
 
     If `update` raises, the summary shows the error, the picture stays, and the exception propagates: to the notebook
     cell that set the control, or to Jupyter's log if a person moved it.
@@ -48,7 +62,7 @@ class Explorer(ipywidgets.VBox):
         controls: name in `update` -> control with a `value` and a visible `description`.
         figure: an off-screen figure with fixed axes; see `blank_figure`.
         update: takes the controls' values by name, moves artists, returns one line of text.
-        moving: the artists that `update` moves.
+        moving: the artists that `update` moves, or what has `artists`.
         label: what the figure shows, for screen readers.
 
     Raises:
@@ -57,24 +71,25 @@ class Explorer(ipywidgets.VBox):
 
     def __init__(
         self, controls: Mapping[str, Any], figure: Figure, update: Callable[..., str], *,
-        moving: Iterable[Artist] = (), label: str,
+        moving: Iterable[Any] = (), label: str,
     ) -> None:  # fmt: skip
         for name, control in controls.items():
             if not control.description:
                 raise ValueError(f"control {name!r} has no description: give it the field's term as description=")
         self.controls, self.figure = dict(controls), figure
-        self._update, self._moving, self._background = update, list(moving), None
+        self._update, self._background = update, None
+        self._moving = [artist for part in moving for artist in getattr(part, "artists", [part])]
         self._one_at_a_time = threading.RLock()  # a moved control and a running cell use different threads
         for artist in self._moving:
             artist.set_animated(True)  # an ordinary draw leaves it out, and changing it does not make the figure stale
         width, height = (round(CSS_DPI * inches) for inches in figure.get_size_inches())
         self._picture = _Picture(
             format="png", width=str(width), height=str(height), tooltip=label,
-            layout={"max_width": "100%", "height": "auto", "align_self": "flex-start", "margin": "0"},
+            layout={"width": "100%", "max_width": f"{1.6 * width:.0f}px", "height": "auto", "margin": "0"},
         )  # fmt: skip
-        self._text = ipywidgets.HTML(layout={"max_width": f"{width}px"})
-        row = ipywidgets.Box(list(self.controls.values()), layout={"flex_flow": "row wrap"})
-        super().__init__([row, self._picture, self._text])
+        self._text = ipywidgets.HTML()
+        style = ipywidgets.HTML(STYLE, layout={"display": "none"})
+        super().__init__([style, _in_rows([*self.controls.values()]), self._picture, self._text])
         self.add_class("ltlab-explorer")
         self._redraw()
         for control in self.controls.values():
@@ -118,12 +133,24 @@ class Explorer(ipywidgets.VBox):
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """The live widget; where there is no kernel (a saved notebook on a code host), picture and summary."""
         live = super()._repr_mimebundle_(**kwargs) or {}
-        size = {"width": int(self._picture.width), "height": int(self._picture.height)}
+        for control in self.controls.values():  # ipykernel 7.4 would queue their messages behind the cells to be run
+            getattr(control.comm, "__dict__", {}).pop("_reply_subshell_id", None)
+        summary = f"{self.summary}. To move the controls: Run > Run All Cells"
+        size = {"width": int(self._picture.width), "height": int(self._picture.height), "alt": summary}
         picture = io.BytesIO()
         self.picture().quantize(256).save(picture, "PNG")  # 256 colours are half the bytes: a notebook keeps them
-        return {**live, "image/png": b64encode(picture.getvalue()).decode(), "text/plain": self.summary}, {
-            "image/png": size
-        }
+        saved = {"image/png": b64encode(picture.getvalue()).decode(), "text/plain": summary}
+        return {**live, **saved}, {"image/png": size}
+
+
+def _in_rows(controls: Sequence[Any]) -> ipywidgets.Box:
+    """The controls that are shown in one row, more than three in two, and in more where these would be too narrow."""
+    columns = sum(control.layout.display != "none" for control in controls)
+    columns = columns if columns <= 3 else -(-columns // 2)
+    least = f"max({NARROWEST}px, (100% - {(columns - 1) * GAP + 1}px) / {columns})"
+    template = f"repeat(auto-fill, minmax({least}, 1fr))"
+    box = ipywidgets.Box(controls, layout={"display": "grid", "grid_template_columns": template})
+    return box.add_class("ltlab-controls")
 
 
 class _Picture(ipywidgets.Image):

@@ -71,10 +71,12 @@ class Bars:
         outlines = ax.bar(x, heights, fill=False, edgecolor="black", linewidth=1.5).patches if outlined else []
         self.artists: list[Any] = [*self.bars, *outlines]
 
-    def show(self, heights: Any) -> None:
-        """Set all heights, NaN as 0."""
+    def show(self, heights: Any, colours: Sequence[str] = ()) -> None:
+        """Set all heights, NaN as 0, and all colours if there are any."""
         for bar, height in zip(self.bars, np.nan_to_num(np.asarray(heights)).tolist(), strict=True):
             bar.set_height(height)
+        for bar, colour in zip(self.bars, colours, strict=False):
+            bar.set_color(colour)
 
 
 def data_sets(counts_by_name: Mapping[str, Any] | None, default: Callable[[], dict[str, Any]]) -> dict[str, Any]:

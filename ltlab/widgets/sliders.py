@@ -25,7 +25,8 @@ def stops(name: str, value: Any, options: Iterable[Any], *, description: str = "
     pairs = [option if isinstance(option, tuple) else (f"{option}", option) for option in options]
     if value not in (known := [key for _, key in pairs]):
         raise ValueError(f"{name}={value} is not on the slider: choose one of {', '.join(map(str, known))}")
-    return ipywidgets.SelectionSlider(options=pairs, value=value, description=description or name)
+    made = ipywidgets.SelectionSlider(options=pairs, value=value, description=description or name)
+    return made.add_class("ltlab-stops")
 
 
 def class_slider(
@@ -33,19 +34,15 @@ def class_slider(
 ) -> ipywidgets.SelectionSlider:
     """A slider over some classes by name; it starts at a position among these, counted modulo their number."""
     options = [(names[c], c) for c in classes]
-    return ipywidgets.SelectionSlider(options=options, index=position % len(options), description=description)
+    return stops(description, options[position % len(options)][1], options)
 
 
-def choice(description: str, options: Iterable[str | tuple[str, Any]], *, width: int = 60) -> ipywidgets.ToggleButtons:
-    """One of a few options, each a (label, value) pair or a string that is both, as buttons of `width` CSS pixels.
-
-    Tab and Enter reach them; of a closed dropdown JupyterLab keeps the arrow keys for itself.
-    """
+def choice(description: str, options: Iterable[str | tuple[str, Any]]) -> ipywidgets.Dropdown:
+    """A menu of options, each a (label, value) pair or a string that is both; the first is chosen."""
     pairs = [(option, option) if isinstance(option, str) else option for option in options]
-    buttons = ipywidgets.ToggleButtons(options=pairs, description=description, style={"button_width": f"{width}px"})
-    return buttons.add_class("widget-inline-hbox")  # else the buttons lie below the description
+    return ipywidgets.Dropdown(options=pairs, description=description)
 
 
-def switch(description: str, value: bool = False, **layout: str) -> ipywidgets.Checkbox:
+def switch(description: str, value: bool = False) -> ipywidgets.Checkbox:
     """A checkbox, without the indentation that lines it up with sliders."""
-    return ipywidgets.Checkbox(value=value, description=description, indent=False, layout=layout)
+    return ipywidgets.Checkbox(value=value, description=description, indent=False)
