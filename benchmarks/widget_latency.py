@@ -34,6 +34,7 @@ TO_AND_FRO = ["ArrowLeft", "ArrowRight"] * 15  # so that no slider stands at its
 SWITCH, BUTTONS = ["Space"] * 30, ["Tab Enter", "Shift+Tab Enter"] * 15
 CONTROLS = {  # what is moved, and by which keys
     "Explorer": ("peak", TO_AND_FRO),
+    "imbalance_explorer": ("imbalance", ["ArrowRight", "ArrowLeft"] * 15),
     "long_tail_explorer": ("imbalance", TO_AND_FRO),
     "real_distributions_explorer": ("log scale", SWITCH),
     "effective_number_explorer": ("beta", TO_AND_FRO),

@@ -133,10 +133,10 @@ class Compute:
         """What `fit` takes of these; the number of threads is set."""
         import torch
 
-        from .counts import check_whole_number
+        from .counts import check_integer
 
         if self.threads is not None:
-            torch.set_num_threads(check_whole_number("threads", self.threads, least=1))
+            torch.set_num_threads(check_integer("threads", self.threads, least=1))
         elif settings.model == "small_net" and "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(1)  # on a busy machine several threads wait for each other
         return {"device": self.device, "precision": self.precision, "capture": self.capture}

@@ -36,6 +36,7 @@ from ltlab.widgets import (
     focal_explorer,
     foreground_explorer,
     gradient_explorer,
+    imbalance_explorer,
     long_tail_explorer,
     manifold_explorer,
     mixup_explorer,
@@ -150,13 +151,13 @@ def test_a_saved_notebook_keeps_picture_and_summary() -> None:
     data, metadata = explorer._repr_mimebundle_()
     picture = PIL.Image.open(io.BytesIO(b64decode(data["image/png"])))
     assert np.abs(np.asarray(picture.convert("RGB")).astype(int) - shown(explorer)).mean() < 1
-    assert metadata["image/png"] == {"width": WIDTH, "height": HEIGHT}
-    assert data["text/plain"] == "slope 1"
+    assert metadata["image/png"] == {"width": WIDTH, "height": HEIGHT, "alt": data["text/plain"]}
+    assert data["text/plain"].startswith("slope 1. ") and "Run All Cells" in data["text/plain"]
     assert "application/vnd.jupyter.widget-view+json" in data
 
 
 def test_summary_and_picture_have_names_for_screen_readers() -> None:
-    _, picture, text = line_explorer(moving=True).children
+    *_, picture, text = line_explorer(moving=True).children
     assert picture.tooltip == "A line"
     assert 'role="status"' in text.value
 
@@ -275,6 +276,38 @@ def test_real_distributions_of_ones_own() -> None:
         "many/medium/few: 1/1/1 classes; imbalance 100; 33.3% of the classes are few-shot; the counts on a log scale"
     )
     assert explorer.figure.axes[0].get_yscale() == "log"
+
+
+def test_imbalance_explorer_shows_mean_and_spread_of_every_class() -> None:
+    """Classes in the order of their images at the largest imbalance, in whatever order the rows are."""
+    rows = pd.DataFrame(
+        [(10, 0, "b", 2, 0.2), (10, 0, "a", 20, 0.9), (1, 0, "a", 20, 1.0), (1, 0, "b", 20, 0.8),
+         (10, 1, "b", 2, 0.4), (10, 1, "a", 20, 0.7)],
+        columns=["imbalance", "seed", "class", "images", "accuracy"],
+    )  # fmt: skip
+    explorer = imbalance_explorer(rows)
+    above, below = explorer.figure.axes
+    assert "imbalance 1: 40 training images; accuracy 90.0 % (seeds: 1)" in explorer.summary
+    explorer.controls["imbalance"].value = 10
+    assert [bar.get_height() for bar in above.patches] == [20, 2]
+    assert [text.get_text() for text in above.texts] == ["20", "2"]
+    assert [bar.get_height() for bar in below.patches] == pytest.approx([80, 30])
+    assert [label.get_text() for label in below.get_xticklabels()] == ["a", "b"]
+    spread = 100 * np.std([0.9, 0.7], ddof=1)
+    assert below.collections[0].get_segments()[0][:, 1] == pytest.approx([80 - spread, 80 + spread])
+    assert "imbalance 10: 22 training images; accuracy 55.0 ± 0.0 % (seeds: 2), of a with 20 80 %" in explorer.summary
+    for bad, message in ((rows.drop(columns="seed"), "seed"), (rows[:0], "rows")):
+        with pytest.raises(ValueError, match=message):
+            imbalance_explorer(bad)
+
+
+def test_measured_accuracy_of_the_rarest_class_falls_with_the_imbalance() -> None:
+    explorer = imbalance_explorer()
+    rarest = []
+    for _, value in explorer.controls["imbalance"].options:
+        explorer.controls["imbalance"].value = value
+        rarest.append(explorer.figure.axes[1].patches[-1].get_height())
+    assert rarest[0] > 95 and rarest[-1] < 20
 
 
 # --- re-weighting ----------------------------------------------------------------------------------------------------

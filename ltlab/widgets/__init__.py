@@ -3,6 +3,7 @@
 explorer              what all of them are: controls, one figure, one line of text
 sliders, panels       their controls, and what they draw with: axes in pixels, classes by frequency, moving bars
 pixels                small images that can move
+explore_imbalance     what the tail costs plain training
 explore_long_tail     what imbalance does to a data set; real benchmarks
 explore_reweighting   effective numbers, focal loss, and the gradients of all losses
 explore_resampling    class probabilities, repeats, and a batch of the sampler
@@ -22,6 +23,7 @@ require_extra("course")
 
 from .explore_bag import bag_explorer
 from .explore_foreground import foreground_explorer
+from .explore_imbalance import imbalance_explorer
 from .explore_lambda import beta_explorer, remix_explorer
 from .explore_long_tail import IMBALANCES, long_tail_explorer, real_distributions_explorer
 from .explore_mixup import manifold_explorer, mixup_explorer
@@ -37,6 +39,7 @@ from .sliders import choice
 __all__ = [
     "IMBALANCES", "Choice", "Explorer", "Prediction", "Question", "Quiz", "Resolution", "bag_explorer", "beta_explorer",
     "blank_figure", "choice", "effective_number_explorer", "focal_explorer", "foreground_explorer", "gradient_explorer",
+    "imbalance_explorer",
     "long_tail_explorer", "manifold_explorer", "mixup_explorer", "post_hoc_explorer", "pulls",
     "real_distributions_explorer", "remix_explorer", "sampling_explorer", "timeline_explorer",
 ]  # fmt: skip
