@@ -254,9 +254,9 @@ class ExplorerView:
     def labels(self) -> list[str]:
         """The descriptions of the controls, in their order; of those that are there to be seen."""
         row = self.root.locator(".widget-box").first
-        expect(row.locator("> .widget-inline-hbox")).not_to_have_count(0, timeout=30 * SECOND)
-        expect(row.locator("> :not(.widget-inline-hbox)")).to_have_count(0)  # in place of controls that are yet to come
-        shown = row.locator("> .widget-inline-hbox:visible").all()
+        expect(row.locator(".widget-inline-hbox")).not_to_have_count(0, timeout=30 * SECOND)
+        expect(row.locator("> :not(.jupyter-widgets)")).to_have_count(0)  # in place of controls that are yet to come
+        shown = row.locator(".widget-inline-hbox:visible").all()
         return [control.inner_text().split("\n")[0].strip() for control in shown]
 
     def control(self, label: str) -> Locator:

@@ -3,14 +3,11 @@
 import math
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from matplotlib.textpath import TextPath
 from matplotlib.transforms import Affine2D
 
@@ -25,13 +22,13 @@ from .sliders import choice
 
 NEIGHBOURS = 6
 FULL, PALE, PALER = plots.GROUP_COLOURS["many"], "#7db4d6", "0.6"  # no part differs, one does, several do
-TEXT_SIZE, BASELINE = 11, 0.18  # points, of the table's texts, and how far they start below a line's middle, in lines
 NEEDED = {
     "measured": {"error", "error_std", "seeds"},
     "published": {"recipe", "top1_error_percent", "source", "dataset", "imbalance"},
 }
-MEASURED_PANEL, PUBLISHED_PANEL = (472, 225), (810, 135)  # CSS pixels: where the two axes start, how wide they are
-TEXT_COLUMNS = (12, 312, 706, 952)  # and where the texts start: name, difference, measured, published
+COLUMNS = (8, 330, 700, 950)  # CSS pixels, where texts start: name, difference, measured, published
+BASELINE = 0.18  # how far they start below a line's middle, in lines
+MEASURED_PANEL, PUBLISHED_PANEL = (495, 195), (825, 115)  # and where the axes start, and how wide they are
 
 
 class BagExplorer(Explorer):
@@ -87,16 +84,16 @@ def bag_explorer(
     _check(measured, published)
     bags = all_bags(settings, RECIPES.values() if recipes is None else recipes)
     epochs = {name: recipe.resolve(settings).epochs for name, (recipe, _) in bags.items()}
-    figures, where, source = _figures(measured, published, epochs)
+    errors, where, source = _errors(measured, published, epochs)
 
-    figure = blank_figure(1000, 480)
+    figure = blank_figure(1000, 530)
     longest = get("bag_of_tricks").resolve(settings)  # and of most stages; with ce it has all schedules
-    timeline = Timeline(figure, [get("ce").resolve(settings), longest], (125, 31, 865, 101), (125, 139, 865, 48),
+    timeline = Timeline(figure, [get("ce").resolve(settings), longest], (125, 31, 865, 116), (125, 154, 865, 45),
                         rows=("sampler", "foreground", "mix", "loss"))  # fmt: skip
     rate = timeline.axes[1]
     rate.set_ylabel("learning\nrate", rotation=0, ha="right", va="center")
     rate.xaxis.set_label_coords(-0.045, -0.15)  # next to the numbers: no room below them
-    table = _Table(figure, figures, f"measured on {settings.name}", where, source)
+    table = _Table(figure, errors, f"measured on {settings.name}", where, source)
     drawn = ""
 
     def update(**choices: str) -> str:
@@ -107,55 +104,31 @@ def bag_explorer(
             return f"no recipe: {reason}. The figure still shows {drawn}."
         recipe = recipe.resolve(settings)
         chosen, drawn = parts(**choices), recipe.name
-        near = nearest(chosen, {name: bags[name][1] for name in figures if name != drawn}, figures)
+        near = nearest(chosen, {name: bags[name][1] for name in errors.index if name != drawn})
         timeline.show(recipe, longest.epochs)
         table.show(drawn, recipe.epochs, near)
         lengths = " + ".join(str(stage.epochs) for stage in recipe.stages)
         words = "; ".join(f"{part} {option}" for part, option in chosen.items() if part != "epochs")
-        known = _in_words(drawn, recipe.epochs, near, figures, f"{where} ({source})")
+        known = _in_words(drawn, recipe.epochs, near, errors, f"{where} ({source})")
         return f"{drawn} on {settings.name}, {lengths} epochs: {words}. {known}"
 
     controls = {name: choice(name, options) for name, options in OPTIONS.items()}
     label = "Timeline of the chosen recipe, and the errors of the recipes nearest to it"
-    explorer = BagExplorer(controls, figure, update, moving=[*timeline.moving, *table.moving], label=label)
+    explorer = BagExplorer(controls, figure, update, moving=[timeline, table], label=label)
     explorer.bags = bags
     return explorer
 
 
-class Errors(NamedTuple):
-    """Of a recipe, in percent, NaN where there is none: measured, over so many seeds, and published."""
-
-    error: float
-    error_std: float
-    seeds: float
-    published: float
-    epochs: float
-
-
-MISSING = Errors(*[math.nan] * 5)
-
-
-def controls_in(figures: Mapping[str, Errors], column: str) -> dict[str, float]:
-    """The epochs of the controls that have an error in this column, "error" or "published", see `control_of`."""
-    return {name: figures[name].epochs for name in CONTROLS
-            if not math.isnan(getattr(figures.get(name, MISSING), column))}  # fmt: skip
-
-
-def nearest(
-    chosen: Mapping[str, str], others: Mapping[str, Mapping[str, str]], figures: Mapping[str, Errors]
-) -> list[tuple[str, list[str]]]:
-    """The other recipes, the nearest first: of each its name and the parts that differ.
-
-    Of equally near ones the lower measured error comes first, then the lower published one; without one last.
-    """
-
-    def rank(found: tuple[str, list[str]]) -> tuple:
-        name, different = found
-        errors = (figures[name].error, figures[name].published)
-        return len(different), *(math.inf if math.isnan(error) else error for error in errors), name
-
+def nearest(chosen: Mapping[str, str], others: Mapping[str, Mapping[str, str]]) -> list[tuple[str, list[str]]]:
+    """The other recipes, the nearest first, equally near ones in their order: name, and the parts that differ."""
     found = [(name, [part for part in chosen if chosen[part] != theirs[part]]) for name, theirs in others.items()]
-    return sorted(found, key=rank)
+    return sorted(found, key=lambda one: len(one[1]))
+
+
+def _controls(errors: pd.DataFrame, column: str) -> dict[str, float]:
+    """The epochs of the controls that have an error in this column, see `control_of`."""
+    known = errors.loc[errors.index.isin(CONTROLS) & errors[column].notna(), "epochs"]
+    return known.to_dict()
 
 
 def _chosen(choices: Mapping[str, str], bags: Mapping[str, tuple[Recipe, dict[str, str]]]) -> Recipe:
@@ -175,127 +148,126 @@ def _check(measured: pd.DataFrame, published: pd.DataFrame) -> None:
         raise ValueError("published mixes data sets or imbalances: pass the rows of one, as results.published returns")
 
 
-def _figures(
+def _errors(
     measured: pd.DataFrame, published: pd.DataFrame, epochs: Mapping[str, int]
-) -> tuple[dict[str, Errors], str, str]:
-    """The errors of the recipes in `epochs`; and of the published ones, in words, on what they are, and whose."""
+) -> tuple[pd.DataFrame, str, str]:
+    """What is known of the recipes in `epochs`, the lowest error first; of what is published: on which data, by whom.
+
+    Columns: error, error_std and published in percent, seeds and epochs, NaN where there is none.
+    """
     measured, where, source = measured.loc[measured.index.isin(list(epochs))], "nothing published", ""
-    if np.isnan(measured["error"].to_numpy(float)).all():
+    if measured["error"].isna().all():
         raise ValueError(f"measured has none of {', '.join(epochs)}: pass the rows of recipes that choices can make")
     published = published.loc[published["recipe"].isin(list(epochs))]
     if len(published):
         source = str(published.groupby("source", sort=False).size().idxmax())
         published = published.loc[published["source"] == source].drop_duplicates(subset=["recipe"])
         where = f"published, {published['dataset'].iloc[0]}, imbalance {published['imbalance'].iloc[0]:g}"
-    errors = published.set_index("recipe")[["top1_error_percent"]]
-    figures = measured[["error", "error_std", "seeds"]].join(errors, how="outer").astype(float)
-    rows = zip(figures.index, figures.to_numpy().tolist(), strict=True)
-    return {name: Errors(*row, epochs=epochs[name]) for name, row in rows}, where, source
+    theirs = published.set_index("recipe")["top1_error_percent"].rename("published")
+    errors = measured[["error", "error_std", "seeds"]].join(theirs, how="outer").astype(float)
+    errors["epochs"] = errors.index.map(epochs)
+    return errors.sort_index().sort_values(["error", "published"], kind="stable"), where, source
 
 
-def _in_words(
-    name: str, epochs: int, near: list[tuple[str, list[str]]], figures: Mapping[str, Errors], where: str
-) -> str:
+def _in_words(name: str, epochs: int, near: list[tuple[str, list[str]]], errors: pd.DataFrame, where: str) -> str:
     """What is known of a recipe, of its nearest measured neighbour if it was not measured, and of its controls."""
 
     def of(name: str) -> str:
-        error, std, seeds, *_ = figures[name]
+        error, std, seeds = errors.loc[name, ["error", "error_std", "seeds"]]
         return f"{mean_std(error, std, 1)} % ({seeds:.0f} seed{'s' if seeds > 1 else ''})"
 
-    measured = [other for other in figures if not math.isnan(figures[other].error)]
+    measured = errors["error"].dropna()
     if name in measured:
         words = f"Measured: {of(name)}"
     else:
         other, different = next(found for found in near if found[0] in measured)
-        words = (
-            f"Not measured; the nearest that is, {other}, differs in {' and '.join(different) or 'name'}: {of(other)}"
-        )
-    if not math.isnan(figures.get(name, MISSING).published):
-        words += f"; {where}: {figures[name].published:.2f} %"
-        if (control := control_of(epochs, controls_in(figures, "published"))) not in (None, name):
-            words += f", {control} {figures[control].published:.2f} %"
-    if (control := control_of(epochs, controls_in(figures, "error"))) not in (None, name):
-        length = "equal length" if figures[control].epochs == epochs else f"{figures[control].epochs} epochs"
-        words += f"; plain training of {length} ({control}): {mean_std(*figures[control][:2], 1)} %"
+        words = f"Not measured; the nearest recipe measured, {other}, differs in "
+        words += f"{' and '.join(different) or 'name'}: {of(other)}"
+    published = errors["published"].dropna()
+    if name in published:
+        words += f"; {where}: {published[name]:.2f} %"
+        if (control := control_of(epochs, _controls(errors, "published"))) not in (None, name):
+            words += f", {control} {published[control]:.2f} %"
+    if (control := control_of(epochs, _controls(errors, "error"))) not in (None, name):
+        row = errors.loc[control]
+        length = "equal length" if row["epochs"] == epochs else f"{row['epochs']:.0f} epochs"
+        words += f"; plain training of {length} ({control}): {mean_std(row['error'], row['error_std'], 1)} %"
     return words + "."
 
 
 class _Table:
     """A line for the chosen recipe and for each neighbour: name, difference, and errors on two axes."""
 
-    def __init__(self, figure: Figure, figures: Mapping[str, Errors], here: str, there: str, source: str) -> None:
-        self.figures = figures
-        lines = axes_at(figure, 0, 238, 1000, 192, xlim=(0, 1000), ylim=(NEIGHBOURS + 0.5, -0.5))
+    def __init__(self, figure: Figure, errors: pd.DataFrame, here: str, there: str, source: str) -> None:
+        self.errors, place = errors, (258, 224)  # top and height
+        lines = axes_at(figure, 0, place[0], 1000, place[1], xlim=(0, 1000), ylim=(NEIGHBOURS + 0.5, -0.5))
         lines.axis("off")
-        starts = *TEXT_COLUMNS[:2], MEASURED_PANEL[0], 992
-        for x, title in zip(starts, ("nearest recipes", "differs in", here, there), strict=True):
-            lines.text(x, -0.8, title, color="0.3", fontsize=TEXT_SIZE, ha="right" if title == there else "left")
-        self.lit = lines.add_patch(Rectangle((6, -0.5), 988, 1, linewidth=0))
-        to_pixels = Affine2D().scale(figure.dpi / 72)  # of points
-        self.words = PathCollection([], offsets=[], offset_transform=lines.transData, linewidth=0)
-        lines.add_collection(self.words, autolim=False).set_transform(to_pixels)
+        heads = {COLUMNS[0]: "nearest recipes", COLUMNS[1]: "differs in", MEASURED_PANEL[0]: here}
+        for x, title in heads.items():
+            lines.text(x, -0.8, title, fontsize=plots.FONT_SIZE)
+        lines.text(994, -0.8, there, fontsize=plots.FONT_SIZE, ha="right")
+        self.lit = lines.axhspan(-0.5, 0.5)
+        self.words = PathCollection([], offsets=[], offset_transform=lines.transData, linewidth=0, facecolor="black")
+        lines.add_collection(self.words, autolim=False).set_transform(Affine2D().scale(figure.dpi / 72))  # of points
 
-        left, right = (
-            axes_at(figure, x, 238, width, 192, sharey=lines, facecolor="none")
-            for x, width in (MEASURED_PANEL, PUBLISHED_PANEL)
-        )
-        error, std, _, published, _ = np.array(list(figures.values())).T
-        line = ", line: control" if controls_in(figures, "error") else ""
-        _dress(left, [error - np.nan_to_num(std), error + np.nan_to_num(std)], f"top-1 error (%){line}", "left")
-        _dress(right, published, f"top-1 error (%), {source}", "right")
-        look = {"color": "black", "linewidth": 1.5, "capstyle": "butt"}
-        self.control_lines = {column: LineCollection([], **look) for column in ("error", "published")}
-        self.known = {column: controls_in(figures, column) for column in self.control_lines}
+        self.axes = {}
+        control = ", line: control" if _controls(errors, "error") else ""
+        low, high = (errors["error"] + sign * errors["error_std"].fillna(0) for sign in (-1, 1))
+        for column, panel, ends, label, loc in (
+            ("error", MEASURED_PANEL, (low.min(), high.max()), f"top-1 error (%){control}", "left"),
+            ("published", PUBLISHED_PANEL, (errors["published"].min(), errors["published"].max()), source, "right"),
+        ):
+            ax = self.axes[column] = axes_at(figure, panel[0], place[0], panel[1], place[1], sharey=lines)
+            ax.set_visible(not math.isnan(ends[0]))
+            room = 1 + 0.04 * (ends[1] - ends[0])
+            ax.set(facecolor="none", xlim=np.nan_to_num([ends[0] - room, ends[1] + room]))
+            ax.set_xlabel(label, fontsize=plots.FONT_SIZE, loc=loc)
+            ax.tick_params(labelsize=plots.FONT_SIZE)
+            ax.tick_params(axis="y", left=False, labelleft=False)
+            ax.spines[["left", "right", "top"]].set_visible(False)
+        self.known = {column: _controls(errors, column) for column in self.axes}
+        self.control_lines = {column: LineCollection([], color="black", linewidth=1.5) for column in self.axes}
         self.spreads = LineCollection([], linewidth=2)
-        for ax, moving in zip((left, right, left), (*self.control_lines.values(), self.spreads), strict=True):
+        for ax, moving in zip(self.axes.values(), self.control_lines.values(), strict=True):
             ax.add_collection(moving, autolim=False)
-        self.dots = left.scatter([], [], s=30)
-        self.rings = right.scatter([], [], s=40, facecolor="white", linewidth=2)
-        self.moving = [self.lit, *self.control_lines.values(), self.spreads, self.dots, self.rings, self.words]
+        self.axes["error"].add_collection(self.spreads, autolim=False)
+        self.dots = self.axes["error"].scatter([], [], s=40)
+        self.rings = self.axes["published"].scatter([], [], s=45, facecolor="white", linewidth=2)
+        self.artists = [self.lit, *self.control_lines.values(), self.spreads, self.dots, self.rings, self.words]
 
     def show(self, chosen: str, epochs: int, near: list[tuple[str, list[str]]]) -> None:
         """Draw the chosen recipe, of so many epochs, and its nearest neighbours, see `nearest`."""
-        names = [chosen, *(name for name, _ in near[:NEIGHBOURS])]
-        differences = ["this bag", *(_briefly(different) for _, different in near[:NEIGHBOURS])]
-        colours = [FULL, *(PALE if len(d) < 2 else PALER for _, d in near[:NEIGHBOURS])]
-        errors = [self.figures.get(name, MISSING) for name in names]
-        measured = [mean_std(e.error, e.error_std, 1) for e in errors]
-        published = [mean_std(e.published, digits=1) for e in errors]
-        self.lit.set_facecolor(ON_COLOUR if chosen in self.figures else OFF_COLOUR)
-        self.words.set(
-            paths=[_outline(text) for column in (names, differences, measured, published) for text in column],
-            offsets=[(x, y + BASELINE) for x in TEXT_COLUMNS for y in range(len(names))],
-            facecolor=["0.4" if colour == PALER else "black" for colour in colours] * len(TEXT_COLUMNS),
+        near = near[:NEIGHBOURS]
+        rows = self.errors.reindex([chosen, *(name for name, _ in near)])
+        rows.loc[chosen, "epochs"] = epochs
+        colours = [FULL, *(PALE if len(different) < 2 else PALER for _, different in near)]
+        self.lit.set_facecolor(ON_COLOUR if chosen in self.errors.index else OFF_COLOUR)
+        texts = (
+            [name.replace("_", " ") for name in rows.index],
+            ["this bag", *(_briefly(different) for _, different in near)],
+            [mean_std(e, std, 1) for e, std in zip(rows["error"], rows["error_std"], strict=True)],
+            [mean_std(e, digits=1) for e in rows["published"]],
         )
-        self.dots.set(offsets=[(e.error, y) for y, e in enumerate(errors)], color=colours)
-        self.rings.set(offsets=[(e.published, y) for y, e in enumerate(errors)], edgecolor=colours)
-        spreads = [[(e.error - e.error_std, y), (e.error + e.error_std, y)] for y, e in enumerate(errors)]
-        self.spreads.set(segments=spreads, color=colours)
-        lengths = [epochs, *(e.epochs for e in errors[1:])]
+        self.words.set(
+            paths=[_outline(text) for column in texts for text in column],
+            offsets=[(x, k + BASELINE) for x in COLUMNS for k in range(len(rows))],
+        )
+        y = np.arange(len(rows))
+        self.dots.set(offsets=np.column_stack([rows["error"], y]), color=colours)
+        self.rings.set(offsets=np.column_stack([rows["published"], y]), edgecolor=colours)
+        ends = [rows["error"] - rows["error_std"], rows["error"] + rows["error_std"]]
+        self.spreads.set(segments=np.stack([np.column_stack([x, y]) for x in ends], 1), color=colours)
         for column, lines in self.control_lines.items():
-            controls = [self.figures.get(control_of(n, self.known[column]) or "", MISSING) for n in lengths]
-            ends = [(getattr(control, column), y) for y, control in enumerate(controls)]
-            lines.set_segments([[(x, y - 0.5), (x, y + 0.5)] for x, y in ends if not math.isnan(x)])
-
-
-def _briefly(different: list[str]) -> str:
-    return (", ".join(different) or "name") if len(different) < 3 else f"{len(different)} parts"
+            names = [control_of(length, self.known[column]) for length in rows["epochs"]]
+            errors = self.errors[column].reindex(names)
+            lines.set_segments([[(x, k - 0.5), (x, k + 0.5)] for k, x in enumerate(errors) if not math.isnan(x)])
 
 
 @cache
 def _outline(text: str) -> TextPath:
     """A text as a shape, in points: it draws in a twentieth of a `Text`'s time, and every frame has 28 of them."""
-    return TextPath((0, 0), text, size=TEXT_SIZE)
+    return TextPath((0, 0), text, size=plots.FONT_SIZE)
 
 
-def _dress(ax: Axes, errors: Any, label: str, loc: Literal["left", "right"]) -> None:
-    """An axis that holds all errors, with a little room on both sides; hidden where there is no error."""
-    ax.set_visible(not np.isnan(errors).all())
-    if ax.get_visible():
-        low, high = np.nanmin(errors), np.nanmax(errors)
-        room = 1 + 0.04 * (high - low)
-        ax.set_xlim(low - room, high + room)
-    ax.set_xlabel(label, fontsize=TEXT_SIZE, loc=loc)
-    ax.tick_params(labelsize=TEXT_SIZE)
-    ax.tick_params(axis="y", left=False, labelleft=False)
-    ax.spines[["left", "right", "top"]].set_visible(False)
+def _briefly(different: list[str]) -> str:
+    return (", ".join(different) or "name") if len(different) < 3 else f"{len(different)} parts"

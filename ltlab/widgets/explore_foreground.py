@@ -103,7 +103,7 @@ def _controls(
     controls: dict[str, Any] = {
         "label": stops("label", label, classes, description="class"),
         "number": slider("number", number, 1, available[label], 1),
-        "of": stops("of", OWN_CLASS, [("own class", OWN_CLASS), *classes], description="map of"),
+        "of": stops("of", OWN_CLASS, [("own", OWN_CLASS), *classes], description="map of"),
         "model": choice("model", models),
         "threshold": slider("threshold", threshold, 0, 2, 0.05),
         "angle": slider("angle", 0, -180, 180, 5.0, readout_format=".0f"),

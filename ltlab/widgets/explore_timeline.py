@@ -67,7 +67,7 @@ def timeline_explorer(settings: Settings = CIFAR, recipes: Sequence[Recipe | str
 
     controls["recipe"].observe(take_own_start, names="value")  # before the explorer's own observer draws
     label = "Slots of a recipe and its learning rate by epoch"
-    return Explorer(controls, figure, update, moving=timeline.moving, label=label)
+    return Explorer(controls, figure, update, moving=[timeline], label=label)
 
 
 def can_move(recipe: Plan) -> bool:
@@ -152,16 +152,16 @@ class Timeline:
             )
             for _ in range(max(len(recipe.stages) for recipe in recipes))
         ]
-        self.moving = [self.rate, *(line for drawn in self.stages for line in drawn.lines)]
-        self.moving += [bar for drawn in self.stages for bar in drawn.bars]
-        self.moving += [text for drawn in self.stages for text in (*drawn.texts, drawn.title)]  # over all bars
+        self.artists = [self.rate, *(line for drawn in self.stages for line in drawn.lines)]
+        self.artists += [bar for drawn in self.stages for bar in drawn.bars]
+        self.artists += [text for drawn in self.stages for text in (*drawn.texts, drawn.title)]  # over all bars
 
     def show(self, recipe: Plan, total: int) -> None:
         """Draw a plan on an axis of `total` epochs: the recipe's own, or more."""
         for ax in self.axes if self.axes[0].get_xlim() != (0, total) else ():
             ax.set_xlim(0, total)
         self.rate.set_data(*learning_rates(recipe))
-        for artist in self.moving[1:]:
+        for artist in self.artists[1:]:
             artist.set_visible(False)
         ends = list(accumulate((stage.epochs for stage in recipe.stages), initial=0))
         for number, drawn in enumerate(self.stages[: len(recipe.stages)]):

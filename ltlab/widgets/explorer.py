@@ -28,14 +28,14 @@ PIXEL_RATIO = 2  # drawn pixels per CSS pixel: crisp on a high-density screen, a
 STYLE = """<style>
 .ltlab-explorer { --jp-widgets-font-size: 15px; --jp-widgets-inline-height: 26px }
 .ltlab-controls { gap: 2px 12px; align-items: end; padding: 0 8px 6px 0 }
-.ltlab-controls > * { width: auto !important; height: auto !important; margin: 0; flex-wrap: wrap }
-.ltlab-controls .widget-label { width: auto; flex: 1; text-align: left; margin: 0 }
+.ltlab-controls .widget-inline-hbox { width: auto; height: auto; margin: 0; flex-wrap: wrap }
+.ltlab-controls .widget-label { width: auto; flex: 1 1 1px; text-align: left; margin: 0 }
 .ltlab-controls .widget-readout { min-width: 0; margin: 0; text-align: right }
 .ltlab-controls .slider-container, .ltlab-controls select { order: 2; flex: 1 0 100%; margin: 0 }
 .ltlab-controls .slider-container { height: 22px }
 .ltlab-stops .widget-readout { pointer-events: none; -webkit-user-modify: read-only }
 </style>"""  # a control's label and value above it, all of the same width; a readout that takes no text looks like none
-GAP, NARROWEST = 12, 82  # CSS pixels, between controls and of one
+GAP, NARROWEST = 12, 100  # CSS pixels, between controls and of one
 
 
 class Explorer(ipywidgets.VBox):
@@ -144,12 +144,19 @@ class Explorer(ipywidgets.VBox):
 
 
 def _in_rows(controls: Sequence[Any]) -> ipywidgets.Box:
-    """The controls that are shown in one row, more than three in two, and in more where these would be too narrow."""
-    columns = sum(control.layout.display != "none" for control in controls)
+    """The controls in one row, more than three in two, and in more where these would be too narrow.
+
+    Hidden controls take no place, and several switches share one.
+    """
+    shown = [control for control in controls if control.layout.display != "none"]
+    switches = [control for control in shown if isinstance(control, ipywidgets.Checkbox)]
+    if len(switches) > 1:
+        shown = [control for control in shown if control not in switches] + [ipywidgets.VBox(switches)]
+    columns = len(shown)
     columns = columns if columns <= 3 else -(-columns // 2)
     least = f"max({NARROWEST}px, (100% - {(columns - 1) * GAP + 1}px) / {columns})"
     template = f"repeat(auto-fill, minmax({least}, 1fr))"
-    box = ipywidgets.Box(controls, layout={"display": "grid", "grid_template_columns": template})
+    box = ipywidgets.Box(shown, layout={"display": "grid", "grid_template_columns": template})
     return box.add_class("ltlab-controls")
 
 
