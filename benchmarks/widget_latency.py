@@ -1,4 +1,4 @@
-"""From a key press to new pixels: every explorer in a real JupyterLab, beside the same figure by `interact`.
+"""From a key press to new pixels: every explorer in a real JupyterLab, next to the same figure by `interact`.
 
     python benchmarks/widget_latency.py             # all, about fifteen minutes on two CPU cores
     python benchmarks/widget_latency.py focal remix # some
@@ -31,7 +31,7 @@ from browser import ExplorerView, JupyterLab, find_chromium, write_notebook
 from explorers import EXPLORER, explorer_cells, notebooks, setup
 
 TO_AND_FRO = ["ArrowLeft", "ArrowRight"] * 15  # so that no slider stands at its end
-SWITCH, BUTTONS = ["Space"] * 30, ["Tab Enter", "Shift+Tab Enter"] * 15
+SWITCH = ["Space"] * 30
 CONTROLS = {  # what is moved, and by which keys
     "Explorer": ("peak", TO_AND_FRO),
     "imbalance_explorer": ("imbalance", ["ArrowRight", "ArrowLeft"] * 15),
@@ -39,7 +39,7 @@ CONTROLS = {  # what is moved, and by which keys
     "real_distributions_explorer": ("log scale", SWITCH),
     "effective_number_explorer": ("beta", TO_AND_FRO),
     "focal_explorer": ("gamma", TO_AND_FRO),
-    "gradient_explorer": ("loss", BUTTONS),
+    "gradient_explorer": ("loss", ["ArrowRight", "ArrowLeft"] * 15),
     "sampling_explorer": ("q", ["ArrowRight", "ArrowLeft"] * 15),
     "beta_explorer": ("alpha", TO_AND_FRO),
     "mixup_explorer": ("lambda", TO_AND_FRO),
@@ -48,7 +48,7 @@ CONTROLS = {  # what is moved, and by which keys
     "timeline_explorer": ("stage 2 from", TO_AND_FRO),
     "post_hoc_explorer": ("tau of logit adjustment", TO_AND_FRO),
     "foreground_explorer": ("angle", TO_AND_FRO),
-    "bag_explorer": ("loss", BUTTONS),
+    "bag_explorer": ("loss", ["Space ArrowDown Enter", "Space ArrowUp Enter"] * 15),
 }
 ORDINARY = """
 import io

@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import median
 
 import pytest
-from browser import ExplorerView, JupyterLab, write_notebook
+from browser import RUN_ALL, SECOND, ExplorerView, JupyterLab, write_notebook
 from explorers import EXPLORER, explorer_cells, notebooks, setup
 from playwright.sync_api import expect
 
@@ -32,6 +32,8 @@ from ltlab.widgets import bag_explorer
 
 bag_explorer(results.table(results.measured(RECIPES)), results.published("cifar10-lt", 100))
 """
+WHILE_RUNNING = LONG_TAIL, "import time\nend = time.time() + 30\nwhile time.time() < end:\n    sum(range(1000))"
+ROWS = "root => new Set([...root.querySelector('.ltlab-controls').children].map(child => child.offsetTop)).size"
 FAILING = """
 from ipywidgets import IntSlider
 from ltlab.widgets import Explorer, blank_figure
@@ -90,7 +92,7 @@ def test_every_control_of_a_notebook(lab: JupyterLab, notebook: str) -> None:
         assert explorer.pixels() != pixels  # the screen shows what the page has got
         explorer.move(labels[0], back)
     SCREENSHOTS.mkdir(exist_ok=True)
-    for width in (1300, 800):
+    for width in (1300, 1002, 800):
         lab.resize(width, 900)
         for number in range(len(cells)):
             explorer = lab.explorer(number)
@@ -112,6 +114,8 @@ def assert_nothing_is_cut(lab: JupyterLab, explorer: ExplorerView) -> None:
     notebook, root = lab.page.locator(".jp-Notebook").bounding_box(), explorer.root.bounding_box()
     assert root["x"] + root["width"] <= notebook["x"] + notebook["width"]
     assert explorer.root.evaluate("root => root.scrollWidth <= root.clientWidth")
+    rows = explorer.root.evaluate(ROWS)
+    assert rows <= 2 or root["width"] < 570, f"{rows} rows of controls"
     width, height = explorer.picture.evaluate("picture => [picture.naturalWidth, picture.naturalHeight]")
     assert explorer.size()[1] / explorer.size()[0] == pytest.approx(height / width, rel=0.01)
 
@@ -126,6 +130,16 @@ def test_every_key_gets_its_frame(lab: JupyterLab, record_property: Callable[[st
     record_property("frames for 30 keys", ", ".join(f"{frames} at one in {ms} ms" for ms, frames in counts.items()))
     assert len(latencies) == 30
     assert explorer.summary() == before  # whatever frames are left out, the last is the right one
+    lab.check()
+
+
+def test_the_first_key_is_answered_while_cells_still_run(lab: JupyterLab) -> None:
+    write_notebook(lab.folder / "running.ipynb", *WHILE_RUNNING)
+    lab.open("running.ipynb")
+    lab.page.evaluate(RUN_ALL)
+    lab.explorer().move("imbalance", "ArrowLeft")
+    assert not lab.page.evaluate("() => window.ran")
+    lab.page.wait_for_function("() => window.ran", timeout=60 * SECOND)
     lab.check()
 
 

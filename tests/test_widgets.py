@@ -27,7 +27,6 @@ from ltlab.models import small_net
 from ltlab.recipes import CIFAR, RECIPES, SHAPES, Recipe, Stage, get
 from ltlab.samplers import PowerSampler
 from ltlab.widgets import (
-    IMBALANCES,
     Explorer,
     beta_explorer,
     blank_figure,
@@ -50,8 +49,9 @@ from ltlab.widgets import (
 from ltlab.widgets.explore_foreground import TRUE_COLOUR
 from ltlab.widgets.explore_reweighting import PULLING
 from ltlab.widgets.explore_timeline import OFF_COLOUR, ON_COLOUR, learning_rates, with_second_stage_at
-from ltlab.widgets.panels import Bars, axes_at
+from ltlab.widgets.panels import Bars, ByFrequency
 from ltlab.widgets.pixels import show_pixels
+from ltlab.widgets.sliders import slider, stops
 
 WIDTH, HEIGHT = 160, 120
 
@@ -103,20 +103,6 @@ def test_a_frame_does_not_depend_on_how_it_is_drawn_nor_on_what_was_shown_before
     assert blitted.summary == f"slope {sequence[-1]['slope']}"
 
 
-def test_a_moved_control_changes_the_picture_and_its_summary() -> None:
-    explorer = line_explorer(moving=True)
-    before = shown(explorer)
-    explorer.controls["slope"].value = 4
-    assert (shown(explorer) != before).any()
-    assert explorer.summary == "slope 4"
-    assert before.shape == shown(explorer).shape == (2 * HEIGHT, 2 * WIDTH, 3)
-
-
-def test_the_picture_sent_is_the_picture_drawn() -> None:
-    explorer = line_explorer(moving=True)
-    assert np.array_equal(shown(explorer), np.asarray(explorer.picture()))
-
-
 def test_only_what_moves_is_drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     explorer, draws = line_explorer(moving=True), []
     draw = explorer.figure.canvas.draw
@@ -141,11 +127,6 @@ def test_an_error_is_shown_and_goes_on() -> None:
     assert "color" not in explorer.children[-1].value
 
 
-def test_an_error_in_the_first_frame_goes_on() -> None:
-    with pytest.raises(ValueError, match="slope=1"):
-        line_explorer(moving=True, fail_at=1)
-
-
 def test_a_saved_notebook_keeps_picture_and_summary() -> None:
     explorer = line_explorer(moving=True)
     data, metadata = explorer._repr_mimebundle_()
@@ -156,15 +137,19 @@ def test_a_saved_notebook_keeps_picture_and_summary() -> None:
     assert "application/vnd.jupyter.widget-view+json" in data
 
 
+def test_where_a_control_s_comm_last_spoke_is_forgotten_when_it_is_shown() -> None:
+    """Else ipykernel 7.4 keeps the first key waiting for the cells that still run."""
+    explorer = line_explorer(moving=True)
+    spoken = vars(explorer.controls["slope"].comm)
+    spoken["_reply_subshell_id"] = None
+    explorer._repr_mimebundle_()
+    assert "_reply_subshell_id" not in spoken
+
+
 def test_summary_and_picture_have_names_for_screen_readers() -> None:
     *_, picture, text = line_explorer(moving=True).children
     assert picture.tooltip == "A line"
     assert 'role="status"' in text.value
-
-
-def test_a_control_needs_a_description() -> None:
-    with pytest.raises(ValueError, match="control 'q' has no description"):
-        Explorer({"q": ipywidgets.FloatSlider()}, blank_figure(9, 9), lambda q: "", label="nothing")
 
 
 def test_choice_has_the_first_option_and_labels_are_not_keys() -> None:
@@ -172,11 +157,6 @@ def test_choice_has_the_first_option_and_labels_are_not_keys() -> None:
     kinds = choice("kind", [("exponential", "exp"), "step"])
     assert kinds.value == "exp" and kinds.label == "exponential"
     assert kinds.options == (("exponential", "exp"), ("step", "step"))
-
-
-def test_axes_are_placed_in_css_pixels_from_the_upper_left_corner() -> None:
-    ax = axes_at(blank_figure(WIDTH, HEIGHT), 10, 20, 30, 40)
-    assert ax.bbox.extents == pytest.approx([2 * 10, 2 * (HEIGHT - 60), 2 * 40, 2 * (HEIGHT - 20)])
 
 
 def test_bars_move_under_their_first_outlines() -> None:
@@ -232,20 +212,6 @@ def test_bars_rows_and_shares_agree_with_the_counts(long_tail: Explorer) -> None
     assert shares[1::2] == pytest.approx([counts[:5].sum() / 2478, counts[5:8].sum() / 2478, counts[8:].sum() / 2478])
 
 
-def test_grey_covers_what_a_balanced_set_would_have_besides(long_tail: Explorer) -> None:
-    grey = {}
-    for imbalance in (1, 10, 100):
-        set_controls(long_tail, {"imbalance": imbalance, "kind": "exp", "log": False})
-        grey[imbalance] = (shown(long_tail) == 240).all(axis=2).sum() / (2 * 408 * 2 * 340)
-    missing = {i: 1 - sum(int(1000 * (1 / i) ** (j / 9)) for j in range(10)) / 10_000 for i in grey}
-    assert [grey[i] for i in grey] == pytest.approx([missing[i] for i in grey], abs=0.01)
-
-
-def test_slider_moves_by_keys_over_all_imbalances(long_tail: Explorer) -> None:
-    assert tuple(value for _, value in long_tail.controls["imbalance"].options) == IMBALANCES
-    assert (IMBALANCES[0], IMBALANCES[-1]) == (1, 256)
-
-
 def test_many_classes_show_ten_rows() -> None:
     explorer = long_tail_explorer(pool([12] * 100), max_count=500)
     assert "many/medium/few: 35/35/30 classes" in explorer.summary  # CIFAR-100-LT
@@ -266,16 +232,8 @@ def test_real_distributions_are_the_published_ones() -> None:
     assert "8,142 classes, 437,513 training images; largest class 1,000, smallest 2" in summaries["iNaturalist 2018"]
     assert "many/medium/few: 842/4,076/3,224" in summaries["iNaturalist 2018"]
     assert "many/medium/few: 35/35/30" in summaries["CIFAR-100-LT"]
-
-
-def test_real_distributions_of_ones_own() -> None:
-    explorer = real_distributions_explorer({"mine": torch.tensor([400, 4, 40])})
     explorer.controls["log"].value = True
-    assert explorer.summary == (
-        "mine: 3 classes, 444 training images; largest class 400, smallest 4; "
-        "many/medium/few: 1/1/1 classes; imbalance 100; 33.3% of the classes are few-shot; the counts on a log scale"
-    )
-    assert explorer.figure.axes[0].get_yscale() == "log"
+    assert explorer.summary.endswith("on a log scale") and explorer.figure.axes[-1].get_yscale() == "log"
 
 
 def test_imbalance_explorer_shows_mean_and_spread_of_every_class() -> None:
@@ -432,16 +390,6 @@ def test_gradient_bars_stand_in_the_order_of_counts() -> None:
     assert "0 +0.33 (CE +0.33)" in explorer.summary
 
 
-@pytest.mark.parametrize("held", [lambda n: pd.Series(n, index=["a", "b", "c"]), lambda n: np.array(n, np.uint16)])
-def test_counts_may_be_a_series_or_any_integers(held: Callable) -> None:
-    for explorer in (
-        remix_explorer, lambda counts: effective_number_explorer({"mine": counts}),
-        lambda counts: gradient_explorer(LOGITS, torch.arange(3), counts),
-        lambda counts: post_hoc_explorer(LOGITS, torch.arange(3), counts),
-    ):  # fmt: skip
-        assert explorer(held(COUNTS.tolist())).summary == explorer(COUNTS).summary
-
-
 # --- re-sampling -----------------------------------------------------------------------------------------------------
 
 
@@ -496,15 +444,6 @@ def test_the_batch_is_the_sampler_s_own() -> None:
     frames = [tuple(round(255 * c) for c in to_rgb(plots.GROUP_COLOURS[g])) for g in ("medium", "few", "few")]
     assert colours == [frames[label] for label in labels]
     assert f"{(labels >= 0).sum()} of the 48 images" in explorer.summary
-
-
-def test_every_epoch_draws_anew(sampling: Explorer) -> None:
-    set_controls(sampling, {"sampler": "power", "q": 0.5, "epoch": 0})
-    first = shown(sampling)
-    sampling.controls["epoch"].value = 1
-    assert (shown(sampling) != first).any()
-    sampling.controls["epoch"].value = 0
-    assert np.array_equal(shown(sampling), first)
 
 
 def test_a_set_smaller_than_the_picture() -> None:
@@ -593,13 +532,6 @@ def test_classes_without_a_test_image_are_not_on_the_sliders(net: torch.nn.Modul
                                        class_names=("red",)))  # fmt: skip
 
 
-def test_mixup_explorer_refuses(three_images: SimpleNamespace, net: torch.nn.Module) -> None:
-    with pytest.raises(ValueError, match=r"lam=1\.5"):
-        mixup_explorer(three_images, lam=1.5)
-    with pytest.raises(ValueError, match="4 models"):
-        mixup_explorer(three_images, dict.fromkeys("abcd", net))
-
-
 @pytest.mark.parametrize("alpha", [0.05, 0.2, 1.0, 8.0, 50.0])
 def test_beta_histogram_and_density(alpha: float) -> None:
     explorer = beta_explorer(alpha=alpha, seed=1)
@@ -647,11 +579,6 @@ def test_at_the_input_both_ways_of_mixing_are_one(three_images: SimpleNamespace,
     assert "differ by 0%" in explorer.summary
     explorer.controls["layer"].value = "layer3"
     assert "differ by 0%" not in explorer.summary
-
-
-def test_manifold_explorer_refuses(three_images: SimpleNamespace, net: torch.nn.Module) -> None:
-    with pytest.raises(ValueError, match="layer9"):
-        manifold_explorer(three_images, net, layers=("layer9",))
 
 
 def test_remix_rule_and_pairs() -> None:
@@ -917,7 +844,7 @@ def test_recipes_have_a_timeline_and_no_text_leaves_it() -> None:
 def test_a_stage_of_no_epochs_is_a_line() -> None:
     explorer = timeline_explorer(SHAPES, ["logit_adjusted_post_hoc"])
     assert explorer.controls["start"].disabled
-    assert explorer.summary.endswith("; stage 2, 0 epochs: classifier logit_adjusted(tau=1.0)")
+    assert explorer.summary.endswith("; stage 2, 0 epochs: trains logit_adjusted(tau=1.0)")
     assert {block[1:3] for block in blocks(explorer)} == {(0, 30)}
     assert explorer.figure.axes[0].lines[1].get_xdata() == [30, 30]
 
@@ -1016,30 +943,24 @@ def test_post_hoc_refuses(trained: dict) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: long_tail_explorer(imbalance=7), "imbalance=7"),
+        (lambda: Explorer({"q": ipywidgets.FloatSlider()}, blank_figure(9, 9), lambda q: "", label="a"), "'q' has no"),
+        (lambda: stops("alpha", 0.7, (0.5, 1)), r"alpha=0\.7"),
+        (lambda: slider("gamma", 6, 0, 5, 0.1), "gamma=6"),
+        (lambda: ByFrequency([5, 2], ["a"]), "1 names for 2"),
         (lambda: long_tail_explorer(pool([12] * 9 + [11])), "11 training images of class 'class 9'"),
         (lambda: long_tail_explorer(pool([12] * (plots.BARS_UP_TO + 1))), "201 classes"),
+        (lambda: sampling_explorer(tailed([1] * 201)), "201 classes"),
+        (lambda: remix_explorer([1] * 201), "201 classes"),
         (lambda: real_distributions_explorer({}), "counts_by_name"),
-        (lambda: effective_number_explorer({}), "counts_by_name"),
-        (lambda: effective_number_explorer({"a": [2, 1]}, beta=0.95), r"beta=0.95.*0.949881"),
-        (lambda: focal_explorer(gamma=6), "gamma=6"),
-        (lambda: gradient_explorer(LOGITS, torch.arange(3), COUNTS, names=["cat", "dog"]), "2 names for 3"),
         (lambda: gradient_explorer(LOGITS, torch.tensor([0, 1]), COUNTS), "2 targets"),
         (lambda: gradient_explorer(LOGITS[:, :2], torch.tensor([0, 1, 1]), COUNTS), r"shape \(3, 2\)"),
         (lambda: gradient_explorer(torch.zeros(5, 3), torch.zeros(5).long(), COUNTS), "5 targets"),
-        (lambda: sampling_explorer(tailed([2, 1]), q=-1), "q=-1"),
         (lambda: sampling_explorer(tailed([2, 1]), epochs=1), "epochs=1"),
-        (lambda: sampling_explorer(tailed([1] * 201)), "201 classes"),
-        (lambda: beta_explorer(alpha=0.7), r"alpha=0\.7"),
+        (lambda: mixup_explorer(model=dict.fromkeys("abcd", torch.nn.Identity())), "4 models"),
         (lambda: remix_explorer([5]), "class_counts"),
         (lambda: remix_explorer([5, 0]), "class_counts"),
-        (lambda: remix_explorer([1] * 201), "201 classes"),
-        (lambda: remix_explorer([5, 2], names=["a"]), "1 names for 2"),
-        (lambda: remix_explorer([5, 2], kappa=0.5), "kappa=0.5"),
-        (lambda: remix_explorer([5, 2], tau=2), "tau=2"),
         (lambda: timeline_explorer(recipes=[]), "recipes="),
         (lambda: timeline_explorer(recipes=["ce", "ce"]), "recipes="),
-        (lambda: timeline_explorer(recipes=["cee"]), "cee"),
     ],
 )
 def test_explorers_refuse(make: Callable[[], Explorer], message: str) -> None:

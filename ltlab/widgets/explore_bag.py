@@ -218,9 +218,10 @@ class _Table:
             ("published", PUBLISHED_PANEL, (errors["published"].min(), errors["published"].max()), source, "right"),
         ):
             ax = self.axes[column] = axes_at(figure, panel[0], place[0], panel[1], place[1], sharey=lines)
-            ax.set_visible(not math.isnan(ends[0]))
-            room = 1 + 0.04 * (ends[1] - ends[0])
-            ax.set(facecolor="none", xlim=np.nan_to_num([ends[0] - room, ends[1] + room]))
+            ax.set(facecolor="none", visible=not math.isnan(ends[0]))
+            if ax.get_visible():
+                room = 1 + 0.04 * (ends[1] - ends[0])
+                ax.set_xlim(ends[0] - room, ends[1] + room)
             ax.set_xlabel(label, fontsize=plots.FONT_SIZE, loc=loc)
             ax.tick_params(labelsize=plots.FONT_SIZE)
             ax.tick_params(axis="y", left=False, labelleft=False)

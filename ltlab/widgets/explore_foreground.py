@@ -9,14 +9,7 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from .. import plots
-from ..cam import (
-    bounding_boxes,
-    class_activation_maps,
-    foreground_masks,
-    intersection_over_union,
-    transform_foreground,
-)
+from .. import cam, plots
 from ..data import LongTailedData, load
 from ..images import evaluated
 from .explorer import Explorer, blank_figure
@@ -74,16 +67,16 @@ def foreground_explorer(
         row = own[number - 1]  # (1,)
         image, true = shown.images[row], None if shown.masks is None else shown.masks[row]
         features, weight = evidence[model]
-        cam = class_activation_maps(features[row], weight, torch.tensor([map_class]), (h, w))
-        mask = foreground_masks(cam, threshold)
+        maps = cam.class_activation_maps(features[row], weight, torch.tensor([map_class]), (h, w))
+        mask = cam.foreground_masks(maps, threshold)
         transform = _transform(**move)  # move: angle, scale, right, down, flip
-        result = transform_foreground(image, mask, **transform, fill=fill)
-        moved = transform_foreground(image.where(mask[:, None], EMPTY), mask, **transform, fill=True)
-        covered = transform_foreground(mask[:, None].byte(), mask, **transform, fill=True)[:, 0] == 1
-        panels.show([image, cam, image, moved, result], mask, true, names[label], f"map of {names[map_class]}")
+        result = cam.transform_foreground(image, mask, **transform, fill=fill)
+        moved = cam.transform_foreground(image.where(mask[:, None], EMPTY), mask, **transform, fill=True)
+        covered = cam.transform_foreground(mask[:, None].byte(), mask, **transform, fill=True)[:, 0] == 1
+        panels.show([image, maps, image, moved, result], mask, true, names[label], f"map of {names[map_class]}")
         done = _words(**move, shift=_shift(mask, covered, transform))
         ghost = "is hole, filled" if fill else "shows the ghost of the old foreground"
-        fit = "" if true is None else f", IoU {intersection_over_union(mask, true).item():.2f} with the true mask"
+        fit = "" if true is None else f", IoU {cam.intersection_over_union(mask, true).item():.2f} with the true mask"
         return (
             f"{names[label]}, training image {number} of {len(own)}; the map of {names[map_class]}"
             f"{f' ({model})' if len(models) > 1 else ''} at {threshold:g} times its mean: foreground "
@@ -92,7 +85,7 @@ def foreground_explorer(
         )
 
     about = "A training image, a class activation map, the foreground, and the foreground moved"
-    return Explorer(controls, figure, update, moving=panels.artists, label=about)
+    return Explorer(controls, figure, update, moving=[panels], label=about)
 
 
 def _controls(
@@ -161,8 +154,8 @@ def _shift(mask: Tensor, covered: Tensor, transform: Mapping[str, Tensor]) -> li
     h, w = mask.shape[1:]
     wide = F.pad(mask, (w, w, h, h))
     still = {**transform, "translate": torch.zeros(1, 2)}
-    wide = transform_foreground(wide[:, None].byte(), wide, **still, fill=True)[:, 0] == 1
-    (now,), (before,) = bounding_boxes(covered), bounding_boxes(wide)
+    wide = cam.transform_foreground(wide[:, None].byte(), wide, **still, fill=True)[:, 0] == 1
+    (now,), (before,) = cam.bounding_boxes(covered), cam.bounding_boxes(wide)
     doubled = now[:2] + now[2:] - before[:2] - before[2:] + 2 * torch.tensor([w, h])
     return (doubled / 2).round().int().tolist()
 

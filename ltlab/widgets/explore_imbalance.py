@@ -69,8 +69,8 @@ def imbalance_explorer(rows: pd.DataFrame | None = None, *, imbalance: float | N
 
     start = images.index[0] if imbalance is None else imbalance
     controls = {"imbalance": stops("imbalance", start, [(f"{i:g}", i) for i in images.index])}
-    moving = [*counts.artists, *numbers, *accuracies.artists, whiskers]
-    return Explorer(controls, figure, update, moving=moving, label="Training images and test accuracy of every class")
+    label = "Training images and test accuracy of every class"
+    return Explorer(controls, figure, update, moving=[counts, *numbers, accuracies, whiskers], label=label)
 
 
 def _numbers(ax: Any, classes: int) -> list[Any]:

@@ -66,8 +66,8 @@ def beta_explorer(*, alpha: float = 1.0, seed: int = 0) -> Explorer:
         )
 
     label = "Density of lambda, a histogram of draws, and the labels of some batches"
-    moving = [*density.artists, *of_a, *of_b]
-    return Explorer({"alpha": stops("alpha", alpha, BETA_ALPHAS)}, figure, update, moving=moving, label=label)
+    controls = {"alpha": stops("alpha", alpha, BETA_ALPHAS)}
+    return Explorer(controls, figure, update, moving=[density, *of_a, *of_b], label=label)
 
 
 class _Density:
@@ -154,7 +154,7 @@ def remix_explorer(
         "tau": slider("tau", tau, 0, 1, 0.05),
     }
     label = "The label rule of Remix, and the pairs it changes"
-    return Explorer(controls, figure, update, moving=panels.artists, label=label)
+    return Explorer(controls, figure, update, moving=[panels], label=label)
 
 
 def _label_mass(counts: Tensor, kappa: float, tau: float) -> Tensor:

@@ -73,8 +73,7 @@ def long_tail_explorer(
         "log": switch("log scale"),
     }
     label = "Training images per class, thumbnails of them, and the groups' fractions"
-    return Explorer(controls, figure, update, moving=[*bars.patches, *numbers, *veils, *fractions.artists],
-                    label=label)  # fmt: skip
+    return Explorer(controls, figure, update, moving=[*bars.patches, *numbers, *veils, fractions], label=label)
 
 
 def _thumbnails(ax: Axes, data: LongTailedData, shown: np.ndarray, max_count: int) -> list[Any]:

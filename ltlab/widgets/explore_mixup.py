@@ -63,9 +63,8 @@ def mixup_explorer(
         return said
 
     controls = _controls(names, images, a, b, lam, PATH_STEPS)
-    moving = [artist for panel in (mixed, *paths.values()) for artist in panel.artists]
     label = "Two images, their mixture and its label" + (", and a model's probabilities between them" if models else "")
-    return Explorer(controls, figure, update, moving=moving, label=label)
+    return Explorer(controls, figure, update, moving=[mixed, *paths.values()], label=label)
 
 
 class _Mixture:
@@ -198,9 +197,8 @@ def manifold_explorer(
         )
 
     controls = {"layer": choice("layer", layers)} | _controls(names, images, a, b, 0.5, MAP_STEPS)
-    moving = [title, *(artist for row in rows for artist in row.artists)]
     label = "Feature maps of two images, mixed inside the network and before it"
-    return Explorer(controls, figure, update, moving=moving, label=label)
+    return Explorer(controls, figure, update, moving=[title, *rows], label=label)
 
 
 class _MapRow:

@@ -73,17 +73,12 @@ def post_hoc_explorer(
         normalised = "" if features is None else f", tau of weight normalisation {weight_tau:.2f}"
         return f"tau of logit adjustment {tau:.2f}{normalised}{'' if keep else ', bias dropped'}: error of {shown}"
 
-    moving = left.artists + numbers + right.artists
-    controls = _controls(features is not None, bias is not None)
-    return Explorer(controls, figure, update, moving=moving, label="Error by group and by class after a correction")
-
-
-def _controls(normalised: bool, biased: bool) -> dict[str, Any]:
     controls: dict[str, Any] = {"tau": slider("tau", 0, 0, 2, 0.05, description="tau of logit adjustment")}
-    if normalised:
-        description = "tau of weight normalisation"
-        controls["weight_tau"] = slider("weight_tau", 0, 0, 1, 0.05, description=description)
-    return controls | ({"keep": switch("bias", True)} if normalised and biased else {})
+    if features is not None:
+        controls["weight_tau"] = slider("weight_tau", 0, 0, 1, 0.05, description="tau of weight normalisation")
+        controls |= {} if bias is None else {"keep": switch("bias", True)}
+    label = "Error by group and by class after a correction"
+    return Explorer(controls, figure, update, moving=[left, *numbers, right], label=label)
 
 
 def _bars(figure: Figure, left: float, width: float, heights: list[float], colours: list[str], ylabel: str) -> Bars:

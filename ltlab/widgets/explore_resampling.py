@@ -75,7 +75,7 @@ def sampling_explorer(
         "epoch": slider("epoch", 0, 0, epochs - 1, 1),
     }
     label = "Class probabilities, repeats of an image, and a drawn batch"
-    return Explorer(controls, figure, update, moving=[*bars.artists, picture], label=label)
+    return Explorer(controls, figure, update, moving=[bars, picture], label=label)
 
 
 class _ClassBars:

@@ -25,7 +25,7 @@ CURVE, SECOND_CURVE = plots.GROUP_COLOURS["many"], plots.GROUP_COLOURS["few"]
 
 # --- effective numbers -----------------------------------------------------------------------------------------------
 
-BETAS = tuple((f"{1 - 10**-x:.6g}", 1 - 10**-x) for x in np.linspace(0, 6, 61).round(1).tolist())
+BETAS = tuple((f"{beta:.6g}", beta) for beta in (1 - np.logspace(0, -6, 61)).round(9).tolist())
 
 
 def effective_number_explorer(counts_by_name: Mapping[str, Any] | None = None, *, beta: float = 0.9999) -> Explorer:
@@ -39,7 +39,7 @@ def effective_number_explorer(counts_by_name: Mapping[str, Any] | None = None, *
     Args:
         counts_by_name: data set's name -> (C,) training images per class; if None, CIFAR-10-LT and CIFAR-100-LT
             (imbalance 100) and shapes-lt.
-        beta: where the slider starts, 1 - 10^-x with x = 0, 0.1, ... 6.
+        beta: where the slider starts, 1 - 10^-x with x = 0, 0.1, ... 6, to 9 digits.
 
     Raises:
         ValueError: `counts_by_name` is empty, or `beta` is not on the slider.
@@ -50,9 +50,6 @@ def effective_number_explorer(counts_by_name: Mapping[str, Any] | None = None, *
         "shapes-lt": load("shapes-lt", test_count=1).class_counts,
     })  # fmt: skip
     sorted_counts = {name: ByFrequency(counts).counts for name, counts in given.items()}
-    start = min((value for _, value in BETAS), key=lambda value: abs(value - beta))
-    if not math.isclose(start, beta, rel_tol=0, abs_tol=1e-9):
-        raise ValueError(f"beta={beta} is not on the slider: take 1 - 10^-x, x = 0, 0.1, ... 6, such as {start:.6g}")
     figure = blank_figure(1000, 400)
     curves = _Curves(figure)
 
@@ -66,9 +63,9 @@ def effective_number_explorer(counts_by_name: Mapping[str, Any] | None = None, *
             f"images count as {numbers[0]:,.4g}, the smallest's {counts[-1]:,} as {numbers[-1]:,.3g}"
         )
 
-    controls = {"data_set": choice("data set", sorted_counts), "beta": stops("beta", start, BETAS)}
+    controls = {"data_set": choice("data set", sorted_counts), "beta": stops("beta", beta, BETAS)}
     label = "Class-balanced weights per class, and the effective number of images"
-    return Explorer(controls, figure, update, moving=curves.artists, label=label)
+    return Explorer(controls, figure, update, moving=[curves], label=label)
 
 
 class _Curves:
@@ -93,7 +90,7 @@ class _Curves:
         self.axes, self.counts, self.artists = (left, right), None, [self.balanced, self.numbers, self.dots]
 
     def show(self, counts: Tensor, weights: Tensor, numbers: Tensor, beta: float) -> None:
-        if counts is not self.counts:
+        if counts is not self.counts:  # only then, as a changed axis takes a full draw
             self._show_data_set(counts)
         self.balanced.set_data(range(len(counts)), weights.numpy())
         grid = torch.logspace(0, math.log10(counts[0].item()), 100, dtype=torch.float64)
@@ -101,7 +98,7 @@ class _Curves:
         self.dots.set_data(counts.numpy(), numbers.numpy())
 
     def _show_data_set(self, counts: Tensor) -> None:
-        """What only the data set decides: it takes a full draw."""
+        """What only the data set decides."""
         inverse, n, most = losses.cost_sensitive_weights(counts), len(counts), counts[0].item()
         inverse = (inverse / inverse.mean()).tolist()
         self.inverse.set_data(range(n), inverse)
@@ -164,7 +161,7 @@ def focal_explorer(*, gamma: float = 2.0) -> Explorer:
         "alpha": stops("alpha", "none", FOCAL_ALPHAS),
         "form": choice("form", FOCAL_FORMS),
     }
-    moving = [*entry_of_the_others, *(line for pair in lines for line in pair)]
+    moving = [*entry_of_the_others, *lines[0], *lines[1]]
     label = "Focal loss and its gradient against the probability of the right answer"
     return Explorer(controls, figure, update, moving=moving, label=label)
 
@@ -220,8 +217,7 @@ def _loss_of(recipe: str, class_counts: Tensor) -> Callable[[Tensor, Tensor], Te
 PULLING: dict[str, tuple[str, Callable]] = {  # key -> label, and a function of the class counts that returns a loss
     line.recipe: (line.option, partial(_loss_of, line.recipe)) for line in shown_in("gradients")
 }
-# limits of the axis of pulls: only a few, as a change takes a full draw; cross-entropy needs the first
-REACHES = (1.1, 1.5, 3.0, 4.5)
+REACHES = (1.1, 1.5, 3.0, 4.5)  # of the axis: only a few, as a change takes a full draw; cross-entropy needs the first
 
 
 def pulls(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, targets: Tensor) -> Tensor:
@@ -293,5 +289,4 @@ def gradient_explorer(
         return f"{PULLING[loss][0]}: pull of each image on its own class's logit: {said}"
 
     controls = {"loss": stops("loss", "ce", [(label, key) for key, (label, _) in PULLING.items()])}
-    moving = [artist for sample in samples for artist in sample.artists]
-    return Explorer(controls, figure, update, moving=moving, label="Pull of each image on every class's logit")
+    return Explorer(controls, figure, update, moving=samples, label="Pull of each image on every class's logit")

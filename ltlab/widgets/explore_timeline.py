@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.text import Text
 
 from .. import plots
 from ..losses import CrossEntropyLoss
 from ..recipes import CIFAR, Plan, Recipe, Settings, Stage, describe, get
-from .explorer import Explorer, blank_figure
+from .explorer import PIXEL_RATIO, Explorer, blank_figure
 from .panels import axes_at
 from .sliders import choice, slider
 
@@ -22,6 +21,7 @@ INSTRUCTIVE = ("ce", "drw_cs_ce", "drs_class_balanced", "crt", "cam_drs", "input
 TIMELINE_ROWS = ("sampler", "foreground", "mix", "loss", "trains")
 OFF_COLOUR, ON_COLOUR = "0.92", "#a9cde8"  # of a slot as in plain training, and of one with a trick
 SAMPLES = 8  # of the learning rate, per epoch
+TITLE_WIDTH = 60  # CSS pixels, of "stage 1"
 START_STEP = 0.01  # of the slider, a fraction of the epochs
 
 
@@ -122,7 +122,7 @@ class Timeline:
 
     A text is at the start of its bar, and once where neighbouring stages have the same: in the first of them that holds
     it. A trick's text that is too long for the bar is next to it, on the side with more room, with an arrow towards it.
-    A stage that is too short for its name has only its number, or nothing.
+    A stage that is too short for its title has only its number, or nothing.
 
     Args:
         recipes: every plan that will be shown; they set the range of the learning rate.
@@ -167,26 +167,13 @@ class Timeline:
         for number, drawn in enumerate(self.stages[: len(recipe.stages)]):
             for line in drawn.lines:
                 line.set(xdata=[ends[number]] * 2, visible=number > 0)
-        self._show_titles(recipe.stages, ends, total)
+            width = recipe.stages[number].epochs / total * self.axes[0].bbox.width / PIXEL_RATIO
+            title = f"stage {number + 1}" if width > TITLE_WIDTH else f"{number + 1}"
+            drawn.title.set(text=title, x=ends[number], visible=width > TITLE_WIDTH / 5)
         for row, name in enumerate(self.rows):
             slots = [_in_row(stage, name) for stage in recipe.stages]
             for (text, is_trick), run in groupby(range(len(slots)), key=slots.__getitem__):
                 self._show_run(row, [*run], text, is_trick, ends, total)
-
-    def _show_titles(self, stages: Sequence[Stage], ends: Sequence[int], total: float) -> None:
-        """The stages' names, from the last, which may be on its left, to the first; none overlaps the next."""
-        limit = total
-        for number, stage in reversed([*enumerate(stages, 1)]):
-            title, begin = self.stages[number - 1].title, ends[number - 1]
-            change = f": {describe(stage.classifier)}" if stage.classifier else ""
-            texts = f"stage {number}{change}", f"stage {number}", f"{number}"
-            text = next((text for text in texts if begin + self._width(title, text, total) < limit), "")
-            if number == len(stages) and text != texts[0]:
-                title.set(x=begin, ha="right")
-                begin -= self._width(title, f"{texts[0]} →", total)
-            else:
-                title.set(text=text, x=begin, ha="left")
-            limit = begin - 0.005 * total
 
     def _show_run(
         self, row: int, run: Sequence[int], text: str, is_trick: bool, ends: Sequence[int], total: float
@@ -196,10 +183,9 @@ class Timeline:
             epochs, colour = ends[n + 1] - ends[n], ON_COLOUR if is_trick else OFF_COLOUR
             self.stages[n].bars[row].set(x=ends[n], width=epochs, facecolor=colour, visible=epochs > 0)
         begin, end, gap = ends[run[0]], ends[run[-1] + 1], 0.005 * total
-        if begin == end:
-            return
         drawn = self.stages[run[0]].texts[row]
-        needed = self._width(drawn, text, total) + 2 * gap
+        drawn.set(text=text, visible=True)
+        needed = total * drawn.get_window_extent().width / self.axes[0].bbox.width + 2 * gap  # in epochs
         begin = next((ends[n] for n in run if needed < ends[n + 1] - ends[n]), begin)
         if needed < end - begin:
             drawn.set(x=begin + gap, ha="left")
@@ -208,18 +194,15 @@ class Timeline:
         else:
             drawn.set(text=f"{text} →", x=begin - gap, ha="right", visible=is_trick)
 
-    def _width(self, drawn: Text, text: str, total: float) -> float:
-        """The width of a text, in epochs, once it is written."""
-        drawn.set(text=text, visible=True)
-        return total * drawn.get_window_extent().width / self.axes[0].bbox.width
-
 
 def _in_row(stage: Stage, row: str) -> tuple[str, bool]:
     """The text of a row of the timeline, and whether it differs from plain training."""
     if row == "trains":
-        batch_norm = "" if stage.batch_norm == "train" else f", batch norm {stage.batch_norm}"
-        part = "all layers" if stage.trains == "all" else "classifier only"
-        return part + batch_norm, bool(stage.trains != "all" or batch_norm)
+        trains = "" if stage.epochs == 0 else "all layers" if stage.trains == "all" else "classifier only"
+        change = describe(stage.classifier) if stage.classifier else ""
+        batch_norm = "" if stage.batch_norm == "train" else f"batch norm {stage.batch_norm}"
+        is_trick = stage.trains != "all" or bool(change or batch_norm)
+        return ", ".join(filter(None, (trains, change, batch_norm))), is_trick
     slot = getattr(stage, row)
     return ("" if slot is None else describe(slot)), not (slot is None or isinstance(slot, CrossEntropyLoss))
 
@@ -228,13 +211,12 @@ def _in_words(recipe: Plan) -> str:
     """The stages of a plan in one line."""
     stages, begin = [], 0
     for number, stage in enumerate(recipe.stages):
-        parts = [f"classifier {describe(stage.classifier)}"] if stage.classifier else []
+        words = ((row, _in_row(stage, row)[0]) for row in (TIMELINE_ROWS if stage.epochs else ["trains"]))
+        parts = [f"{row} {text}" for row, text in words if text]
+        when = "0 epochs"
         if stage.epochs:
-            parts += [f"{row} {_in_row(stage, row)[0]}" for row in TIMELINE_ROWS if _in_row(stage, row)[0]]
             when = f"epochs {begin + 1} to {begin + stage.epochs}"
             parts.append("the schedule continues" if recipe.continues(number) else "its own schedule")
-        else:
-            when = "0 epochs"
         stages.append(f"stage {number + 1}, {when}: {', '.join(parts)}")
         begin += stage.epochs
     return "; ".join(stages)

@@ -30,7 +30,7 @@ STYLE = """<style>
 .ltlab-controls { gap: 2px 12px; align-items: end; padding: 0 8px 6px 0 }
 .ltlab-controls .widget-inline-hbox { width: auto; height: auto; margin: 0; flex-wrap: wrap }
 .ltlab-controls .widget-label { width: auto; flex: 1 1 1px; text-align: left; margin: 0 }
-.ltlab-controls .widget-readout { min-width: 0; margin: 0; text-align: right }
+.ltlab-controls .widget-readout { width: auto; min-width: 0; margin: 0; padding: 0 2px; text-align: right }
 .ltlab-controls .slider-container, .ltlab-controls select { order: 2; flex: 1 0 100%; margin: 0 }
 .ltlab-controls .slider-container { height: 22px }
 .ltlab-stops .widget-readout { pointer-events: none; -webkit-user-modify: read-only }
