@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from matplotlib.colors import to_hex
 
@@ -145,11 +144,6 @@ def test_image_grid_shows_every_image_at_its_cell(titles: list[str] | None) -> N
     assert ax.images[0].get_extent() == [0, 3, 2, 0]
 
 
-def test_image_grid_takes_channels_first_or_last() -> None:
-    first, last = (plots.image_grid(x).images[0].get_array() for x in (images(3).transpose(0, 3, 1, 2), images(3)))
-    assert np.array_equal(first, last)
-
-
 @settings(max_examples=50, deadline=None)
 @given(arrays(bool, (2, 5, 4)))
 def test_mask_outline_runs_between_true_and_false(masks: np.ndarray) -> None:
@@ -236,36 +230,21 @@ def test_figure_is_drawn_on_the_given_axes_in_large_letters(name: str, monkeypat
 @pytest.mark.parametrize(
     ("draw", "message"),
     [
-        (lambda: plots.class_counts([]), "counts of shape"),
         (lambda: plots.class_counts([[1, 2]]), "counts of shape"),
         (lambda: plots.class_counts([1, -1]), "at least 0"),
-        (lambda: plots.class_counts([1, 2], names=["a"]), "1 names for 2"),
         (lambda: plots.per_class_error([50.0, 20.0], [1, 2]), "not percent"),
         (lambda: plots.per_class_error([np.nan, np.nan], [1, 2]), "only NaN"),
         (lambda: plots.per_class_error([0.5], [1, 2]), "one error per class"),
         (lambda: plots.confusion_matrix([[1, 2]]), "must be square"),
-        (lambda: plots.confusion_matrix([[1, -2], [0, 0]]), "at least 0"),
         (lambda: plots.training_curves(HISTORY.drop(columns="stage")), "stage"),
-        (lambda: plots.training_curves(HISTORY[:0]), "0 rows"),
         (lambda: plots.image_grid(images(2) / 255), "uint8"),
-        (lambda: plots.image_grid(images(2)[0]), "N, 3, H, W"),
         (lambda: plots.image_grid(images(2), masks=np.zeros((2, 4, 6), bool)), "masks of shape"),
-        (lambda: plots.image_grid(images(2), ["a"]), "1 names for 2"),
         (lambda: plots.image_grid(images(2), columns=0), "columns=0"),
     ],
 )
 def test_bad_input_is_refused(draw, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         draw()
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.permutations(range(5)))
-def test_order_of_the_classes_does_not_matter(order: list[int]) -> None:
-    ax = plots.class_counts([COUNTS[c] for c in order], names=[NAMES[c] for c in order])
-    assert heights(ax) == [1000, 101, 100, 20, 19]
-    assert tick_names(ax.xaxis) == ["b", "c", "e", "a", "d"]
-    plt.close(ax.figure)
 
 
 def test_arrays_only() -> None:

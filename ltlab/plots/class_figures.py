@@ -11,30 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from matplotlib.ticker import StrMethodFormatter
 
-from .style import (
-    BARS_UP_TO,
-    FONT_SIZE,
-    GROUP_COLOURS,
-    LEGEND_ABOVE,
-    NAMES_UP_TO,
-    NUMBERS_UP_TO,
-    check_names,
-    dress,
-    group_colours,
-    name_ticks,
-    new_axes,
-)
+from . import style
+from .style import BARS_UP_TO, FONT_SIZE, GROUP_COLOURS, NUMBERS_UP_TO, check_names, dress, group_colours, new_axes
 
 
 def class_counts(
-    counts: Any,
-    *,
-    names: Sequence[str] | None = None,
-    log: bool = False,
-    many: int = 100,
-    few: int = 20,
+    counts: Any, *, names: Sequence[str] | None = None, log: bool = False, many: int = 100, few: int = 20,
     ax: Axes | None = None,
-) -> Axes:
+) -> Axes:  # fmt: skip
     """Training images per class, the most frequent class first, coloured by many, medium and few.
 
     Args:
@@ -53,8 +37,8 @@ def class_counts(
     order = _class_bars(ax, counts, counts, names, many, few)
     count_axis(ax, counts.max(), log=log)
     if len(counts) <= NUMBERS_UP_TO:
-        _number_bars(ax, counts[order], "{:.0f}")
-    ax.legend(handles=_group_patches(many, few), title="training images of a class", **LEGEND_ABOVE)
+        _number_bars(ax, counts[order])
+    _group_legend(ax, many, few)
     return dress(ax, ylabel="training images")
 
 
@@ -70,14 +54,9 @@ def count_axis(ax: Axes, largest: float, *, log: bool) -> None:
 
 
 def per_class_error(
-    error: Any,
-    counts: Any,
-    *,
-    names: Sequence[str] | None = None,
-    many: int = 100,
-    few: int = 20,
+    error: Any, counts: Any, *, names: Sequence[str] | None = None, many: int = 100, few: int = 20,
     ax: Axes | None = None,
-) -> Axes:
+) -> Axes:  # fmt: skip
     """Top-1 error of every class, the most frequent class first, with the mean over classes as a line.
 
     Args:
@@ -101,12 +80,12 @@ def per_class_error(
     mean = 100 * np.nanmean(error)
     line = ax.axhline(mean, color="black", linewidth=1.5, linestyle="--", label=f"mean {mean:.1f} %")
     if len(counts) <= NUMBERS_UP_TO:
-        _number_bars(ax, 100 * error[order], "{:.0f}")
+        _number_bars(ax, 100 * error[order])
     elif len(counts) > BARS_UP_TO:
         plt.setp(ax.patches, alpha=0.4)
         local = pd.Series(100 * error[order]).rolling(len(counts) // 100, center=True, min_periods=1).mean()
         ax.plot(local, color="black", linewidth=1.5)
-    ax.legend(handles=[*_group_patches(many, few), line], title="training images of a class", **LEGEND_ABOVE)
+    _group_legend(ax, many, few, line)
     ax.set_ylim(0, 108 if len(counts) <= NUMBERS_UP_TO else 100)  # room for a number on a bar of 100 %
     ax.set_yticks(range(0, 101, 20))
     return dress(ax, ylabel="top-1 error (%)")
@@ -137,7 +116,7 @@ def confusion_matrix(
         matrix = 100 * np.divide(matrix, total, out=np.full_like(matrix, np.nan), where=total > 0)
     side = min(max(0.65 * classes, 5), 9)
     ax = ax or new_axes(side + 1.5, side)
-    ticks = names if classes <= NAMES_UP_TO else False
+    ticks = names if classes <= style.NAMES_UP_TO else False
     sns.heatmap(
         matrix, ax=ax, cmap="cividis", vmin=0, vmax=100 if normalise else None, square=True, rasterized=True,
         annot=classes <= NUMBERS_UP_TO, fmt=".0f", annot_kws={"fontsize": FONT_SIZE},
@@ -145,8 +124,7 @@ def confusion_matrix(
         cbar_kws={"label": "fraction of the true class (%)" if normalise else "test images"},
     )  # fmt: skip
     colours: Any = ax.collections[0]
-    colours.colorbar.ax.tick_params(labelsize=FONT_SIZE)
-    colours.colorbar.ax.yaxis.label.set_size(FONT_SIZE)
+    style.dress(colours.colorbar.ax)
     dress(ax, xlabel="predicted class", ylabel="true class")
     plt.setp(ax.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
     plt.setp(ax.get_yticklabels(), rotation=0)
@@ -160,9 +138,11 @@ def _vector(name: str, values: Any) -> np.ndarray:
     return values
 
 
-def _group_patches(many: int, few: int) -> list[Patch]:
+def _group_legend(ax: Axes, many: int, few: int, *more: Any) -> None:
+    """The groups' colours above the axes, and other handles."""
     labels = (f"many (> {many})", f"medium ({few} to {many})", f"few (< {few})")
-    return [Patch(color=c, label=label) for c, label in zip(GROUP_COLOURS.values(), labels, strict=True)]
+    patches = [Patch(color=c, label=label) for c, label in zip(GROUP_COLOURS.values(), labels, strict=True)]
+    ax.legend(handles=[*patches, *more], title="training images of a class", **style.LEGEND_ABOVE)
 
 
 def _class_bars(
@@ -183,15 +163,13 @@ def _class_bars(
             start = stop
     ax.set_xlim(-0.6, classes - 0.4)
     one_line = max(map(len, names)) * classes <= 60  # about the characters that fit
-    name_ticks(ax, [names[c] for c in order], angle=0 if one_line else 35)
+    style.name_ticks(ax, [names[c] for c in order], angle=0 if one_line else 35)
     ax.set_xlabel("class, most frequent first")
     return order
 
 
-def _number_bars(ax: Axes, heights: np.ndarray, form: str) -> None:
+def _number_bars(ax: Axes, heights: np.ndarray) -> None:
+    look: dict[str, Any] = {"xytext": (0, 2), "textcoords": "offset points", "ha": "center", "fontsize": FONT_SIZE - 1}
     for x, height in enumerate(heights):
         if np.isfinite(height):
-            ax.annotate(
-                form.format(height), (x, height), xytext=(0, 2), textcoords="offset points",
-                ha="center", fontsize=FONT_SIZE - 1,
-            )  # fmt: skip
+            ax.annotate(f"{height:.0f}", (x, height), **look)

@@ -11,12 +11,7 @@ from .style import FONT_SIZE, check_names, new_axes
 
 
 def image_grid(
-    images: Any,
-    titles: Sequence[str] | None = None,
-    *,
-    columns: int = 10,
-    masks: Any | None = None,
-    ax: Axes | None = None,
+    images: Any, titles: Sequence[str] | None = None, *, columns: int = 10, masks: Any = None, ax: Axes | None = None
 ) -> Axes:
     """Images side by side, row by row, every pixel a crisp square; masks are outlined.
 

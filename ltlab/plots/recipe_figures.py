@@ -29,9 +29,7 @@ def comparison(
         ValueError: a column is missing, `table` has no rows, or `baseline` is not one of its recipes.
     """
     columns = {"error", "error_std", "published", *(f"{group}_error" for group in GROUP_COLOURS)}
-    _check_table(table, columns, "pass results.table(rows)")
-    if baseline is not None and baseline not in table.index:
-        raise ValueError(f"baseline={baseline!r} is not in the table: choose one of {', '.join(table.index)}")
+    _check_table(table, columns, "pass results.table(rows)", baseline=baseline)
     if by_error:
         table = table.sort_values("error", kind="stable")
     ax = ax or new_axes(10, 1.7 + 0.45 * len(table))
@@ -55,12 +53,8 @@ def comparison(
         ax.axvline(error, color="black", linewidth=1.2, linestyle="--", zorder=1, label=f"{baseline}, {error:.1f} %")
     handles, labels = ax.get_legend_handles_labels()
     first = labels.index(label)
-    look = LEGEND_ABOVE | {"ncols": 3} | _axis_above(ax, len(table))
+    look = LEGEND_ABOVE | {"ncols": 3} | _recipes_from_the_top(ax, table)
     ax.legend([handles.pop(first), *handles], [labels.pop(first), *labels], **look)
-    ax.set_yticks(y, table.index)
-    ax.set_ylim(len(table) - 0.5, -0.5)
-    ax.grid(axis="y", color="0.9")
-    ax.set_axisbelow(True)
     return dress(ax, xlabel="top-1 error (%)")
 
 
@@ -88,11 +82,7 @@ def gains(table: pd.DataFrame, *, by_gain: bool = True, ax: Axes | None = None) 
             color=colour, markersize=7, elinewidth=2, capsize=3, label=family, zorder=3,
         )  # fmt: skip
     ax.axvline(0, color="black", linewidth=1.2, zorder=1)
-    ax.set_yticks(y, table.index)
-    ax.set_ylim(len(table) - 0.4, -0.6)
-    ax.grid(axis="both", color="0.92")
-    ax.set_axisbelow(True)
-    ax.legend(**LEGEND_ABOVE | {"ncols": 3} | _axis_above(ax, len(table)))
+    ax.legend(**LEGEND_ABOVE | {"ncols": 3} | _recipes_from_the_top(ax, table))
     return dress(ax, xlabel="gain over plain training of equal length (percentage points of error)")
 
 
@@ -111,9 +101,7 @@ def trade_off(
     Raises:
         ValueError: a column is missing, `table` has no rows, or a name in `named` is not one of its recipes.
     """
-    _check_table(table, {x, y, "family"}, "pass results.table(rows)")
-    if unknown := sorted(set(named) - set(table.index)):
-        raise ValueError(f"named={unknown} are not in the table: choose from {', '.join(table.index)}")
+    _check_table(table, {x, y, "family"}, "pass results.table(rows)", named=named)
     ax = ax or new_axes(8, 5.5)
     for family, colour in family_colours(table["family"]).items():
         points = table[table["family"] == family]
@@ -199,9 +187,7 @@ def beside(tables: Mapping[str, pd.DataFrame], *, baseline: str = "ce", longer: 
     if not tables:
         raise ValueError("tables is empty: give at least one, {title: results.table(rows)}")
     for table in tables.values():
-        _check_table(table, {"error", "error_std"}, "pass results.table(rows)")
-        if baseline not in table.index:
-            raise ValueError(f"baseline={baseline!r} is not in the table: choose one of {', '.join(table.index)}")
+        _check_table(table, {"error", "error_std"}, "pass results.table(rows)", baseline=baseline)
     first = next(iter(tables.values()))
     size = 10, 1.7 + 0.3 * len(first)
     figure, axes = plt.subplots(1, len(tables), figsize=size, layout="constrained", sharey=True, squeeze=False)
@@ -213,9 +199,7 @@ def beside(tables: Mapping[str, pd.DataFrame], *, baseline: str = "ce", longer: 
                 error = measured.loc[name, "error"]
                 ax.axvline(error, color="black", linewidth=1.2, linestyle=style, zorder=1, label=name)
         ax.set_title(title, fontsize=FONT_SIZE, loc="left")
-        _axis_above(ax, len(first))
-    axes[0].set_yticks(range(len(first)), first.index)
-    axes[0].set_ylim(len(first) - 0.4, -0.6)
+        _recipes_from_the_top(ax, first)
     entries = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(entries.values(), entries, loc="outside upper left", ncols=3, frameon=False, fontsize=FONT_SIZE)
     return axes
@@ -240,19 +224,24 @@ def _panel(ax: Axes, table: pd.DataFrame) -> None:
     spread = table["error_std"].fillna(0).to_numpy()
     low, high = 5 * np.floor(np.nanmin(error - spread) / 5 - 0.1), 5 * np.ceil(np.nanmax(error + spread) / 5 + 0.1)
     ax.set_xlim(low, high)
-    ax.grid(color="0.92")
-    ax.set_axisbelow(True)
     dress(ax, xlabel=f"top-1 error (%), {low:.0f} to {high:.0f}")
 
 
-def _axis_above(ax: Axes, rows: int) -> dict[str, Any]:
-    """Numbers above the axes as well, where a reader does not see those below; settings of a legend above them."""
-    if rows < SCREEN:
+def _recipes_from_the_top(ax: Axes, table: pd.DataFrame) -> dict[str, Any]:
+    """A line for each recipe; where those below are out of sight, numbers above as well. -> settings of the legend"""
+    ax.set_yticks(range(len(table)), table.index)
+    ax.set_ylim(len(table) - 0.4, -0.6)
+    ax.grid(color="0.92")
+    ax.set_axisbelow(True)
+    if len(table) < SCREEN:
         return {}
     ax.tick_params(axis="x", top=True, labeltop=True)
     return {"borderaxespad": 2.2}  # of its font's size
 
 
-def _check_table(table: pd.DataFrame, columns: set[str], way_out: str) -> None:
+def _check_table(table: pd.DataFrame, columns: set[str], way_out: str, **named: str | Sequence[str] | None) -> None:
     if (missing := columns - set(table.columns)) or table.empty:
         raise ValueError(f"table has {len(table)} rows and lacks {sorted(missing)}: {way_out}")
+    for argument, names in named.items():
+        if unknown := sorted(set([names] if isinstance(names, str) else names or ()) - set(table.index)):
+            raise ValueError(f"{argument}={unknown} is not in the table: choose from {', '.join(table.index)}")
