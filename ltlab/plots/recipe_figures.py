@@ -130,32 +130,32 @@ def trade_off(
 
 
 def _write_beside(ax: Axes, name: str, place: np.ndarray, taken: np.ndarray) -> np.ndarray:
-    """A point's name where it covers the fewest taken places, (N, 2) pixels. -> (9, 2), the places that it takes"""
+    """A point's name where it covers the fewest taken places, (N, 2) pixels. -> (M, 2), the places that it takes"""
     text = ax.text(0, 0, name, fontsize=FONT_SIZE - 1)  # for its size
     width, height = text.get_window_extent().size
     text.remove()
     point, scale = ax.transData.transform(place), ax.figure.dpi / 72
     others = taken[np.hypot(*(taken - point).T) > 7 * scale]
 
-    def crowd(offset: np.ndarray) -> int:
-        """How many other places the name at this offset and the line to it would cover."""
+    def covered(offset: np.ndarray) -> np.ndarray:
+        """The line to the name at this offset, and the name."""
         start = point + scale * offset
-        on_line = np.linalg.norm(others[:, None] - np.linspace(point, start, 9), axis=2).min(1) < 5 * scale
-        ends = start[0], start[0] + (width if offset[0] >= 0 else -width)
-        low, high = np.array([min(ends), start[1] - height / 2]), np.array([max(ends), start[1] + height / 2])
-        on_name = ((others > low - 5 * scale) & (others < high + 5 * scale)).all(1)
-        inside = ax.bbox.contains(*low) and ax.bbox.contains(*high)
-        return (on_line | on_name).sum() if inside else len(taken)
+        end = start[0] + np.copysign(width, offset[0]), start[1]
+        return np.concatenate([np.linspace(point, start, 9), np.linspace(start, end, 20)])
 
-    best = min(_OFFSETS, key=lambda offset: (crowd(offset), np.hypot(*offset)))
-    side, direction = ("left", 1) if best[0] >= 0 else ("right", -1)
+    def crowd(offset: np.ndarray) -> tuple[int, float]:
+        near = np.linalg.norm(others[:, None] - covered(offset), axis=2).min(1) < height
+        inside = all(ax.bbox.padded(-height / 2).contains(*end) for end in covered(offset)[[9, -1]])
+        return near.sum() if inside else len(taken), np.hypot(*offset)
+
+    best = min(_OFFSETS, key=crowd)
+    side = "left" if best[0] >= 0 else "right"
     line = {"arrowstyle": "-", "color": "0.3", "linewidth": 0.9, "shrinkA": 1, "shrinkB": 7}
     ax.annotate(
         name, tuple(place), xytext=tuple(best), textcoords="offset points", ha=side, va="center",
         fontsize=FONT_SIZE - 1, zorder=6, arrowprops=line | {"relpos": (0 if side == "left" else 1, 0.5)},
     )  # fmt: skip
-    start = point + scale * best
-    return np.linspace(start, start + np.array([direction * width, 0]), 9)
+    return covered(best)
 
 
 _OFFSETS = [  # points right and up, from a point of the figure to the near end of its name

@@ -30,7 +30,7 @@ LEGEND_ABOVE = {  # a legend above the axes, where no bar can reach it
 
 
 def family_colours(families: Iterable[str]) -> dict[str, str]:
-    """A colour for every family of recipes that occurs, in the order of `FAMILY_COLOURS`; grey for unknown ones."""
+    """A colour for every family of recipes that occurs, in the order of `FAMILY_COLOURS`; grey for unknown families."""
     found = set(families)
     known = {family: colour for family, colour in FAMILY_COLOURS.items() if family in found}
     return known | dict.fromkeys(sorted(found - set(known)), "0.4")

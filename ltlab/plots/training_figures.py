@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import MaxNLocator
 
-from .style import BLUE, FONT_SIZE, GROUP_COLOURS, dress, new_axes
+from .style import BLUE, FONT_SIZE, dress, new_axes
 
 SLOT_QUESTIONS = {  # of each slot, in order: what it decides
     "sampler": "which image next",
@@ -17,6 +17,10 @@ SLOT_QUESTIONS = {  # of each slot, in order: what it decides
     "mix": "between images",
     "loss": "what a mistake costs",
 }
+PARTS = {  # of a step, and the widths of their boxes, by the longest words
+    "labels": 1.05, "sampler": 1.65, "images": 1.05, "foreground": 2.1, "augment": 1.25, "mix": 1.65, "model": 1.05,
+    "loss": 1.65, "step": 1.05,
+}  # fmt: skip
 
 
 def training_step(lit: str | None = None, *, ax: Axes | None = None) -> Axes:
@@ -31,29 +35,18 @@ def training_step(lit: str | None = None, *, ax: Axes | None = None) -> Axes:
     if lit not in (None, "labels", *SLOT_QUESTIONS):
         raise ValueError(f"lit={lit!r} is not a slot: choose one of {', '.join(SLOT_QUESTIONS)}, or labels")
     ax = ax or new_axes(12, 2)
-    parts = ["labels", "sampler", "images", "foreground", "augment", "mix", "model", "loss", "step"]
-    left = 0.0
-    for part in parts:
-        width = {"foreground": 2.1, "augment": 1.25}.get(
-            part, 1.65 if part in SLOT_QUESTIONS else 1.05
-        )  # by the longest words
-        on = part == lit or (lit is None and part in SLOT_QUESTIONS)
-        face = GROUP_COLOURS["many"] if on else "white"
-        edge = GROUP_COLOURS["many"] if on or part in SLOT_QUESTIONS else "0.75"
-        box = FancyBboxPatch(
-            (left, -0.35), width, 0.7, boxstyle="round,pad=0,rounding_size=0.12", fc=face, ec=edge, lw=2
-        )
-        ax.add_patch(box)
-        text = {"ha": "center", "va": "center", "fontsize": FONT_SIZE}
-        ax.text(left + width / 2, 0, part.upper() if part in SLOT_QUESTIONS else part, color="white" if on else "0.15",
-                weight="bold" if part in SLOT_QUESTIONS else "normal", **text)  # fmt: skip
-        if part in SLOT_QUESTIONS:
-            ax.text(left + width / 2, -0.62, SLOT_QUESTIONS[part], color="0.3", **text)
-        if part != parts[-1]:
-            ax.annotate(
-                "", (left + width + 0.3, 0), (left + width + 0.02, 0), arrowprops={"arrowstyle": "->", "lw": 1.5}
-            )
+    text, left = {"ha": "center", "va": "center", "fontsize": FONT_SIZE}, 0.0
+    for part, width in PARTS.items():
+        slot = part in SLOT_QUESTIONS
+        on = part == lit or (lit is None and slot)
+        look = {"fc": BLUE if on else "white", "ec": BLUE if on or slot else "0.75", "lw": 2}
+        ax.add_patch(FancyBboxPatch((left, -0.35), width, 0.7, boxstyle="round,pad=0,rounding_size=0.12", **look))
+        ax.text(left + width / 2, 0, part.upper() if slot else part, color="white" if on else "0.15",
+                weight="bold" if slot else "normal", **text)  # fmt: skip
+        ax.text(left + width / 2, -0.62, SLOT_QUESTIONS.get(part, ""), color="0.3", **text)
         left += width + 0.32
+        if part != "step":
+            ax.annotate("", (left - 0.02, 0), (left - 0.3, 0), arrowprops={"arrowstyle": "->", "lw": 1.5})
     ax.set(xlim=(-0.1, left - 0.2), ylim=(-0.85, 0.45))
     ax.axis("off")
     return ax
