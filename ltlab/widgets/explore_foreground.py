@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
@@ -74,7 +73,7 @@ def foreground_explorer(
         moved = cam.transform_foreground(image.where(mask[:, None], EMPTY), mask, **transform, fill=True)
         covered = cam.transform_foreground(mask[:, None].byte(), mask, **transform, fill=True)[:, 0] == 1
         panels.show([image, maps, image, moved, result], mask, true, names[label], f"map of {names[map_class]}")
-        done = _words(**move, shift=_shift(mask, covered, transform))
+        done = _words(**move)
         ghost = "is hole, filled" if fill else "shows the ghost of the old foreground"
         fit = "" if true is None else f", IoU {cam.intersection_over_union(mask, true).item():.2f} with the true mask"
         return (
@@ -149,34 +148,17 @@ def _transform(angle: float, scale: float, right: int, down: int, flip: bool) ->
     return {name: torch.tensor([value]) for name, value in one.items()}
 
 
-def _shift(mask: Tensor, covered: Tensor, transform: Mapping[str, Tensor]) -> list[int]:
-    """By how many pixels the foreground has moved right and down, from its place in a frame with room on all sides."""
-    h, w = mask.shape[1:]
-    wide = F.pad(mask, (w, w, h, h))
-    still = {**transform, "translate": torch.zeros(1, 2)}
-    wide = cam.transform_foreground(wide[:, None].byte(), wide, **still, fill=True)[:, 0] == 1
-    (now,), (before,) = cam.bounding_boxes(covered), cam.bounding_boxes(wide)
-    doubled = now[:2] + now[2:] - before[:2] - before[2:] + 2 * torch.tensor([w, h])
-    return (doubled / 2).round().int().tolist()
-
-
 def _features(model: Any, images: Any) -> tuple[Tensor, Tensor]:
     """The last feature maps (N, K, h, w) of uint8 images and the classifier's weight (C, K), float32 on the CPU."""
     features = evaluated(model, images, lambda batch: model.features(batch).float().cpu(), batch_size=128)
     return features, model.classifier.weight.detach().float().cpu().clone()
 
 
-def _words(angle: float, scale: float, right: int, down: int, flip: bool, shift: Sequence[int]) -> str:
-    """What is done to the foreground, in the order in which it is done; `shift`: what the frame leaves of the shift."""
-    shifts = []
-    for possible, asked, ways in zip(shift, (right, down), (("left", "right"), ("up", "down")), strict=True):
-        moved, wanted = (f"{abs(pixels)} {ways[pixels >= 0]}" for pixels in (possible, asked))
-        if possible or asked:
-            shifts.append(moved if possible == asked else f"{moved} ({wanted if asked else 'none'} asked)")
-    if [*shift] != [right, down]:
-        shifts.append("as the frame allows")
+def _words(angle: float, scale: float, right: int, down: int, flip: bool) -> str:
+    """What is done to the foreground, in the order in which it is done."""
+    shifts = [f"{abs(n)} {ways[n > 0]}" for n, ways in ((right, ("left", "right")), (down, ("up", "down"))) if n]
     done = {
         "flipped": flip, f"scaled by {scale:.2f}": scale != 1, f"turned by {angle:g} degrees": angle,
-        f"shifted by {', '.join(shifts)}": right or down or any(shift),
+        f"shifted by {' and '.join(shifts)}, as far as the frame allows": shifts,
     }  # fmt: skip
     return ", ".join(words for words, is_done in done.items() if is_done) or "not at all"

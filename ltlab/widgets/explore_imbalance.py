@@ -61,10 +61,10 @@ def imbalance_explorer(rows: pd.DataFrame | None = None, *, imbalance: float | N
             number.set(text=f"{count}", y=count)
         whiskers.set_segments([[(x, m - s), (x, m + s)] for x, (m, s) in enumerate(zip(mean, spread, strict=True))])
         runs = of_seeds.loc[imbalance]
+        ends = (f"{order[c]} (training images: {n[c]:,}) {mean[c]:.0f} %" for c in (0, -1))
         return (
-            f"imbalance {imbalance:g}: {n.sum():,} training images; accuracy {mean_std(runs.mean(), runs.std(), 1)} % "
-            f"(seeds: {len(runs)}), of {order[0]} with {n[0]:,} {mean[0]:.0f} %, of {order[-1]} with {n[-1]:,} "
-            f"{mean[-1]:.0f} %"
+            f"imbalance {imbalance:g}, {n.sum():,} training images: accuracy {mean_std(runs.mean(), runs.std(), 1)} % "
+            f"(seeds: {len(runs)}); {', '.join(ends)}"
         )
 
     start = images.index[0] if imbalance is None else imbalance

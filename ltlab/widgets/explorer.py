@@ -29,10 +29,11 @@ STYLE = """<style>
 .ltlab-explorer { --jp-widgets-font-size: 15px; --jp-widgets-inline-height: 26px }
 .ltlab-controls { gap: 2px 12px; align-items: end; padding: 0 8px 6px 0 }
 .ltlab-controls .widget-inline-hbox { width: auto; height: auto; margin: 0; flex-wrap: wrap }
-.ltlab-controls .widget-label { width: auto; flex: 1 1 1px; text-align: left; margin: 0 }
+.ltlab-controls .widget-label { width: auto; height: auto; flex: 1 1 1px; margin: 0; text-align: left }
+.ltlab-controls .widget-label { white-space: normal; line-height: 1.2 }
 .ltlab-controls .widget-readout { width: auto; min-width: 0; margin: 0; padding: 0 2px; text-align: right }
 .ltlab-controls .slider-container, .ltlab-controls select { order: 2; flex: 1 0 100%; margin: 0 }
-.ltlab-controls .slider-container { height: 22px }
+.ltlab-controls .slider-container { height: 22px; padding: 0 8px }
 .ltlab-stops .widget-readout { pointer-events: none; -webkit-user-modify: read-only }
 </style>"""  # a control's label and value above it, all of the same width; a readout that takes no text looks like none
 GAP, NARROWEST = 12, 100  # CSS pixels, between controls and of one
