@@ -15,8 +15,8 @@ Chromium, see tests/browser.py.
 Measured on two cores, hardly used otherwise: medians of 58 to 110 ms, against 100 to 281 ms with as many pixels. Ten of
 the fifteen take half of that or less (long_tail 3.6 times, remix 3.4, effective_number 3.3, sampling 3.2, focal 2.8);
 one_cycle (1.4), real_distributions (1.3), post_hoc (1.6), manifold and foreground (1.7) do not. The kernel is at work
-for 13 to 33 ms of them, half of that for the PNG (62 ms where the log scale is switched, which draws all anew); what is
-left, about 50 ms, is the way there and back, which both go.
+for 13 to 33 ms of them, half of that for the PNG (62 ms where the log scale is switched, which redraws everything); the
+rest, about 50 ms, is the way there and back, which both go.
 """
 
 import argparse
@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from browser import ExplorerView, JupyterLab, find_chromium, write_notebook
 from explorers import EXPLORER, explorer_cells, notebooks, setup
 
-TO_AND_FRO = ["ArrowLeft", "ArrowRight"] * 15  # so that no slider stands at its end
+TO_AND_FRO = ["ArrowLeft", "ArrowRight"] * 15  # so that no slider is at its end
 SWITCH = ["Space"] * 30
 CONTROLS = {  # what is moved, and by which keys
     "Explorer": ("peak", TO_AND_FRO),

@@ -68,7 +68,7 @@ root => {
         picture.onload = seen;
         return;
     }
-    // ... and of `interact`, whose pictures come anew
+    // ... and of `interact`, whose pictures are new elements
     let last = picture.src;
     new MutationObserver(changes => {
         for (const change of changes) for (const node of [change.target, ...change.addedNodes]) {
@@ -243,7 +243,7 @@ class JupyterLab:
 
 @dataclass(frozen=True)
 class ExplorerView:
-    """One explorer as it stands in the page."""
+    """One explorer in the page."""
 
     root: Locator
 
@@ -279,7 +279,7 @@ class ExplorerView:
         self.picture.evaluate("picture => picture.decode()")
 
     def there_and_back(self, label: str) -> tuple[str, str]:
-        """Moves of a control, `move`'s `to`: to a neighbouring value, and back to where it stands."""
+        """Moves of a control, `move`'s `to`: to a neighbouring value, and back."""
         control = self.control(label)
         kind = control.evaluate("control => control.type === 'checkbox' ? 'CHECKBOX' : control.tagName")
         if kind == "CHECKBOX":

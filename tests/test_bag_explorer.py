@@ -248,7 +248,7 @@ def test_a_reason_leaves_the_picture(explorer: BagExplorer) -> None:
     assert explorer.summary.startswith("cam_drs on ")
 
 
-def test_only_the_moving_artists_are_drawn_anew(explorer: BagExplorer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_moving_artists_are_drawn_again(explorer: BagExplorer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full drawing costs several times a frame: the axes never move, though recipes differ in length."""
     draws = []
     monkeypatch.setattr(explorer.figure.canvas, "draw", lambda: draws.append(1))

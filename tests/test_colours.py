@@ -1,4 +1,4 @@
-"""Colours that stand side by side stay apart for readers with red-green colour blindness.
+"""Colours side by side stay apart for readers with red-green colour blindness.
 
 Protanopia and deuteranopia are simulated with the matrices of Machado, Oliveira and Fernandes, "A Physiologically-based
 Model for Simulation of Color Vision Deficiency", IEEE TVCG 2009 (severity 1.0, linear RGB). Distances are those of
@@ -30,15 +30,15 @@ TO_XYZ = np.array(
 WHITE = TO_XYZ.sum(1)
 
 # What colour alone tells apart, bars and lines, has to differ by eight to nine just noticeable differences. Half of it
-# is enough beside another sign: families of recipes differ by their markers as well (all but the baseline, whose black
-# is far from all), and in a slot that is on stands the trick's name.
-BY_COLOUR_ALONE, BESIDE_A_SIGN = 20, 10
+# is enough next to another sign: families of recipes differ by their markers as well (all but the baseline, whose black
+# is far from all), and a slot that is on has the name of its trick.
+BY_COLOUR_ALONE, WITH_A_SIGN = 20, 10
 
 SETS = {
     "groups": (plots.GROUP_COLOURS.values(), BY_COLOUR_ALONE),
-    "families": (plots.FAMILY_COLOURS.values(), BESIDE_A_SIGN),
+    "families": (plots.FAMILY_COLOURS.values(), WITH_A_SIGN),
     "images A and B": ((panels.A_COLOUR, panels.B_COLOUR, "0.9"), BY_COLOUR_ALONE),
-    "slots that are on": ((explore_timeline.ON_COLOUR, explore_timeline.OFF_COLOUR), BESIDE_A_SIGN),
+    "slots that are on": ((explore_timeline.ON_COLOUR, explore_timeline.OFF_COLOUR), WITH_A_SIGN),
     "recipes near and far": ((explore_bag.FULL, explore_bag.PALE, explore_bag.PALER), BY_COLOUR_ALONE),
     "better and worse than a control": ((recipe_figures.BETTER, recipe_figures.WORSE), BY_COLOUR_ALONE),
     "outlines": ((explore_foreground.TRUE_COLOUR, "white", "black"), BY_COLOUR_ALONE),
