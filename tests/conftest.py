@@ -59,11 +59,11 @@ def plain() -> tuple["LongTailedData", "Result"]:
 
 @pytest.fixture(scope="session")
 def same_bits() -> None:
-    """Skips where shapes-lt is not drawn to the bit as on the machines that the shipped rows come from."""
+    """Skip where shapes-lt is not drawn bit for bit as on the machines that measured the shipped rows."""
     import torch
 
     if (kind := torch.backends.cpu.get_cpu_capability()) not in ("AVX2", "AVX512"):
-        pytest.skip(f"a processor with {kind} draws single grey values otherwise than one with AVX2")
+        pytest.skip(f"a processor with {kind} draws some grey values differently from one with AVX2")
 
 
 @pytest.fixture(scope="session")

@@ -57,8 +57,8 @@ def _fractions(scores: Tensor) -> Tensor:
 
 PROBABILITY_MISTAKES = {
     "sum": ("They sum to more than 1: divide by their sum", lambda counts: effective_numbers(counts, BETA)),
-    "inverse": ("The least frequent class comes most often: 1 / effective number is the weight of a loss, a sampler "
-                "that balances a little draws in proportion to the effective number",
+    "inverse": ("The least frequent class is drawn most often: 1 / effective number is the weight of a loss, a "
+                "sampler that balances a little draws in proportion to the effective number",
                 lambda counts: _fractions(1 / effective_numbers(counts, BETA))),
     "plain": ("That is plain sampling: n, not the effective number of n", lambda counts: _fractions(counts.double())),
     "balanced": ("That is class-balanced sampling, beta = 0",

@@ -24,7 +24,7 @@ def twice_as_long(answer: Any) -> str:
             raise NotYet("epochs", f"{told}; share= is relative to the data's own number, epochs= is fixed")
     if answer.name in RECIPES:
         raise NotYet("name", f"right, but {answer.name!r} is another recipe's name, and runs are stored by name")
-    return "60 epochs on shapes-lt, 400 on CIFAR-LT: the fair comparison for whatever trains this long"
+    return "60 epochs on shapes-lt, 400 on CIFAR-LT: the fair comparison for a trick that trains this long"
 
 
 _GENERATOR = torch.Generator().manual_seed(0)
