@@ -13,7 +13,10 @@ from IPython.core.inputtransformer2 import TransformerManager
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted([*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "notebooks" / "solutions").glob("*.ipynb")])
-INSTALL = ["pip", "install --quiet --no-deps git+https://github.com/ltlab/ltlab"]  # --no-deps: torch stays as it is
+MAGICS = [
+    ["pip", "install --quiet --no-deps git+https://github.com/ltlab/ltlab"],  # --no-deps: torch stays as it is
+    ["env", "OMP_NUM_THREADS=1"],  # as `ltlab lab` sets it
+]
 
 # what Colab brings of the packages that ltlab's modules import as they are imported
 ON_COLAB = {"torch", "torchvision", "numpy", "pandas", "matplotlib", "PIL", "seaborn", "tqdm", "ipywidgets",
@@ -66,9 +69,9 @@ def magics(*folders: Path) -> list[list[str]]:
     return json.loads(done.stdout)
 
 
-def test_first_cells_install_ltlab_alone_where_it_is_missing(tmp_path):
+def test_first_cells_install_ltlab_alone_and_train_on_one_thread_where_it_is_missing(tmp_path):
     assert len(NOTEBOOKS) == 16
-    assert magics(stand_in(tmp_path, "2.9.0+cu126")) == [INSTALL] * len(NOTEBOOKS)
+    assert magics(stand_in(tmp_path, "2.9.0+cu126")) == MAGICS * len(NOTEBOOKS)
 
 
 def test_first_cells_do_nothing_where_ltlab_can_be_imported(tmp_path):
