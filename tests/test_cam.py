@@ -518,13 +518,6 @@ def test_the_foreground_stays_inside_the_frame(height, width, top, left, right, 
     assert torch.equal(moved[0, :, box[1] : box[3] + 1, box[0] : box[2] + 1], expected)
 
 
-def test_a_foreground_too_large_for_the_frame_lies_centred():
-    image, mask = scene(torch.full((3, 4, 8), 9, dtype=torch.uint8), (1, 0), (6, 8))
-    turned = transform_foreground(image, mask, **same_for_all(1, translate=(1, 2), rotate=90.0), fill=True)
-    expected, _ = scene(torch.full((3, 6, 4), 9, dtype=torch.uint8), (0, 3), (6, 8))  # 8 x 4 does not fit 6 rows
-    assert torch.equal(turned, expected)
-
-
 @both_fills
 def test_nothing_changes_outside_the_old_and_the_new_foreground(fill):
     n, size = 200, (13, 16)
@@ -632,13 +625,6 @@ def test_filled_holes_keep_the_background_and_lie_within_its_range(size):
             elif hole.any():
                 inside = result[channel][hole]
                 assert known.min() <= inside.min() and inside.max() <= known.max()
-
-
-def test_a_hole_in_a_plain_background_becomes_plain():
-    images, holes = noise_images(20, (15, 22)), blobs(20, (15, 22))
-    holes[holes.flatten(1).all(1)] = False
-    plain = torch.arange(20, dtype=torch.uint8)[:, None, None, None].expand_as(images)
-    assert torch.equal(fill_holes(images.where(holes[:, None], plain), holes), plain)
 
 
 def test_a_hole_is_filled_from_its_rim():
