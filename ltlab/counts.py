@@ -87,10 +87,9 @@ def _by_class(values: Any) -> list:
 
 
 def as_counts(class_counts: ClassCounts, *, empty: bool = False) -> Tensor:
-    """Class counts as a (C,) float64 tensor, see `in_class_order`.
+    """Class counts as a (C,) float64 tensor, see `in_class_order`; ValueError unless finite and above zero.
 
-    Raises:
-        ValueError: a count that is not a finite number above zero; with `empty`, zero is allowed.
+    With `empty`, zero is allowed.
     """
     counts = in_class_order(class_counts)
     counts = (counts.cpu() if counts.device.type == "mps" else counts).double()  # mps has no float64
@@ -103,11 +102,7 @@ def as_counts(class_counts: ClassCounts, *, empty: bool = False) -> Tensor:
 
 
 def as_labels(labels: Any, name: str = "labels") -> Tensor:
-    """Labels, in their own order, as an (N,) int64 tensor.
-
-    Raises:
-        ValueError: what is not N >= 1 class indices, integers from 0, in a row; the message calls it `name`.
-    """
+    """Labels, in their own order, as an (N,) int64 tensor; a ValueError calls what is not class indices `name`."""
     try:
         indices, what = as_tensor(labels), ""
         if indices.ndim != 1 or len(indices) == 0 or indices.is_floating_point() or indices.dtype == torch.bool:
@@ -125,16 +120,10 @@ def as_labels(labels: Any, name: str = "labels") -> Tensor:
 
 
 def check_not_probabilities(logits: Tensor) -> None:
-    """Refuse probabilities in place of logits.
+    """ValueError for probabilities in place of logits, (..., C) of any dtype.
 
     At least two rows of at least two classes are probabilities if every row is non-negative and sums to one, within
     1e-3 or the precision of the dtype. One row may do so by chance; rows that are all one-hot are hard decisions.
-
-    Args:
-        logits: (..., C) of any dtype.
-
-    Raises:
-        ValueError: the logits are probabilities.
     """
     rows = logits.detach().reshape(-1, logits.shape[-1])  # (N, C)
     if len(rows) < 2 or rows.shape[1] < 2 or not rows.is_floating_point() or not (rows >= 0).all():

@@ -276,13 +276,8 @@ def materialise(
     Class c receives n_max + n_min - n_c images, see `new_image_counts`; each is made from an image of the class, drawn
     uniformly with replacement.
 
-    Args:
-        transform, model: which foregrounds move, and how.
-        images, labels: (N, channels, H, W) uint8 and (N,) int64, the training set; every class up to the largest label
-            has an image.
-
-    Returns:
-        The new images and their labels, in order of class; the originals are not among them.
+    Images are (N, channels, H, W) uint8, labels (N,) int64, with an image of every class up to the largest label. The
+    new images and their labels are in order of class; the originals are not among them.
     """
     counts = torch.bincount(labels)
     if (counts == 0).any():

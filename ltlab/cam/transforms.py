@@ -41,9 +41,6 @@ def transform_foreground(
             a ghost. True fills that hole from the background, see `fill_holes`.
         boxes: (N, 4), the masks' `bounding_boxes`, if you have them; None computes them.
 
-    Returns:
-        (N, channels, H, W) uint8.
-
     Raises:
         ValueError: shapes or dtypes that do not fit; on the CPU also a value that is not finite or a scale that is not
             above 0.

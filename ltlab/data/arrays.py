@@ -46,8 +46,8 @@ def array_set(
             set: it is trained by its settings and shown with its published results.
 
     Raises:
-        ValueError: an array of another type or shape, a class without a training or a test image, a class with fewer
-            images than the profile needs, or what `LongTailedData` refuses.
+        ValueError: an array of another type or shape, a class without a training or a test image or with fewer images
+            than the profile needs, or what `LongTailedData` refuses.
     """
     train, test = _split("train", x_train, y_train), _split("test", x_test, y_test)
     names = tuple(class_names.tolist() if isinstance(class_names, np.ndarray) else class_names)
@@ -61,16 +61,9 @@ def array_set(
 
 
 def npz_set(path: str | Path, *, imbalance: float | None = None, kind: str = "exp", seed: int = 0) -> LongTailedData:
-    """A set from an .npz file, as `numpy.savez` writes it.
+    """A set from an .npz file, as `numpy.savez` writes it, of the arrays that `array_set` takes.
 
-        x_train, x_test   (N, H, W, 3) uint8, RGB, or (N, H, W) or (N, H, W, 1), grey; one H and W for both
-        y_train, y_test   (N,) integers, indices into classes
-        classes           (C,) strings
-
-    Other arrays are ignored and named in the log.
-
-    Args:
-        imbalance, kind, seed: as for `array_set`, which makes the set.
+    They are x_train, y_train, x_test, y_test and classes, (C,) strings. Others are ignored and named in the log.
 
     Raises:
         FileNotFoundError: there is no such file.

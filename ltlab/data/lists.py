@@ -134,14 +134,10 @@ def check_labels(images: ImageList, num_classes: int) -> None:
 
 
 def check_files(images: ImageList, root: str | Path) -> list[Identity]:
-    """The identities of the files that a list names, in its order.
+    """The identities of the files that a list names, in its order; a FileNotFoundError says how many are not there.
 
     Every folder is listed once, which costs a network drive far less than one look-up per image; only links are
-    followed.
-
-    Raises:
-        FileNotFoundError: an image is not a file under `root`; says how many are not.
-        ValueError: two paths lead to the same name in the same folder.
+    followed. A ValueError names a file that two paths lead to.
     """
     folders: dict[str, tuple[Identity | None, dict[str, Identity]]] = {}  # identity and files, by the path in the list
     named: set[tuple[Identity | None, str]] = set()

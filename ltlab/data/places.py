@@ -21,11 +21,7 @@ def checkout() -> Path | None:
 
 
 def tables_folder(name: str) -> Path:
-    """A folder of tables (class_counts, published, results): in data of a checkout, else inside the installed package.
-
-    Raises:
-        FileNotFoundError: neither is there.
-    """
+    """A folder of tables (class_counts, published, results), of a checkout or else inside the installed package."""
     root = checkout()
     folder = root / "data" / name if root else PACKAGE / "_files" / name
     if not folder.is_dir():

@@ -82,8 +82,7 @@ def long_tail_subset(
         (sum of counts,) int64 indices into `labels`, on the CPU.
 
     Raises:
-        ValueError: a class has fewer images than asked for, or labels, a count or the seed are not integers in their
-            range.
+        ValueError: a class has fewer images than asked for; labels, a count or a seed that are not integers in range.
     """
     seed = check_seed(seed)
     of_images = as_labels(labels).cpu().numpy()
@@ -122,14 +121,10 @@ def long_tail_indices(
 def benchmark_class_counts(name: str) -> Tensor:
     """Training images per class of a large benchmark, from ltlab's tables. -> (C,) int64
 
-        name           classes    images    largest, smallest    source
-        imagenet-lt      1,000   115,846             1280, 5     Liu et al., CVPR 2019
-        inat18           8,142   437,513             1000, 2     Van Horn et al., CVPR 2018
-        places-lt          365    62,500             4980, 5     Liu et al., CVPR 2019
-
-    Raises:
-        ValueError: an unknown name.
-        FileNotFoundError: the tables are not where ltlab keeps them.
+    name           classes    images    largest, smallest    source
+    imagenet-lt      1,000   115,846             1280, 5     Liu et al., CVPR 2019
+    inat18           8,142   437,513             1000, 2     Van Horn et al., CVPR 2018
+    places-lt          365    62,500             4980, 5     Liu et al., CVPR 2019
     """
     path = tables_folder("class_counts") / look_up("benchmark", name, BENCHMARKS)
     with path.open(newline="", encoding="utf-8") as table:

@@ -135,8 +135,8 @@ class LongTailedData:
         options: the arguments that made this set (imbalance, kind, seed, ...); they are converted to plain JSON values.
 
     Raises:
-        ValueError: a label outside 0 ... C - 1, a class without a training image, a duplicate name, train and test
-            images of different sizes, or options that JSON cannot hold.
+        ValueError: a label outside 0 ... C - 1, a class without a training image, train and test images of different
+            sizes, or options that JSON cannot hold.
     """
 
     name: str

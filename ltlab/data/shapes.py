@@ -43,9 +43,6 @@ def shapes_lt(
             distributed like test poses; 0: a class has a single training pose. The test set always covers the range.
         noise: standard deviation of Gaussian pixel noise, in units of the full intensity range.
         size: side of the square images in pixels, at least 8.
-
-    Raises:
-        ValueError: a knob outside its range, or counts that `long_tail_counts` refuses.
     """
     for name, fraction in {"context": context, "pose_variety": pose_variety}.items():
         if not 0 <= comparable(fraction) <= 1:

@@ -260,9 +260,6 @@ class StreamedSplit:
     An image that cannot be read stops the run with its path. With on_error="skip" it is named in the log, counted in
     `skipped`, and the next readable image of its class takes its place, also in a test split. Batch sizes and class
     counts stay, and `batches` gives the indices that were read, so that masks fit.
-
-    Args:
-        images: files and their labels, see `ImageFiles`; its device is the split's.
     """
 
     images: ImageFiles
