@@ -3,6 +3,7 @@
 import math
 import os
 import statistics
+import sys
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -167,10 +168,11 @@ def test_a_process_that_dies_is_said_to_have():
         list(comparison.side_by_side(os._exit, [(1,)], processes=2))
 
 
-def test_what_is_there_is_not_trained_again(whole, monkeypatch):
+def test_what_is_there_is_not_trained_again_and_a_log_has_no_bars(whole, monkeypatch, capsys):
     folder, rows = whole
     monkeypatch.setattr(comparison, "fit", never)
-    again = compare(NAMES, tiny, np.int64(2), folder=folder, processes=np.int32(1))
+    again = compare(NAMES, tiny, np.int64(2), folder=folder, processes=np.int32(1), progress=True)
+    assert "ipykernel" in sys.modules or not capsys.readouterr().err
     pd.testing.assert_frame_equal(again, rows)
     fewer = compare(["balanced_softmax"], tiny, 1, folder=folder)
     pd.testing.assert_frame_equal(fewer, rows.iloc[[1]].reset_index(drop=True))

@@ -3,6 +3,7 @@
 import glob
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -44,7 +45,7 @@ def compare(
         device, precision, capture: as for `fit`.
         processes: how many runs train side by side, each in a process with its fraction of the CPU's threads. Small
             nets gain. The data of all seeds are then in memory; lambdas and functions of a notebook are copied too.
-        progress: show a bar of the runs and, with one process, one of the current run's epochs.
+        progress: in a terminal or a notebook, show a bar of the runs and, with one process, of the run's epochs.
 
     Raises:
         ValueError: no recipe, an unknown one, or one name twice; `seeds` or `processes` below 1; fewer epochs than a
@@ -63,7 +64,8 @@ def compare(
     done = runs_in(path)
     train = partial(measure, device=device, precision=precision, capture=capture, progress=progress and processes == 1)
     asked: dict[tuple[str, int], tuple[str, int, str]] = {}  # recipe and seed: with the fingerprint
-    with tqdm(total=len(recipes) * seeds, desc="compare", unit="run", disable=not progress, leave=False) as bar:
+    seen = progress and (sys.stderr.isatty() or "ipykernel" in sys.modules)  # in a terminal or notebook, not in a log
+    with tqdm(total=len(recipes) * seeds, desc="compare", unit="run", disable=not seen, leave=False) as bar:
 
         def missing() -> Iterator[tuple[Plan, LongTailedData, int, Path]]:
             """What `measure` takes, for every run without a row."""
