@@ -195,36 +195,14 @@ def test_identity_tells_slots_by_what_they_hold_and_do(slot, made):
 
 
 CODE = """
-import functools
 from dataclasses import dataclass
-import torch
 import torch.nn.functional as F
 from torch import nn
 from ltlab.samplers import ClassSampler
 
-SIGN = 1
-
-def cost(z, t):
-    return SIGN * F.cross_entropy(z, t)
-
-class Base(nn.Module):
-    margin = 0.5
-
+class MyLoss(nn.Module):
     def forward(self, z, t):
-        return self.shifted(z, t)
-
-    @staticmethod
-    def shifted(z, t):
-        return cost(z - 1, t)
-
-class MyLoss(Base):
-    @property
-    def scale(self):
-        return 30.0
-
-    @torch.no_grad()
-    def look(self, z):
-        return z + 2
+        return F.cross_entropy(z, t)
 
 class MySampler(ClassSampler):
     def probabilities(self, epoch):
@@ -237,16 +215,6 @@ class MyMix:
     def __call__(self, model, images, targets, *, class_counts, generator):
         return model(images if self.kind in {"a", "b", "c"} else images.flip(3)), targets
 """
-MENDED = {
-    "a global": ("SIGN = 1", "SIGN = -1", "loss"),
-    "a helper": ("SIGN * F", "2 * F", "loss"),
-    "a class's constant": ("margin = 0.5", "margin = 0.1", "loss"),
-    "the base's method": ("z - 1", "z - 3", "loss"),
-    "a property": ("30.0", "10.0", "loss"),
-    "a wrapped method": ("z + 2", "z - 2", "loss"),
-    "a sampler": ("** 0.25", "** 0.75", "sampler"),
-    "an object": ("flip(3)", "flip(2)", "mix"),
-}
 
 
 def run_cell(source, namespace):
@@ -265,13 +233,10 @@ def own_code(source, slot, made):
     return str(Recipe(Stage(**{slot: value})).resolve(SHAPES).identity())
 
 
-@pytest.mark.parametrize(("before", "after", "slot"), MENDED.values(), ids=MENDED)
-def test_identity_tells_code_of_ones_own_that_was_mended(before, after, slot):
-    assert CODE.count(before) == 1
-    for made in {"loss": (False, True), "sampler": (False,), "mix": (True,)}[slot]:
-        first = own_code(CODE, slot, made)
-        assert first == own_code(CODE, slot, made)
-        assert first != own_code(CODE.replace(before, after), slot, made)
+@pytest.mark.parametrize(("slot", "made"), [("loss", False), ("loss", True), ("sampler", False), ("mix", True)])
+def test_identity_tells_custom_code_that_was_changed(slot, made):
+    first = own_code(CODE, slot, made)
+    assert first == own_code(CODE, slot, made) != own_code(CODE.replace("F.", "2 * F."), slot, made)
 
 
 def test_identity_of_code_of_ones_own_is_the_same_in_another_process():
@@ -334,6 +299,10 @@ VALUES = {  # of a global that a slot uses, and how it changes
     "inherited slots": ("class B: __slots__ = 'x'\nclass A(B): __slots__ = ('y',)\nKNOWN = A(); KNOWN.x = 1", "1", "2"),
     "a field that is not shown": ("@dataclass\nclass A:\n    x: list = field(repr=False)\nKNOWN = A([1])", "1", "2"),
     "an attribute of a class": (A + "A.k = 1", "1", "2"),
+    "a method of the base": ("class B:\n    def f(self): return 1\nclass KNOWN(B): pass", "1", "2"),
+    "a property": ("class KNOWN:\n    @property\n    def f(self): return 1", "1", "2"),
+    "a static method": ("class KNOWN:\n    @staticmethod\n    def f(): return 1", "1", "2"),
+    "a wrapped method": ("class KNOWN:\n    @torch.no_grad()\n    def f(self): return 1", "1", "2"),
     "a cached property": ("class A:\n    @functools.cached_property\n    def f(self): return 1\nKNOWN = A()", "1", "2"),
     "a metaclass": ("class M(type): k = 1\nclass KNOWN(metaclass=M): pass", "1", "2"),
     "an attribute of a function": ("def KNOWN(): pass\nKNOWN.k = 1", "1", "2"),
