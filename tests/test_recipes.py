@@ -305,6 +305,7 @@ VALUES = {  # of a global that a slot uses, and how it changes
     "a wrapped method": ("class KNOWN:\n    @torch.no_grad()\n    def f(self): return 1", "1", "2"),
     "a cached property": ("class A:\n    @functools.cached_property\n    def f(self): return 1\nKNOWN = A()", "1", "2"),
     "a metaclass": ("class M(type): k = 1\nclass KNOWN(metaclass=M): pass", "1", "2"),
+    "a module in a list": ("KNOWN = [types.ModuleType('own')]; KNOWN[0].k = 1", "1", "2"),
     "an attribute of a function": ("def KNOWN(): pass\nKNOWN.k = 1", "1", "2"),
 }  # fmt: skip
 
