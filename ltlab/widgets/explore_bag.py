@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -86,7 +87,7 @@ def bag_explorer(
     epochs = {name: recipe.resolve(settings).epochs for name, (recipe, _) in bags.items()}
     errors, where, source = _errors(measured, published, epochs)
 
-    figure = blank_figure(1000, 530)
+    figure = blank_figure(1000, 508)
     longest = get("bag_of_tricks").resolve(settings)  # and of most stages; with ce it has all schedules
     timeline = Timeline(figure, [get("ce").resolve(settings), longest], (125, 31, 865, 116), (125, 154, 865, 45),
                         rows=("sampler", "foreground", "mix", "loss"))  # fmt: skip
@@ -109,7 +110,7 @@ def bag_explorer(
         table.show(drawn, recipe.epochs, near)
         lengths = " + ".join(str(stage.epochs) for stage in recipe.stages)
         words = "; ".join(f"{part} {option}" for part, option in chosen.items() if part != "epochs")
-        known = _in_words(drawn, recipe.epochs, near, errors, f"{where} ({source})")
+        known = _in_words(drawn, recipe.epochs, near, errors, table.known, f"{where} ({source})")
         return f"{drawn} on {settings.name}, {lengths} epochs: {words}. {known}"
 
     controls = {name: choice(name, options) for name, options in OPTIONS.items()}
@@ -156,20 +157,23 @@ def _errors(
     Columns: error, error_std and published in percent, seeds and epochs, NaN where there is none.
     """
     measured, where, source = measured.loc[measured.index.isin(list(epochs))], "nothing published", ""
-    if measured["error"].isna().all():
+    if np.isnan(measured["error"].to_numpy(float)).all():
         raise ValueError(f"measured has none of {', '.join(epochs)}: pass the rows of recipes that choices can make")
     published = published.loc[published["recipe"].isin(list(epochs))]
     if len(published):
         source = str(published.groupby("source", sort=False).size().idxmax())
         published = published.loc[published["source"] == source].drop_duplicates(subset=["recipe"])
         where = f"published, {published['dataset'].iloc[0]}, imbalance {published['imbalance'].iloc[0]:g}"
-    theirs = published.set_index("recipe")["top1_error_percent"].rename("published")
+    theirs = pd.Series(published["top1_error_percent"].to_numpy(float), published["recipe"], name="published")
     errors = measured[["error", "error_std", "seeds"]].join(theirs, how="outer").astype(float)
-    errors["epochs"] = errors.index.map(epochs)
+    errors["epochs"] = errors.index.map(dict(epochs))
     return errors.sort_index().sort_values(["error", "published"], kind="stable"), where, source
 
 
-def _in_words(name: str, epochs: int, near: list[tuple[str, list[str]]], errors: pd.DataFrame, where: str) -> str:
+def _in_words(
+    name: str, epochs: int, near: list[tuple[str, list[str]]], errors: pd.DataFrame,
+    known: Mapping[str, Mapping[str, float]], where: str,
+) -> str:  # fmt: skip
     """What is known of a recipe, of its nearest measured neighbour if it was not measured, and of its controls."""
 
     def of(name: str) -> str:
@@ -186,9 +190,9 @@ def _in_words(name: str, epochs: int, near: list[tuple[str, list[str]]], errors:
     published = errors["published"].dropna()
     if name in published:
         words += f"; {where}: {published[name]:.2f} %"
-        if (control := control_of(epochs, _controls(errors, "published"))) not in (None, name):
+        if (control := control_of(epochs, known["published"])) not in (None, name):
             words += f", {control} {published[control]:.2f} %"
-    if (control := control_of(epochs, _controls(errors, "error"))) not in (None, name):
+    if (control := control_of(epochs, known["error"])) not in (None, name):
         row = errors.loc[control]
         length = "equal length" if row["epochs"] == epochs else f"{row['epochs']:.0f} epochs"
         words += f"; plain training of {length} ({control}): {mean_std(row['error'], row['error_std'], 1)} %"
@@ -199,7 +203,7 @@ class _Table:
     """A line for the chosen recipe and for each neighbour: name, difference, and errors on two axes."""
 
     def __init__(self, figure: Figure, errors: pd.DataFrame, here: str, there: str, source: str) -> None:
-        self.errors, place = errors, (258, 224)  # top and height
+        self.errors, place = errors, (258, 203)  # top and height
         lines = axes_at(figure, 0, place[0], 1000, place[1], xlim=(0, 1000), ylim=(NEIGHBOURS + 0.5, -0.5))
         lines.axis("off")
         heads = {COLUMNS[0]: "nearest recipes", COLUMNS[1]: "differs in", MEASURED_PANEL[0]: here}
@@ -211,22 +215,25 @@ class _Table:
         lines.add_collection(self.words, autolim=False).set_transform(Affine2D().scale(figure.dpi / 72))  # of points
 
         self.axes = {}
-        control = ", line: control" if _controls(errors, "error") else ""
-        low, high = (errors["error"] + sign * errors["error_std"].fillna(0) for sign in (-1, 1))
-        for column, panel, ends, label, loc in (
-            ("error", MEASURED_PANEL, (low.min(), high.max()), f"top-1 error (%){control}", "left"),
-            ("published", PUBLISHED_PANEL, (errors["published"].min(), errors["published"].max()), source, "right"),
-        ):
+        self.known = {column: _controls(errors, column) for column in ("error", "published")}
+        control = ", line: control" if self.known["error"] else ""
+        error, std, published = errors[["error", "error_std", "published"]].to_numpy().T
+        std = np.nan_to_num(std)
+        panels: Any = (
+            ("error", MEASURED_PANEL, [*(error - std), *(error + std)], f"top-1 error (%){control}", "left"),
+            ("published", PUBLISHED_PANEL, published, source, "right"),
+        )
+        for column, panel, values, label, loc in panels:
             ax = self.axes[column] = axes_at(figure, panel[0], place[0], panel[1], place[1], sharey=lines)
-            ax.set(facecolor="none", visible=not math.isnan(ends[0]))
+            ax.set(facecolor="none", visible=not np.isnan(values).all())
             if ax.get_visible():
-                room = 1 + 0.04 * (ends[1] - ends[0])
-                ax.set_xlim(ends[0] - room, ends[1] + room)
+                low, high = np.nanmin(values), np.nanmax(values)
+                room = 1 + 0.04 * (high - low)
+                ax.set_xlim(low - room, high + room)
             ax.set_xlabel(label, fontsize=plots.FONT_SIZE, loc=loc)
             ax.tick_params(labelsize=plots.FONT_SIZE)
             ax.tick_params(axis="y", left=False, labelleft=False)
             ax.spines[["left", "right", "top"]].set_visible(False)
-        self.known = {column: _controls(errors, column) for column in self.axes}
         self.control_lines = {column: LineCollection([], color="black", linewidth=1.5) for column in self.axes}
         self.spreads = LineCollection([], linewidth=2)
         for ax, moving in zip(self.axes.values(), self.control_lines.values(), strict=True):

@@ -33,12 +33,12 @@ def imbalance_explorer(rows: pd.DataFrame | None = None, *, imbalance: float | N
         raise ValueError(f"rows lacks the columns {', '.join(sorted(missing))}: pass one row per run and class")
     if rows.empty:
         raise ValueError("rows is empty: pass one row per run and class")
-    by_class = rows.groupby(["imbalance", "class"], sort=False)
+    by_class: Any = rows.groupby(["imbalance", "class"], sort=False)
     images = by_class["images"].first().unstack("class").sort_index()  # a line per imbalance
     order = images.iloc[-1].sort_values(ascending=False, kind="stable").index
     images = images[order].astype(int)
     means, spreads = ((100 * by_class["accuracy"].agg(how).unstack("class"))[order] for how in ("mean", "std"))
-    of_seeds = 100 * rows.groupby(["imbalance", "seed"])["accuracy"].mean()
+    of_seeds: Any = rows.groupby(["imbalance", "seed"])["accuracy"].mean()
     check_bars(len(order))
 
     figure = blank_figure(1000, 415)
@@ -60,7 +60,7 @@ def imbalance_explorer(rows: pd.DataFrame | None = None, *, imbalance: float | N
         for number, count in zip(numbers, n, strict=False):
             number.set(text=f"{count}", y=count)
         whiskers.set_segments([[(x, m - s), (x, m + s)] for x, (m, s) in enumerate(zip(mean, spread, strict=True))])
-        runs = of_seeds.loc[imbalance]
+        runs = 100 * of_seeds.loc[imbalance]
         ends = (f"{order[c]} (training images: {n[c]:,}) {mean[c]:.0f} %" for c in (0, -1))
         return (
             f"imbalance {imbalance:g}, {n.sum():,} training images: accuracy {mean_std(runs.mean(), runs.std(), 1)} % "
