@@ -44,7 +44,9 @@ def default(value: Any, help: str) -> Any:
 class Subset:
     """Data"""
 
-    imbalance: str = default("100", "largest over smallest class count; 'none' keeps every image of a custom set")
+    imbalance: str | None = default(
+        None, "largest over smallest class count, 'none' for every image; the default is 100, for custom sets none"
+    )
     kind: str = default("exp", "profile of the class counts: exp or step")
     option: tuple[str, ...] = default((), "NAME=VALUE of the data set, such as context=0.9")
     root: Path | None = default(None, "where the CIFAR files are or go; LTLAB_DATA is the default")
@@ -52,15 +54,19 @@ class Subset:
     def load(self, name: str, seed: int) -> "LongTailedData":
         from .data import load
 
-        for path in (name, str(self.root)):
-            if path.startswith("~") and os.path.expanduser(path) == path:  # noqa: PTH111 (Path's raises RuntimeError)
-                raise FileNotFoundError(f"{path}: there is no such user")
+        profile = self.profile(name)
         try:
-            factor = None if self.imbalance.lower() == "none" else float(self.imbalance)
+            factor = None if profile == "none" else float(profile)
         except ValueError:
-            raise ValueError(f"imbalance={self.imbalance!r} is neither a number of at least 1 nor 'none'") from None
+            raise ValueError(f"imbalance={profile!r} is neither a number of at least 1 nor 'none'") from None
         options = dict(map(_parsed, self.option))
         return load(name, imbalance=factor, kind=self.kind, seed=seed, root=self.root, **options)
+
+    def profile(self, name: str) -> str:
+        """The imbalance as it was given, or the default of the set."""
+        from .data import DATA_SETS
+
+        return (self.imbalance or ("100" if name in DATA_SETS else "none")).lower()
 
     def folder_name(self, name: str) -> str:
         """What tells the data of runs apart, as the name of their folder."""
@@ -69,7 +75,7 @@ class Subset:
         path = Path(name)
         stem = path.stem if path.suffix.lower() == ".npz" else path.name or path.resolve().name
         options = [text for text in self.option if text.partition("=")[0] not in NOT_IN_NAMES]
-        return file_name("-".join([stem, self.imbalance, *([] if self.kind == "exp" else [self.kind]), *options]))
+        return file_name("-".join([stem, self.profile(name), *([] if self.kind == "exp" else [self.kind]), *options]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -321,7 +327,7 @@ def compare(
     table.round(4).to_csv(folder / "table.csv")
     plots.comparison(table, baseline="ce" if "ce" in table.index else None)
     plt.savefig(folder / "comparison.png", dpi=150)
-    print(f"{data.data}, imbalance {data.imbalance}\n\n{results.formatted(table).to_string()}\n")
+    print(f"{data.data}, imbalance {data.profile(data.data)}\n\n{results.formatted(table).to_string()}\n")
     print(f"{results.caption(table)}\nwritten to {folder}")
 
 
@@ -352,7 +358,7 @@ def search(
         budget_minutes=budget_minutes, epochs=training.epochs, validation=validation, settings=settings,
         progress=sys.stderr.isatty(), **compute.of(settings),
     )  # fmt: skip
-    print(f"{data.data}, imbalance {data.imbalance}\n\n{found}")
+    print(f"{data.data}, imbalance {data.profile(data.data)}\n\n{found}")
     if found.finished:
         print(f"\n{results.to_code(found.recipe)}")
     print(f"the runs are in {folder}")

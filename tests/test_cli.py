@@ -226,16 +226,17 @@ def test_images_that_were_skipped_are_counted_and_a_run_is_found_again_however_t
     ("data", "option", "name"),
     [
         ("shapes-lt", [], "shapes-lt-100"),
-        ("sets/mine.npz", [], "mine-100"),
-        ("sets/data.v1/", ["stream=True", "workers=2", "on_error=skip", "size=64"], "data.v1-100-size=64"),
+        ("sets/mine.npz", [], "mine-none"),
+        ("sets/data.v1/", ["stream=True", "workers=2", "on_error=skip", "size=64"], "data.v1-none-size=64"),
         ("shapes-lt", ["context=1/2"], "shapes-lt-100-context=1_2"),
-        (".", [], f"{Path().resolve().name}-100"),
+        (".", [], f"{Path().resolve().name}-none"),
     ],
 )
 def test_a_run_s_folder_is_named_by_what_tells_its_data_apart(data, option, name):
     option = tuple(option)
     assert cli.Subset(option=option).folder_name(data) == name
-    assert cli.Subset(option=option, kind="step").folder_name(data).startswith(name[: name.index("-100")] + "-100-step")
+    step = cli.Subset(option=option, kind="step", imbalance="50").folder_name(data)
+    assert step == re.sub("-(100|none)", "-50-step", name)
 
 
 def test_train_by_another_settings_batch_and_learning_rate(tmp_path):
@@ -419,7 +420,7 @@ def test_a_contact_sheet_has_a_row_for_every_class_and_white_cells_where_images_
     [
         ("train --data shapeslt", "did you mean 'shapes-lt'"),
         ("train --data ~nosuchuser/x", "~nosuchuser/x"),
-        ("data shapes-lt --root ~nosuchuser", "~nosuchuser"),
+        ("data cifar10-lt --root ~nosuchuser", "~nosuchuser"),
         ("train --recipe cee", "did you mean 'ce'"),
         ("train --device gpu", "'gpu'"),
         ("train --imbalance much", "imbalance='much'"),
