@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ..counts import as_labels
-from .defaults import usual_defaults
+from ..defaults import usual_defaults
 from .places import expanded
 from .profiles import long_tail_indices
 from .sets import LongTailedData, Split

@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from .defaults import usual_defaults
+from ..defaults import usual_defaults
 from .lists import ImageList, check_disjoint, check_files, check_labels, encoded, read_list
 from .places import download_folder, expanded, tables_folder
 from .profiles import BENCHMARKS, long_tail_indices

@@ -6,10 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from ..defaults import usual_defaults
 from ..names import one_of
 from .arrays import npz_set
 from .benchmarks import BENCHMARK_LISTS, benchmark_set
-from .defaults import usual_defaults
 from .places import expanded
 from .sets import LongTailedData
 from .shapes import shapes_lt

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ..counts import as_labels, check_integer, check_seed, comparable, in_class_order
+from ..defaults import usual_defaults
 from ..names import look_up, one_of
-from .defaults import usual_defaults
 from .places import tables_folder
 
 BENCHMARKS = {
