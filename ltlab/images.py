@@ -2,19 +2,18 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-ROUNDING = 1e-3  # by which floats may be below 0 or above 1, as after interpolation
+BEYOND = 1e-3  # by which floats may lie outside [0, 1], as after interpolation
 
 
 def to_float(images: Tensor) -> Tensor:
     """Images as float32 in [0, 1], channels last in memory, as convolutions prefer; floats are in [0, 1] already."""
-    if images.is_floating_point():
-        return images.float().contiguous(memory_format=torch.channels_last)
-    return images.to(torch.float32, memory_format=torch.channels_last).div_(255)
+    floats = images.to(torch.float32, memory_format=torch.channels_last)
+    return floats if images.is_floating_point() else floats.div_(255)
 
 
 def centre_crop(images: Tensor, size: int) -> Tensor:
@@ -54,8 +53,8 @@ def evaluated(
     """A function of batches, evaluated on all images, in order, in evaluation mode and without gradients.
 
     Args:
-        model: keeps its modes, and those of its parts; batches go to the device of its parameters.
-        images: (N, 3, H, W), uint8, in memory or on disk, or float in [0, 1].
+        model: the batches get the device and the floating-point dtype of its first parameter.
+        images: (N, 3, H, W), uint8, in memory or on disk, or float in [0, 1]; a tensor, or an array of NumPy.
         function: from float images (n, 3, H, W) in [0, 1] to a tensor (n, ...).
         crop: side in pixels of the centre that is taken of every image, see `centre_crop`; None takes the whole image.
         batch_size: images per call.
@@ -64,9 +63,7 @@ def evaluated(
         (N, ...), concatenated, with the dtype and on the device that the function gives.
 
     Raises:
-        TypeError: images that are neither a tensor nor on disk, such as an array or a list.
-        ValueError: a batch size below 1; images of another dtype or shape, or smaller than `crop`; on the CPU, floats
-            outside [0, 1] or NaN.
+        ValueError: a batch size below 1; what `as_evaluated` refuses; a list, or anything else without batches.
     """
     if not isinstance(images, Tensor) and not hasattr(images, "batches"):
         raise TypeError(
@@ -75,29 +72,52 @@ def evaluated(
         )
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: a forward pass takes at least 1 image")
-    device = next(model.parameters()).device
+    batches, like = in_batches(images), next(model.parameters(), torch.empty(0, dtype=torch.float32, device="cpu"))
+    dtype = like.dtype if like.is_floating_point() else torch.float32
     with evaluating(model), torch.inference_mode():
-        parts = [function(as_evaluated(batch, crop, device)) for batch in images.split(batch_size)]
+        parts = [function(as_evaluated(batch, crop, like.device).to(dtype)) for batch in batches.split(batch_size)]
     return torch.cat(parts)  # outside inference mode: a tensor that autograd can use
+
+
+def in_batches(images: Any) -> Images:
+    """Images that can be split: a tensor or files unchanged, an array as a tensor, in the byte order of torch."""
+    if isinstance(images, Tensor) or (hasattr(images, "split") and hasattr(images, "shape")):
+        return images
+    if hasattr(images, "__array__"):
+        array = images.__array__()
+        if array.dtype.kind in "biuf":
+            return torch.as_tensor(array.astype(array.dtype.newbyteorder("=")), device="cpu")
+    raise ValueError(
+        f"images must be a tensor (N, 3, H, W), got a {type(images).__name__}; torch.stack(images) makes one of a list "
+        "of tensors"
+    )
 
 
 def as_evaluated(images: Tensor, crop: int | None, device: torch.device) -> Tensor:
     """A batch as evaluation passes it to a network: not augmented, cropped to the centre, `to_float`, on the device.
 
-    Images, crop and errors as in `evaluated`.
+    Args:
+        images: (N, 3, H, W) uint8, or float in [0, 1].
+        crop: see `centre_crop`; None keeps the whole image.
+
+    Raises:
+        ValueError: images of another shape or dtype, or smaller than `crop`; floats outside [0, 1], or NaN.
     """
     if images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(
             f"images must be (N, 3, H, W), got {tuple(images.shape)}; images[None] makes a batch of one image, "
             "images.permute(0, 3, 1, 2) moves the channels first"
         )
-    if images.dtype != torch.uint8 and not images.is_floating_point():
-        raise ValueError(f"images must be uint8 or float, got {images.dtype}; uint16 / 65535 is a float in [0, 1]")
-    if images.is_floating_point() and images.is_cpu and len(images):
-        low, high = images.min().item(), images.max().item()
-        if not -ROUNDING <= low <= high <= 1 + ROUNDING:  # also for NaN
+    if not images.is_floating_point():
+        if images.dtype != torch.uint8:
             raise ValueError(
-                f"images must be floats in [0, 1], got {low:g} to {high:g}; divide bytes by 255 or pass uint8 images, "
-                "and leave the normalisation to the network"
+                f"images must be uint8 from 0 to 255, or floats in [0, 1], got {images.dtype}; of 16 bits take "
+                "images / 65535"
             )
+    elif not ((images >= -BEYOND) & (images <= 1 + BEYOND)).all():
+        low, high = (end.item() for end in images.aminmax())
+        raise ValueError(
+            f"images must be floats in [0, 1], got {low:g} to {high:g}; divide them by 255, or pass uint8 images, and "
+            "leave normalising them to the model"
+        )
     return to_float((images if crop is None else centre_crop(images, crop)).to(device))

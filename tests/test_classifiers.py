@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -58,12 +59,35 @@ def test_classifier_inputs_are_the_pooled_features(model, images):
     torch.testing.assert_close(x, model.pool(model.features(images)))
 
 
-def test_classifier_inputs_and_logits_are_those_of_the_pixels_whatever_their_dtype(model, images):
+@pytest.mark.parametrize("look", [classifier_inputs, predict])
+def test_inputs_and_logits_are_those_of_the_pixels_whatever_holds_them(model, images, look):
+    expected, pixels = look(model, images), images.numpy()
+    floats = (pixels / 255).astype(np.float32)
+    for same in (images.float() / 255, images.double() / 255, pixels, pixels[::-1].copy()[::-1], floats,
+                 floats.astype(">f4"), np.asfortranarray(floats)):  # fmt: skip
+        torch.testing.assert_close(look(model, same), expected, rtol=0, atol=0)
+    torch.testing.assert_close(look(model.double(), images).float(), expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x.float(), r"floats in \[0, 1\], got 0 to 255; .*255"),
+        (lambda x: x / 127.5 - 1, "got -1 to 1; .*normalising"),
+        (lambda x: (x / 255).index_fill(0, torch.tensor(3), torch.nan), "got nan"),
+        (lambda x: x.to(torch.uint16) * 257, "got torch.uint16; .*65535"),
+        (lambda x: x.numpy().astype(np.int64), "got torch.int64"),
+        (lambda x: x > 99, "got torch.bool"),
+        (lambda x: list(x), "got a list; torch.stack"),
+        (lambda x: np.array(["a"]), "got a ndarray"),
+        (lambda x: x[0], r"\(N, 3, H, W\), got \(3, 32, 32\)"),
+        (lambda x: x.permute(0, 2, 3, 1).numpy(), r"got \(20, 32, 32, 3\); .*permute"),
+    ],
+)
+def test_images_that_would_be_misread_are_refused(model, images, change, message):
     for look in (classifier_inputs, predict):
-        torch.testing.assert_close(look(model, images.float() / 255), look(model, images), rtol=0, atol=0)
-        for wrong in (images.float(), images[0], images.permute(0, 2, 3, 1)):
-            with pytest.raises(ValueError, match="images"):
-                look(model, wrong)
+        with pytest.raises(ValueError, match=rf"images must .*{message}"):
+            look(model, change(images))
 
 
 def test_the_centre_is_what_the_classifier_sees_of_large_images(model, images):
