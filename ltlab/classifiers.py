@@ -52,7 +52,7 @@ class CosineClassifier(nn.Module):
 
     def __init__(self, in_features: int, num_classes: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(num_classes, in_features))
+        self.weight = nn.Parameter(torch.empty(num_classes, in_features, dtype=torch.float32, device="cpu"))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -243,7 +243,7 @@ def classifier_inputs(model: nn.Module, images: Tensor, *, crop: int | None = No
         (N, K) float32 on the model's device.
 
     Raises:
-        ValueError: images of another shape or smaller than `crop`; on the CPU, floats above 1.
+        ValueError: images that are something else, or smaller than `crop`, see `images.as_evaluated`.
     """
     taken = []
 
@@ -263,7 +263,9 @@ def _linear(model: nn.Module, wanted_by: str) -> nn.Linear:
 
 
 def _linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    classifier = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device=weight.device)
+    c, k = weight.shape
+    empty = nn.Linear(k, c, bias=bias is not None, device="meta", dtype=weight.dtype)  # which draws nothing
+    classifier = empty.to_empty(device=weight.device)
     classifier.weight.data = weight.clone()
     if bias is not None:
         classifier.bias.data = bias.clone()

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .classifiers import CLASSIFIERS
+from .defaults import usual_defaults
 from .names import look_up, one_of
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def _conv(in_channels: int, out_channels: int, stride: int = 1, size: int = 3) -
     )
 
 
+@usual_defaults()
 def small_net(num_classes: int, mean: Tensor | None = None, std: Tensor | None = None) -> Net:
     """Five convolutions for a laptop: 32 x 32 images to an 8 x 8 last map of 64 channels, 0.04 M parameters."""
 
@@ -129,6 +131,7 @@ class BasicBlock(nn.Module):
         return F.relu(self.conv2(F.relu(self.conv1(x))) + shortcut)
 
 
+@usual_defaults()
 def resnet32(num_classes: int, mean: Tensor | None = None, std: Tensor | None = None) -> Net:
     """ResNet-32 for CIFAR (He et al., CVPR 2016): 3 x 5 basic blocks of 16, 32, 64 channels, 0.46 M parameters.
 
@@ -152,6 +155,7 @@ def resnet32(num_classes: int, mean: Tensor | None = None, std: Tensor | None = 
     return model
 
 
+@usual_defaults()
 def resnet10(num_classes: int, mean: Tensor | None = None, std: Tensor | None = None) -> Net:
     """ResNet-10 for large images, the paper's network on ImageNet-LT: one basic block in each of four layers.
 
@@ -164,6 +168,7 @@ def resnet10(num_classes: int, mean: Tensor | None = None, std: Tensor | None = 
     return _large_net(ResNet(BasicBlock, [1, 1, 1, 1]), num_classes, mean, std)
 
 
+@usual_defaults()
 def resnet50(
     num_classes: int, mean: Tensor | None = None, std: Tensor | None = None, *, weights: str | None = None
 ) -> Net:
@@ -203,6 +208,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 }  # fmt: skip
 
 
+@usual_defaults()
 def build(
     name: str | Callable[..., nn.Module], num_classes: int, images: Tensor | tuple[Tensor, Tensor] | None = None, *,
     classifier: str = "linear", weights: str | None = None,
@@ -258,6 +264,7 @@ def put_classifier(model: nn.Module, name: str, state: Mapping[str, Tensor]) -> 
             model.classifier = kind.from_state(state)
 
 
+@usual_defaults()
 def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation per channel of uint8 images (N, 3, H, W), in units of [0, 1]. -> (3,), (3,)
 

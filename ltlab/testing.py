@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .classifiers import CLASSIFIERS, declared
+from .defaults import usual_defaults
 from .models import small_net
 from .recipes.recipe import takes_epochs
 from .samplers import generator_seed
@@ -41,6 +42,7 @@ def asked(make: Callable[..., Any]) -> dict[str, int]:
     return {"epochs": 10} if takes_epochs(make) else {}
 
 
+@usual_defaults()
 def check_loss(loss: nn.Module | Callable[..., nn.Module], class_counts: Any = COUNTS, *, soft: bool = True) -> None:
     """A loss, or what makes one from the class counts, as a stage takes it.
 
@@ -71,6 +73,7 @@ def check_loss(loss: nn.Module | Callable[..., nn.Module], class_counts: Any = C
             torch.testing.assert_close(mixed, value.detach(), msg=f"{name} of one-hot targets is not that of labels")
 
 
+@usual_defaults()
 def check_sampler(make: Callable[..., Any], labels: Any = None) -> None:
     """What makes a sampler from labels and a seed, as a stage takes it.
 
@@ -104,6 +107,7 @@ def check_sampler(make: Callable[..., Any], labels: Any = None) -> None:
     assert torch.equal(torch.stack(parts, 1).flatten(), first[: 2 * length]), "the parts must add up to the sequence"
 
 
+@usual_defaults()
 def check_mix(mix: Callable[..., Any], model: nn.Module | None = None, images: Tensor | None = None) -> None:
     """A mix as a stage takes it: one logit per class and image, targets that sum to one, draws from its generator."""
     counts = torch.tensor(COUNTS)
@@ -131,6 +135,7 @@ def check_mix(mix: Callable[..., Any], model: nn.Module | None = None, images: T
     assert torch.equal(x, given), "the mix changes the images that it is given"
 
 
+@usual_defaults()
 def check_model(model: nn.Module, num_classes: int, images: Tensor) -> None:
     """A network as `fit` takes it: logits (N, C) in both modes, and gradients for what is to be trained.
 
@@ -151,6 +156,7 @@ def check_model(model: nn.Module, num_classes: int, images: Tensor) -> None:
     assert not missing, f"{name} has parameters that the logits do not depend on: {', '.join(missing)}"
 
 
+@usual_defaults()
 def check_classifier(change: Callable[..., nn.Module], model: Any = None, images: Tensor | None = None) -> None:
     """A change of the classifier as a stage takes it: a module from features to logits, the model left as it was."""
     with torch.random.fork_rng(devices=[]):

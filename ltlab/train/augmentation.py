@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..defaults import usual_defaults
 from ..images import centre_crop
 
 __all__ = ["centre_crop", "colour_jitter", "crop_and_jitter", "crop_boxes", "random_resized_crop"]
@@ -106,6 +107,7 @@ def _largest_centred(h: int, w: int, ratio: tuple[float, float]) -> tuple[int, i
     return h, w
 
 
+@usual_defaults()
 def _drawn_crop(
     images: Tensor, size: int, generator: torch.Generator, flip: bool, scale: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
@@ -180,6 +182,7 @@ def crop_and_jitter(
     return _apply(images, (size, size), crop, _drawn_jitter(images, jitter, generator))
 
 
+@usual_defaults()
 def _drawn_jitter(images: Tensor, strengths: tuple[float, float, float], generator: torch.Generator) -> _Drawn:
     for name, b in zip(("brightness", "contrast", "saturation"), strengths, strict=True):
         if not 0 <= b < math.inf:
@@ -227,7 +230,9 @@ def _apply(images: Tensor, size: tuple[int, int], *transforms: _Drawn) -> Tensor
         for each in transforms:
             images = each.apply(images, *each.draws)
         return images
-    out = torch.empty((len(images), 3, *size), dtype=torch.float32, memory_format=torch.channels_last)
+    out = torch.empty(
+        (len(images), 3, *size), dtype=torch.float32, device=images.device, memory_format=torch.channels_last
+    )
     group = IN_CACHE * torch.get_num_threads()
     for start in range(0, len(images), group):
         part = slice(start, start + group)
