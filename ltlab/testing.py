@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from .classifiers import CLASSIFIERS, declared
 from .defaults import usual_defaults
 from .models import small_net
+from .recipes import describe
 from .recipes.recipe import takes_epochs
 from .samplers import generator_seed
 
@@ -42,6 +43,85 @@ def asked(make: Callable[..., Any]) -> dict[str, int]:
     return {"epochs": 10} if takes_epochs(make) else {}
 
 
+class NotConforming(ValueError, AssertionError):
+    """A custom part gives something that training cannot use; as an AssertionError it fails a test."""
+
+
+@contextmanager
+def calling(part: str, way: str = "see `recipes.Stage`") -> Iterator[None]:
+    """Name the part that raises an error, and the way in which it is called."""
+    try:
+        yield
+    except NotConforming as error:
+        raise NotConforming(f"{part}: {error}") from error
+    except Exception as error:
+        raise NotConforming(f"{part} fails: {error!r:.400}; {way}") from error
+
+
+def shown_as(value: object) -> str:
+    """A tensor by its dtype and shape, anything else by its class."""
+    return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+
+
+def is_float(value: object, shape: tuple[int, ...]) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point() and value.shape == shape
+
+
+def logits_of(model: nn.Module, images: Tensor, num_classes: int) -> Tensor:
+    """The network's logits, if there is a finite one for every image and class; in training mode with a gradient."""
+    name, expected = f"model: {type(model).__name__}", (len(images), num_classes)
+    with calling(name, f"it is called with float32 images {tuple(images.shape)} in [0, 1]"):
+        logits = model(images)
+    mode = "training" if model.training else "evaluation"
+    if not is_float(logits, expected):
+        raise NotConforming(
+            f"{name} gives {shown_as(logits)} for {len(images)} images in {mode} mode, it must give logits, floating "
+            f"point {expected}: one for each of the {num_classes} classes"
+        )
+    if not logits.isfinite().all():
+        raise NotConforming(f"{name} gives logits that are NaN or not finite: check its weights")
+    if model.training and not logits.requires_grad:
+        raise NotConforming(f"{name} gives logits without a gradient: forward must use neither detach nor no_grad")
+    return logits
+
+
+def mixture_of(
+    mix: Callable[..., Any], model: nn.Module, images: Tensor, labels: Tensor, class_counts: Tensor,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """A mix's logits and targets, if there is a row of each for every image."""
+    name, expected = f"the mix {describe(mix)}", (len(images), len(class_counts))
+    way = "it is called as mix(model, images, targets, class_counts=..., generator=...), for logits and targets"
+    with calling(name, way):
+        logits, targets = mix(model, images, labels, class_counts=class_counts, generator=generator)
+    hard = isinstance(targets, Tensor) and targets.dtype == torch.int64 and targets.shape == expected[:1]
+    if not is_float(logits, expected) or not (hard or is_float(targets, expected)):
+        raise NotConforming(
+            f"{name} gives {shown_as(logits)} and {shown_as(targets)} for {len(images)} images: logits must be "
+            f"{expected}, and targets must be labels, int64 {expected[:1]}, or probabilities {expected}"
+        )
+    return logits, targets
+
+
+def loss_of(loss: nn.Module, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """A loss and its gradient by the logits (N, C), if it is one number that has one."""
+    name, gradient = f"the loss {type(loss).__name__}", None
+    with calling(name, f"it is called as loss(logits, targets), {shown_as(logits)} and {shown_as(targets)}"):
+        value = loss(logits, targets)
+    if not isinstance(value, Tensor) or value.numel() != 1 or not value.is_floating_point():
+        raise NotConforming(f"{name} gives {shown_as(value)}: it must give one number, such as the mean of the images")
+    if value.isnan():
+        raise NotConforming(f"{name} is NaN for finite logits: check logarithms of 0 and divisions by 0")
+    if value.requires_grad:
+        with calling(name, "in its backward pass"):
+            (gradient,) = torch.autograd.grad(value.sum(), logits, retain_graph=True, allow_unused=True)
+    if gradient is None:
+        raise NotConforming(
+            f"{name} gives a number without a gradient: compute it from the logits, without detach, item or argmax"
+        )
+    return value, gradient
+
+
 @usual_defaults()
 def check_loss(loss: nn.Module | Callable[..., nn.Module], class_counts: Any = COUNTS, *, soft: bool = True) -> None:
     """A loss, or what makes one from the class counts, as a stage takes it.
@@ -57,15 +137,12 @@ def check_loss(loss: nn.Module | Callable[..., nn.Module], class_counts: Any = C
     assert not held, f"{name} holds tensors as attributes, {held}: register them as buffers, which move to the device"
     generator = torch.Generator("cpu").manual_seed(0)
     for n in (1, 2, 33):
-        logits = torch.randn(n, len(counts), generator=generator, dtype=torch.float32, device="cpu").requires_grad_()
-        targets = torch.randint(len(counts), (n,), generator=generator, device="cpu")
+        logits = torch.randn(n, len(counts), generator=generator).requires_grad_()
+        targets = torch.randint(len(counts), (n,), generator=generator)
         given = logits.detach().clone(), targets.clone()
         before = copy.deepcopy(made)
-        value = made(logits, targets)
-        assert isinstance(value, Tensor) and value.shape == () and value.is_floating_point() and value.isfinite(), (
-            f"{name} gives {value!r:.80} for {n} images: it must give one finite number, such as a mean"
-        )
-        (gradient,) = torch.autograd.grad(value, logits)
+        value, gradient = loss_of(made, logits, targets)
+        assert value.isfinite(), f"{name} gives {value.item()} for {n} images: it must give one finite number"
         assert gradient.isfinite().all() and gradient.any(), f"the gradient of {name} is not finite, or zero everywhere"
         assert torch.equal(logits, given[0]) and torch.equal(targets, given[1]), f"{name} changes its arguments"
         if soft:
@@ -120,17 +197,14 @@ def check_mix(mix: Callable[..., Any], model: nn.Module | None = None, images: T
     def drawn(seed: int) -> tuple[Tensor, Tensor]:
         generator = torch.Generator().manual_seed(generator_seed(seed, 0))
         with torch.no_grad():
-            return mix(net, x, y, class_counts=counts, generator=generator)
+            return mixture_of(mix, net, x, y, counts, generator)
 
     with own_draws("the mix"):
         logits, targets = drawn(0)
         again = drawn(0)
-    assert logits.shape == (len(x), len(counts)), f"logits must be {(len(x), len(counts))}, got {tuple(logits.shape)}"
     if targets.is_floating_point():
         torch.testing.assert_close(targets.sum(1), torch.ones(len(x)), msg="targets (N, C) must sum to one per image")
         assert (targets >= 0).all(), "targets must not be negative"
-    else:
-        assert targets.shape == y.shape, f"targets must be ({len(y)},) labels, or (N, C) probabilities"
     assert all(map(torch.equal, again, (logits, targets))), "the same generator must give the same mixture"
     assert torch.equal(x, given), "the mix changes the images that it is given"
 
@@ -144,13 +218,7 @@ def check_model(model: nn.Module, num_classes: int, images: Tensor) -> None:
     """
     name, model = type(model).__name__, copy.deepcopy(model)
     for mode in (True, False):
-        logits = model.train(mode)(images)
-        expected = (len(images), num_classes)
-        assert isinstance(logits, Tensor) and logits.is_floating_point() and logits.shape == expected, (
-            f"{name} gives {getattr(logits, 'shape', type(logits).__name__)} for {len(images)} images: it must give "
-            f"logits, floating point {expected}"
-        )
-        assert logits.isfinite().all(), f"the logits of {name} are not finite"
+        logits_of(model.train(mode), images, num_classes)
     model.train()(images).logsumexp(1).sum().backward()
     missing = [key for key, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert not missing, f"{name} has parameters that the logits do not depend on: {', '.join(missing)}"

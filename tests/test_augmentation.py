@@ -125,14 +125,6 @@ def test_flip_mirrors_the_crops(n):
     assert torch.equal(mirrored, augment(crops, 0, True, generator))
 
 
-def test_half_of_the_crops_are_mirrored():
-    rising = torch.arange(8.0).expand(4000, 3, 8, 8)  # from left to right
-    drawn = random_resized_crop(rising, 8, scale=(1, 1), ratio=(1, 1), flip=True, generator=seeded(4))
-    mirrored = drawn[:, 0, 0, 0] > drawn[:, 0, 0, -1]
-    assert mirrored.float().mean().item() == pytest.approx(0.5, abs=0.03)
-    torch.testing.assert_close(drawn, torch.where(mirrored[:, None, None, None], rising.flip(-1), rising))
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -183,14 +175,6 @@ def test_colour_jitter_is_torchvisions(b):
     jittered = colour_jitter(images, *b, generator=seeded(5))
     torch.testing.assert_close(jittered, torchvision_jitter(images, b, seed=5), atol=2e-6, rtol=0)
     assert jittered.dtype == torch.float32 and jittered.min() >= 0 and jittered.max() <= 1
-
-
-def test_factors_are_never_negative_and_cover_their_range():
-    white = torch.ones(2000, 3, 1, 1)
-    values = colour_jitter(0.5 * white, brightness=0.4, generator=seeded())[:, 0, 0, 0]
-    assert values.min() == pytest.approx(0.3, abs=1e-3) and values.max() == pytest.approx(0.7, abs=1e-3)
-    assert values.mean() == pytest.approx(0.5, abs=0.01)
-    assert colour_jitter(0.2 * white, brightness=3.0, generator=seeded()).min() < 1e-3
 
 
 def test_nothing_changes_its_input():

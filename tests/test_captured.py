@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_runs import interrupted
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -25,7 +26,6 @@ from ltlab.mixup import InputMixup, ManifoldMixup, Remix
 from ltlab.recipes import RECIPES, SHAPES, Stage, describe
 from ltlab.samplers import PowerSampler
 from ltlab.train import CapturedStep, TrainingStep, fit, train_epoch
-from ltlab.train import checkpoint as checkpoints
 from ltlab.train.step import Slots
 
 BALANCED = partial(PowerSampler, q=0.0)
@@ -79,32 +79,19 @@ def test_captured_and_eager_steps_have_the_same_losses(data, stage):
     """The last batch is smaller than the others, and the learning rate changes with every step."""
     eager, captured = (losses_of(*step_on(data, stage, captured), data.train, 0.05) for captured in (False, True))
     assert len(captured) >= 10 and captured == pytest.approx(eager, rel=1e-4)
-
-
-def test_a_captured_step_heeds_the_learning_rate(data):
-    first, second = (losses_of(*step_on(data, STAGES["plain"], True), data.train, rate) for rate in (0.05, 0.04))
-    assert first != pytest.approx(second, rel=1e-4)
+    if stage == STAGES["plain"]:
+        assert captured != pytest.approx(losses_of(*step_on(data, stage, True), data.train, 0.04), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", ["bag_of_tricks", "drw_ldam"])
-def test_a_captured_run_is_the_eager_run(data, name, tmp_path, monkeypatch):
-    """Whole recipes, stage by stage; and a checkpoint of the one goes on as the other."""
+def test_a_captured_run_is_the_eager_run(data, name, tmp_path):
+    """Whole recipes, stage by stage; and a checkpoint of the one continues as the other."""
     recipe = RECIPES[name].resolve(SHAPES).with_epochs(6)
     eager = fit(recipe, data, progress=False)
     captured = fit(recipe, data, capture=True, progress=False)
     assert captured.history["train_loss"].tolist() == pytest.approx(eager.history["train_loss"].tolist(), rel=0.01)
 
-    save = checkpoints.save
-
-    def saves_and_stops(path, state):
-        save(path, state)
-        if len(state["history"]) == 3:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(checkpoints, "save", saves_and_stops)
-    with pytest.raises(KeyboardInterrupt):
-        fit(recipe, data, checkpoint=tmp_path / "run.pt", progress=False)
-    monkeypatch.undo()
+    interrupted(data, tmp_path / "run.pt", 3, recipe)
     resumed = fit(recipe, data, capture=True, checkpoint=tmp_path / "run.pt", resume=True, progress=False)
     assert resumed.history["train_loss"].tolist() == pytest.approx(eager.history["train_loss"].tolist(), rel=0.01)
 

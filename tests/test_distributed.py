@@ -24,7 +24,7 @@ from ltlab.data import load
 from ltlab.losses import ClassBalancedFocalLoss, ClassBalancedLoss
 from ltlab.recipes import SHAPES, Recipe, Stage
 from ltlab.train import checkpoint, fit
-from ltlab.train.processes import ALONE, ManyProcesses, across_processes, join, weight_of
+from ltlab.train.processes import ALONE, OneProcess, across_processes, join, weight_of
 
 # what every process runs: shapes-lt without augmentation on a network without batch norm, so that shares change nothing
 SCRIPT = """
@@ -55,7 +55,7 @@ def run(name, epochs=2, **options):
     return fit(recipe, data, model, device="cpu", progress=False, **options)
 
 def watched(name):
-    \"\"\"The images of every epoch as this process sees them, the history and the logits.\"\"\"
+    \"\"\"The images of every epoch, after the trial, as this process sees them, the history and the logits.\"\"\"
     seen, batches = [], Split.batches
     def noting(split, indices):
         seen.append(torch.cat(list(indices)).tolist())
@@ -65,7 +65,7 @@ def watched(name):
         result = run(name)
     finally:
         Split.batches = batches
-    return {"seen": seen, "loss": result.history["train_loss"].tolist(), "logits": result.logits,
+    return {"seen": seen[1:], "loss": result.history["train_loss"].tolist(), "logits": result.logits,
             "metrics": result.metrics}
 """
 
@@ -194,10 +194,10 @@ def test_what_a_loss_remembers_in_every_process_is_kept(tmp_path):
             self.seen += torch.bincount(targets, minlength=len(self.seen))
             return nn.functional.cross_entropy(logits + self.seen.log(), targets)
 
-    def stops(self, evaluates):
+    def stops(self, *arguments, **options):
         if self.history:
             raise KeyboardInterrupt
-        return next_epoch(self, evaluates)
+        return next_epoch(self, *arguments, **options)
 
     STAGES["seen"] = {"loss": Seen}
     whole, next_epoch = run("seen"), Run.next_epoch
@@ -254,8 +254,8 @@ def test_the_command_under_torchrun_writes_and_prints_once(tmp_path):
 # --- without a second process ----------------------------------------------------------------------------------------
 
 
-def one_of(size: int, rank: int = 0) -> ManyProcesses:
-    return ManyProcesses(torch.device("cpu"), size, rank)
+def one_of(size: int, rank: int = 0) -> OneProcess:
+    return OneProcess(torch.device("cpu"), size, rank)
 
 
 @pytest.mark.parametrize("size", [2, 3, 8])
@@ -275,7 +275,7 @@ def test_gathered_rows_are_in_order_and_padding_is_cut(count):
     rows, size = torch.rand(count, 3), 4
     padded = [one_of(size, r).share(rows) for r in range(size)]
 
-    class Gathering(ManyProcesses):
+    class Gathering(OneProcess):
         def of_all(self, mine):
             others = [torch.cat([p, p.new_full((len(mine) - len(p), 3), torch.nan)]) for p in padded]
             return torch.stack(others)

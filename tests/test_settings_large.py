@@ -35,7 +35,7 @@ from ltlab.recipes import (
 from ltlab.train import checkpoint as checkpoints
 from ltlab.train import fit, predict
 from ltlab.train.augmentation import centre_crop, colour_jitter, random_resized_crop
-from ltlab.train.processes import ALONE, ManyProcesses
+from ltlab.train.processes import ALONE, OneProcess
 from ltlab.train.step import augment, augmented
 from ltlab.train.stored_masks import Masks, write
 
@@ -332,7 +332,7 @@ def test_masks_that_are_not_the_checkpoints_are_refused_and_left(streamed, tmp_p
     assert (file.read_bytes() if file.exists() else None) == before
 
 
-class InThreads(ManyProcesses):
+class InThreads(OneProcess):
     """Processes that are threads of this one."""
 
     def __init__(self, rank, size, barrier, given):

@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from filelock import FileLock, Timeout
@@ -32,49 +33,42 @@ def history_of(path: Path) -> Path:
     return path.with_suffix(".csv")
 
 
+def absolute(path: str | os.PathLike | None) -> Path | None:
+    """A path that means the same after `os.chdir`, with ~ for the home folder.
+
+    Raises:
+        ValueError: a user's home folder that does not exist.
+    """
+    try:
+        return None if path is None else Path(path).expanduser().absolute()
+    except RuntimeError as error:
+        raise ValueError(f"{path}: there is no such user") from error
+
+
 def check_path(path: Path | None, resume: bool) -> None:
     """Refuse a checkpoint that a run could not continue from, or would overwrite; None keeps nothing.
 
     Raises:
         ValueError: `resume` without a path; a path that ends in .csv.
-        FileNotFoundError: with `resume`, see `check_there`.
-        FileExistsError: without it, see `check_new`.
+        FileNotFoundError: `resume`, and no such file.
+        FileExistsError: without `resume`, there is such a file, or its history.
     """
     if path is None:
         if resume:
             raise ValueError("resume needs a checkpoint to continue from")
         return
+    history = history_of(path)
     if path.suffix.lower() == ".csv":
         raise ValueError(f"checkpoint={str(path)!r}: the history goes to a file of this name, call it {path.stem}.pt")
-    if resume:
-        check_there(path)
-    else:
-        check_new(path)
-
-
-def check_new(path: Path) -> None:
-    """Refuse to write a checkpoint where a file of another run stands.
-
-    Raises:
-        FileExistsError: there is such a checkpoint, or its history.
-    """
-    if path.exists():
-        raise FileExistsError(f"checkpoint {path} exists: resume the run, or remove the file")
-    if history_of(path).exists():
-        raise FileExistsError(
-            f"{history_of(path)} exists, where the history of checkpoint {path} goes: remove it first, or name the "
-            "checkpoint otherwise"
-        )
-
-
-def check_there(path: Path) -> None:
-    """Refuse to read a checkpoint that is not there.
-
-    Raises:
-        FileNotFoundError: no such file.
-    """
-    if not path.exists():
+    if resume and not path.exists():
         raise FileNotFoundError(f"no checkpoint at {path}: train it first, or check the path")
+    if not resume and path.exists():
+        raise FileExistsError(f"checkpoint {path} exists: resume the run, or remove the file")
+    if not resume and history.exists():
+        raise FileExistsError(
+            f"{history} exists, where the history of checkpoint {path} goes: remove it first, or name the checkpoint "
+            "otherwise"
+        )
 
 
 @contextmanager
@@ -111,7 +105,7 @@ def held(path: Path | None, resume: bool) -> Iterator[None]:
         )
     try:
         if not resume:
-            check_new(path)
+            check_path(path, resume)
         if lock.is_locked:
             with suppress(OSError):
                 beside.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
@@ -142,20 +136,35 @@ def check_writable(path: Path) -> None:
 
 
 def write_atomically(path: Path, content: bytes | memoryview) -> None:
-    """Write a file next to `path`, flush it to the disk, then rename it into place."""
+    """Write a whole file, or leave the one before, see `atomically`."""
+    with atomically(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def atomically(path: Path) -> Iterator[BinaryIO]:
+    """A file next to `path` to write to; afterwards it is flushed to the disk and renamed into place.
+
+    Raises:
+        OSError: the disk is full or not writable. Then, and after any other error, nothing half-written is left.
+    """
     part = _part(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        if error.errno is None:  # what gives the content has failed, not the disk
+            raise
         raise OSError(
-            error.errno, f"could not write {path} ({error.strerror}); what stood there before is untouched"
+            error.errno, f"could not write {path} ({error.strerror}): make room; what was there before is untouched"
         ) from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def _part(path: Path) -> Path:
@@ -170,7 +179,7 @@ def load(path: Path, device: torch.device, refusal: Callable[[dict], str | None]
         FileNotFoundError: no such file.
         ValueError: a damaged file, one that is not an ltlab checkpoint, or that `refusal` gives a reason against.
     """
-    check_there(path)
+    check_path(path, resume=True)
     try:
         with zipfile.ZipFile(path) as archive:
             if damaged := archive.testzip():  # torch loads what its checksums tell to be wrong

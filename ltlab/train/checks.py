@@ -1,7 +1,6 @@
-"""What is refused before anything is trained."""
+"""What is refused before hours are spent on it: by its kind, by its parts, and by a trial of every stage's step."""
 
-import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -9,20 +8,31 @@ from torch import Tensor, nn
 
 from ..cam import ForegroundTransform, maps_of
 from ..classifiers import CLASSIFIERS, declared
-from ..data import LongTailedData, StreamedSplit
-from ..images import as_evaluated, evaluating
+from ..data import ImageSplit, LongTailedData, StreamedSplit
+from ..images import evaluating
 from ..recipes import Plan, Recipe, Stage
+from ..testing import calling, logits_of, loss_of, mixture_of
 from .processes import OneProcess
+from .step import Slots, augmented
+
+TRIED = 8  # images that a trial takes
 
 
 def check_types(recipe: object, data: object, model: object) -> None:
-    """TypeError, with what to write instead, for what is not a recipe, data or a network."""
+    """Refuse, with what to write instead, what is not a recipe, data or a network that can be trained."""
+    if torch.is_inference_mode_enabled():
+        raise ValueError("fit trains, which torch.inference_mode() forbids: call it outside of that block")
     if not isinstance(recipe, Recipe | str):
         way = "Recipe(Stage(...))" if isinstance(recipe, Stage) else 'Recipe(Stage(...)), or a name such as "ce"'
         raise TypeError(f"recipe={recipe!r:.80}: fit trains a recipe, write {way}")
     if not isinstance(data, LongTailedData):
-        name = repr(data) if isinstance(data, str) else "..."
-        raise TypeError(f"data={data!r:.80}: fit takes data that are loaded, write ltlab.data.load({name})")
+        way = f"ltlab.data.load({data!r})" if isinstance(data, str) else "ltlab.data.load(...)"
+        raise TypeError(
+            f"data={data!r:.80}: fit takes data that are loaded, write {way}; ltlab.data.array_set makes them from "
+            "arrays and tensors"
+        )
+    if len(data.class_names) < 2:
+        raise ValueError(f"data={data.name!r} has the classes {data.class_names}: training takes at least two")
     if isinstance(model, type):
         raise TypeError(f"model={model.__name__} is a class: make the network, {model.__name__}(...)")
     if model is not None and not isinstance(model, nn.Module):
@@ -34,136 +44,160 @@ def check_types(recipe: object, data: object, model: object) -> None:
         )
 
 
-def check_run(
-    recipe: Plan, data: LongTailedData, model: nn.Module | None, capture: bool, processes: OneProcess
-) -> None:
+def check_plan(plan: Plan, data: LongTailedData, model: nn.Module | None, capture: bool, processes: OneProcess) -> None:
     """Refuse what cannot be trained, before anything is; `model` is a custom one, None the settings'."""
-    crop, first = recipe.settings.crop, recipe.stages[0].foreground
-    if makes_maps(first):
+    settings, crop = plan.settings, plan.settings.crop
+    if makes_maps(plan.stages[0].foreground):
         raise ValueError(
             "stage 1 has a foreground slot, which needs the model of a stage before it: give it masks, "
             "ForegroundTransform(masks=...), or put a stage before it"
         )
-    if model is None and (recipe.stages[0].trains != "all" or recipe.stages[0].batch_norm == "eval"):
+    if model is not None:
+        check_parts(plan, model)
+    elif plan.stages[0].trains != "all" or plan.stages[0].batch_norm == "eval":
         raise ValueError(
             "stage 1 trains the classifier alone, or with batch-norm statistics that nothing has measured yet: "
             "give it a trained network, model=..., or a stage before it"
         )
-    if model is not None:
-        check_parts(recipe, model)
     if crop is not None and crop > data.side:
         raise ValueError(
-            f"settings {recipe.settings.name!r} crops {crop} x {crop} pixels, the images have "
-            f"{tuple(data.test.images.shape[2:])}: load them with size {crop} or more, or choose "
-            "other settings"
+            f"settings {settings.name!r} crops {crop} x {crop} pixels, the images have "
+            f"{tuple(data.test.images.shape[2:])}: load them with size {crop} or more, or choose other settings"
         )
-    if recipe.settings.batch_size < processes.size:
-        raise ValueError(f"a batch of {recipe.settings.batch_size} images for {processes.size} processes: start fewer")
-    if capture and (processes.size > 1 or (on_disk(data) and any(s.foreground for s in recipe.stages))):
+    if settings.batch_size < processes.size:
+        raise ValueError(f"a batch of {settings.batch_size} images for {processes.size} processes: start fewer")
+    if capture and (processes.size > 1 or (on_disk(data) and any(stage.foreground for stage in plan.stages))):
         raise ValueError(
             "capture records what one device does with what it holds: leave it out with several processes, and with a "
             "foreground slot for images on disk"
         )
-    if capture and recipe.settings.optimizer is not None:
+    if capture and settings.optimizer is not None:
         raise ValueError(
             "capture records SGD, whose learning rate is a tensor that every replay reads: leave it out with a custom "
             "optimizer"
         )
 
 
-def check_parts(recipe: Plan, model: nn.Module) -> None:
-    """Refuse a custom model whose classifier is not what the recipe trains or changes."""
+def check_parts(plan: Plan, model: nn.Module) -> None:
+    """Refuse a custom model whose weights, or whose classifier, are not what the plan trains or changes."""
     name, classifier = type(model).__name__, getattr(model, "classifier", None)
+    for key, parameter in model.named_parameters():
+        if parameter.is_inference():
+            raise ValueError(f"model: {name} was made under torch.inference_mode(), which no gradient gets into: make "
+                             "it outside of that block")  # fmt: skip
+        if parameter.requires_grad and parameter.dtype != torch.float32:
+            raise ValueError(
+                f"model: {key} of {name} is {parameter.dtype}, weights are trained in torch.float32: pass "
+                "model.float(); fit(..., precision='bfloat16') computes with them in half precision"
+            )
     kind = "missing" if classifier is None else f"a {type(classifier).__name__}"
-    if recipe.classifier == "cosine" and (classifier is None or ends_linear(classifier)):
+    if plan.classifier == "cosine" and (classifier is None or ends_linear(classifier)):
         kind += "" if classifier is None or isinstance(classifier, nn.Linear) else " that ends in a Linear"
         raise ValueError(
-            f"recipe {recipe.name!r} needs a normalised classifier, {name}.classifier is {kind}: make it an "
+            f"recipe {plan.name!r} needs a normalised classifier, {name}.classifier is {kind}: make it an "
             'ltlab.classifiers.CosineClassifier, as ltlab.models.build(..., classifier="cosine") does'
         )
-    for number, stage in enumerate(recipe.stages, start=1):
+    own = {key for key, _ in classifier.named_parameters(recurse=False)} if classifier is not None else set()
+    for number, stage in enumerate(plan.stages, start=1):
         if classifier is None and (stage.classifier or stage.trains != "all"):
             raise ValueError(f"stage {number} needs a model with a part called classifier, {name} has none")
-        change, expected = declared(stage.classifier), CLASSIFIERS[recipe.classifier].type
-        if change and change.needs and not isinstance(classifier, expected):
+        change, expected = declared(stage.classifier), CLASSIFIERS[plan.classifier].type
+        if change and change.needs and not (isinstance(classifier, expected) and "weight" in own):
             raise ValueError(
-                f"stage {number} changes a {recipe.classifier} classifier, {name}.classifier is {kind}: make it a "
-                f"{expected.__name__}, and what comes before it another part"
+                f"stage {number} changes a {plan.classifier} classifier, {name}.classifier is {kind}: make it a "
+                f"{expected.__name__}, without weight normalisation or another parametrization, and what comes before "
+                "it another part"
             )
 
 
-def check_outputs(recipe: Plan, data: LongTailedData, model: nn.Module, autocast: torch.autocast) -> None:
-    """Refuse a custom model without a logit for every class, whose `classifier` does not give them where a stage
-    trains or changes it, or without CAMs where a stage needs them.
+def try_stages(
+    plan: Plan, split: ImageSplit, model: nn.Module, slots: Sequence[Slots], autocast: torch.autocast
+) -> None:
+    """Take a few images through every stage's sampler, mix and loss, and refuse what a step could not train on.
 
-    Two training images go through it, in evaluation mode and without gradients: it stays as it was.
+    They are the first ones that stage 1 draws. The model is in training mode and gradients are computed, as in a step;
+    afterwards both, its buffers included, are as they were.
+
+    Args:
+        slots: of every stage, made for the trial, as their draws and memories are used up.
     """
-    images, labels = data.train.images[:2], data.train.labels[:2]
-    name, expected = type(model).__name__, (len(images), len(data.class_names))
-    shown = as_evaluated(images, recipe.settings.crop, labels.device)
-    changes = any(stage.classifier for stage in recipe.stages)
-    with watched_classifier(model, changes) as given, evaluating(model), torch.no_grad(), autocast:
-        logits = model(shown)
-    if not isinstance(logits, Tensor) or not logits.is_floating_point() or logits.shape != expected:
-        what = f"{logits.dtype} {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
-        raise ValueError(
-            f"model: {name} gives {what} for {expected[0]} images, it must give logits, floating point {expected}: "
-            f"one for each of the {expected[1]} classes"
-        )
-    if needs_classifier(recipe) and not (len(given) == 1 and same_logits(given[0], logits)):
-        raise ValueError(
-            f"recipe {recipe.name!r} trains or changes the classifier, and {name}.classifier is not what forward ends "
-            "in: make forward return self.classifier(...), by this name and once"
-        )
-    for number, stage in enumerate(recipe.stages, start=1):
-        if makes_maps(stage.foreground):
-            try:
-                maps_of(model, images, labels)
-            except (AttributeError, ValueError) as error:
-                raise ValueError(
-                    f"stage {number} has a foreground slot, whose maps need model.features, from images to (N, K, h, "
-                    f"w), and model.classifier.weight, (C, K); {name} does not give them: {error}"
-                ) from error
+    trained = [each for each in zip(range(1, len(slots) + 1), plan.stages, slots, strict=True) if each[1].epochs]
+    drawn = []
+    for number, _, own in trained:
+        own.set_epoch(0)
+        with calling(f"stage {number}: the sampler", "it is iterated over for indices of images"):
+            drawn.append(own.batches(plan.settings.batch_size)[0][:TRIED])
+    [(_, images, labels)] = split.batches(drawn[:1])
+    generator = torch.Generator(labels.device).manual_seed(0)
+    shown, class_counts = augmented(images, plan.settings, generator), slots[0].class_counts
+    with as_it_was(model):
+        slots[0].set_mode(model)
+        with autocast:
+            logits = classified(plan, model, shown, len(class_counts))
+        for number, stage, own in trained:
+            if makes_maps(stage.foreground):
+                check_maps(number, model, images[:2], labels[:2])
+            own.set_mode(model)
+            mixed = logits, labels
+            with calling(f"stage {number}"):
+                if own.mix:
+                    getattr(own.mix, "check", lambda model: None)(model)
+                    with autocast:
+                        mixed = mixture_of(own.mix, model, shown, labels, class_counts, generator)
+                loss_of(own.loss, mixed[0].float(), mixed[1])
 
 
 @contextmanager
-def watched_classifier(model: nn.Module, changes: bool) -> Iterator[list[object]]:
-    """What `model.classifier` gives; where a stage `changes` it, what another in its place would give."""
-    classifier, given = getattr(model, "classifier", None), []
-    if not isinstance(classifier, nn.Module):
-        yield given
-        return
-    watched = copy.copy(classifier) if changes else classifier
-    place = model._modules.get("classifier")  # None: a property, in whose place nothing can be put
-
-    def note(module: nn.Module, inputs: object, output: object) -> None:
-        if module is watched:  # a copy shares its hooks
-            given.append(output)
-
-    with watched.register_forward_hook(note):
-        if place is not None:
-            model.classifier = watched
+def as_it_was(model: nn.Module) -> Iterator[None]:
+    """Afterwards every part of a model is in the mode, and every buffer has the values, that it had before."""
+    buffers = [
+        (part, name, buffer, buffer.clone())
+        for part in model.modules()
+        for name, buffer in part.named_buffers(recurse=False)
+    ]
+    with evaluating(model):
         try:
-            yield given
+            yield
         finally:
-            if place is not None:
-                model.classifier = place
+            with torch.no_grad():
+                for part, name, buffer, kept in buffers:
+                    setattr(part, name, buffer.copy_(kept))
+
+
+def classified(plan: Plan, model: nn.Module, images: Tensor, classes: int) -> Tensor:
+    """The model's logits, if they come from its classifier where a stage trains or changes that."""
+    classifier, given = getattr(model, "classifier", None), []
+    watched = classifier if isinstance(classifier, nn.Module) else nn.Identity()
+    with watched.register_forward_hook(lambda module, inputs, output: given.append(output)):
+        logits = logits_of(model, images, classes)
+    names = {key for key, part in model.named_modules(remove_duplicate=False) if part is classifier}
+    changes = any(stage.classifier for stage in plan.stages)
+    needed = plan.classifier == "cosine" or changes or any(stage.trains == "classifier" for stage in plan.stages)
+    ends = len(given) == 1 and isinstance(given[0], Tensor) and torch.equal(given[0].float(), logits.float())
+    if needed and not (ends and (names == {"classifier"} or not changes)):
+        raise ValueError(
+            f"recipe {plan.name!r} trains or changes the classifier, and {type(model).__name__}.classifier is not what "
+            "forward ends in: make forward return self.classifier(...), by this name and once; compile a network in "
+            "place, model.compile()"
+        )
+    return logits
+
+
+def check_maps(number: int, model: nn.Module, images: Tensor, labels: Tensor) -> None:
+    """Refuse a model without class activation maps for a stage that asks for them."""
+    try:
+        maps_of(model, images, labels)
+    except (AttributeError, ValueError) as error:
+        raise ValueError(
+            f"stage {number} has a foreground slot, whose maps need model.features, from images to (N, K, h, w), and "
+            f"model.classifier.weight, (C, K); {type(model).__name__} does not give them: {error}"
+        ) from error
 
 
 def ends_linear(classifier: nn.Module) -> bool:
     """Whether the last part of a classifier is a linear one, so that its logits are not cosines."""
     *_, last = classifier.modules()
     return type(last).forward is nn.Linear.forward
-
-
-def same_logits(given: object, logits: Tensor) -> bool:
-    """Whether a part of a model gave its logits, also where they were NaN, or were copied to another dtype."""
-    return given is logits or (isinstance(given, Tensor) and torch.equal(given.float(), logits.float()))
-
-
-def needs_classifier(recipe: Plan) -> bool:
-    """Whether a recipe does anything to the classifier, so that the logits have to be its."""
-    return recipe.classifier == "cosine" or any(s.classifier or s.trains == "classifier" for s in recipe.stages)
 
 
 def makes_maps(foreground: object) -> bool:

@@ -11,11 +11,12 @@ from torch import nn
 from .. import models, recipes
 from ..counts import check_integer, check_seed
 from ..data import LongTailedData
+from ..defaults import usual_defaults
 from ..names import one_of
 from ..recipes import Recipe
 from ..recipes.contents import contents
 from . import checkpoint as checkpoints
-from .checks import check_outputs, check_types
+from .checks import check_types
 from .curves import check_curves, curves
 from .processes import join
 from .run import ExtraMetrics, Result, Run
@@ -66,27 +67,23 @@ def fit(
     up to rounding and local batch norm, the steps are those of one process. Each process draws its own augmentation
     and mixing. Only the first one writes; all must see the folder of `checkpoint`. All return the same result.
 
+    Before the first step a few images go through every stage, so that a network, sampler, mix or loss that a step
+    could not use is refused at once, by name. Gradients are switched on within; torch's default dtype and device do not
+    matter.
+
     Raises:
-        TypeError: not a recipe, loaded data or a network instance; a loss that is not a module; `prepare` of a
-            foreground slot that gives no row per image; extra metrics that are not names and numbers.
-        ConnectionError: another process of the run has stopped or does not answer.
-        ImportError: `tensorboard` without TensorBoard.
-        ValueError: a seed that is not an integer from 0 to 2**32 - 1; an unknown recipe, device, precision or
-            batch_norm; more processes than devices, than a batch has images, or than one with `capture`, which also
-            takes no custom optimizer; images smaller than the settings' crop; an extra metric named like a column of
-            the history.
-            A foreground slot that makes CAMs in the first stage; a first stage that trains only the classifier, or
-            with batch_norm="eval", and no model given; a mix slot at a layer that the model does not have; a loss with
-            parameters that need gradients and are not the model's.
-            A custom model that does not give floating-point logits (N, C); without a part called classifier that a
-            stage trains alone; with one that forward does not end in, or of another kind than a stage of ltlab changes
-            or the recipe needs; or without features and classifier where CAMs are made from them.
-            `resume` without `checkpoint`; a checkpoint whose name ends in .csv, that is damaged or of another run; one
-            to start from that began otherwise, or has trained for as long as all of this recipe.
+        TypeError: not a recipe, loaded data or a network instance; a loss or classifier that is not a module;
+            `prepare` of a foreground slot that gives no row per image; extra metrics that are not names and numbers.
+        ValueError: an argument outside its range, or an unknown name; fewer than two classes; what the device, the
+            processes, `capture` or the images' size do not allow; a first stage that needs a trained model; a network
+            that does not fit the data or the recipe; a sampler, mix or loss that fails, or gives something else than
+            `Stage` says; a checkpoint that is damaged, or of another run; torch.inference_mode().
         FileNotFoundError, FileExistsError: `resume` or `start_from` without a checkpoint file; a checkpoint, its
             history, or curves in the folder `tensorboard`, without `resume`.
         BlockingIOError: another run that has not ended holds `checkpoint`.
         OSError: no file can be written at `checkpoint`.
+        ImportError: `tensorboard` without TensorBoard.
+        ConnectionError: another process of the run has stopped or does not answer.
         FloatingPointError: the training loss is no longer finite: with a loss of ltlab on the CPU raised at that step,
             otherwise at the end of the epoch.
     """
@@ -95,25 +92,24 @@ def fit(
         recipe = recipes.get(recipe)
     seed = check_seed(seed)
     evaluate_every = check_integer("evaluate_every", evaluate_every, least=1)
-    path = None if checkpoint is None else Path(checkpoint)
+    path, start, board = map(checkpoints.absolute, (checkpoint, start_from, tensorboard))
     checkpoints.check_path(path, resume)
-    check_curves(tensorboard, resume)
+    check_curves(board, resume)
     processes = join(find_device(device))
-    device = processes.device
-    with _own_randomness(seed, device), processes.watched():
+    device, first = processes.device, processes.rank == 0
+    with _surroundings(seed, device), processes.watched():
         recipe = recipe.resolve(recipes.settings_for(data.name, data.side, len(data.train)))
         run = Run(recipe, data, model, processes, seed=seed, precision=precision, capture=capture,
                   batch_norm=batch_norm, path=path, extra_metrics=extra_metrics)  # fmt: skip
         try:
-            if run.own_model:
-                with _own_randomness(seed, device):
-                    check_outputs(run.recipe, run.data, run.model, run.autocast)
-            with checkpoints.held(path if processes.rank == 0 else None, resume):
+            with _surroundings(seed, device):
+                run.try_stages(seed)
+            with checkpoints.held(path if first else None, resume):
                 if resume and path is not None:
                     run.load_state(checkpoints.load(path, device, run.refusal))
-                elif start_from is not None:
-                    run.load_state(checkpoints.load(Path(start_from), device, run.refusal_to_start_from))
-                with curves(tensorboard if processes.rank == 0 else None) as write:
+                elif start is not None:
+                    run.load_state(checkpoints.load(start, device, run.refusal_to_start_from))
+                with curves(board if first else None) as write:
                     run.train(progress, evaluate_every, write)
                     result = run.result()
                     write({"epoch": run.recipe.epochs} | {f"metrics/{k}": v for k, v in result.metrics.items()})
@@ -145,14 +141,14 @@ def load_model(
         FileNotFoundError: no such file.
         ValueError: the checkpoint is damaged, of a run on other data, or of another network than `model`.
     """
-    path = Path(checkpoint)
+    path = Path(checkpoint).expanduser()
     of_data = {} if data is None else {"data fingerprint": data.fingerprint}
     state = checkpoints.load(
         path, torch.device("cpu"),
         lambda state: checkpoints.difference({k: state["identity"][k] for k in of_data}, of_data),
     )  # fmt: skip
     try:
-        with _own_randomness(0, torch.device("cpu")):
+        with _surroundings(0, torch.device("cpu")):
             model = _network_for(state, model).cpu()
         model.load_state_dict(state["model"])
     except (ValueError, RuntimeError) as error:
@@ -180,10 +176,18 @@ def _network_for(state: dict, model: nn.Module | Callable[..., nn.Module] | None
 
 
 @contextmanager
-def _own_randomness(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's default generators for what has no generator argument (weight initialisation, dropout); put them
-    back afterwards."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+def _surroundings(seed: int, device: torch.device) -> Iterator[None]:
+    """torch as a run needs it, independent of the cells before; afterwards as it was.
+
+    Its default generators are seeded for what has no generator argument (weight initialisation, dropout); gradients are
+    computed, in the usual dtype, without autocast.
+    """
+    with (
+        usual_defaults(),
+        torch.enable_grad(),
+        torch.autocast(device.type, enabled=False),
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+    ):
         torch.manual_seed(seed)
         yield
 

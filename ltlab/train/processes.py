@@ -21,20 +21,26 @@ from ..names import look_up
 
 
 class OneProcess:
-    """What the processes of a run do together: with one, nothing."""
+    """One process of a run, and what it does together with the others; alone, nothing."""
 
-    size, rank = 1, 0
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, device: torch.device, size: int = 1, rank: int = 0) -> None:
+        self.device, self.size, self.rank = device, size, rank
 
     def share(self, indices: Tensor) -> Tensor:
-        """This process's part of indices that all processes have."""
-        return indices
+        """indices[rank :: size], as samplers share a sequence; of fewer indices than processes, all of them.
+
+        So no share is empty, and of a batch with weights that are equal everywhere the mean is right either way.
+        """
+        return indices[self.rank :: self.size] if len(indices) >= self.size else indices
 
     def connected(self, model: nn.Module) -> nn.Module:
         """The model that a step calls, so that backward averages gradients over the processes."""
-        return model
+        if self.size == 1:
+            return model
+        devices = [self.device] if self.device.type == "cuda" else None
+        with warnings.catch_warnings():  # running statistics are averaged once an epoch, see `average_statistics`
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # for what old versions do not have
+            return Connected(model, device_ids=devices, broadcast_buffers=False)
 
     def part_of_mean(self, loss: Tensor, criterion: nn.Module, targets: Tensor) -> Tensor:
         """This process's loss scaled so that its mean over the processes is the loss of the whole batch.
@@ -45,78 +51,26 @@ class OneProcess:
             loss: what the criterion gave for this process's images, a number.
             criterion, targets: of which the weights are, see `weight_of`.
         """
-        return loss
-
-    def mean(self, value: Tensor) -> Tensor:
-        """The mean of a tensor over the processes."""
-        return value
-
-    def gathered(self, rows: Tensor, count: int) -> Tensor:
-        """The rows of all `count` indices in their order, each process having those of its share."""
-        return rows
-
-    def kept(self, state: Tensor) -> Tensor:
-        """A generator's state on the CPU; of many processes all states, (size, ...)."""
-        return state.cpu()
-
-    def own(self, kept: Tensor) -> Tensor:
-        """This process's state of those that `kept` has given."""
-        return kept.cpu()
-
-    def together(self, entries: dict[str, str]) -> dict[str, str]:
-        """The entries of all processes."""
-        return entries
-
-    def wait(self) -> None:
-        """Until every process is here."""
-
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Turn the loss of another process into a ConnectionError that says what to do."""
-        yield
-
-
-ALONE = OneProcess(torch.device("cpu"))
-
-
-class ManyProcesses(OneProcess):
-    """The processes of torch's default group, and this one among them."""
-
-    def __init__(self, device: torch.device, size: int, rank: int) -> None:
-        super().__init__(device)
-        self.size, self.rank = size, rank
-
-    def share(self, indices: Tensor) -> Tensor:
-        """indices[rank :: size], as samplers share a sequence; of fewer indices than processes, all of them.
-
-        So no share is empty, and of a batch with weights that are equal everywhere the mean is right either way.
-        """
-        return indices[self.rank :: self.size] if len(indices) >= self.size else indices
-
-    def connected(self, model: nn.Module) -> nn.Module:
-        devices = [self.device] if self.device.type == "cuda" else None
-        with warnings.catch_warnings():  # running statistics are averaged once an epoch, see `average_statistics`
-            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # for what old versions do not have
-            return Connected(model, device_ids=devices, broadcast_buffers=False)
-
-    def part_of_mean(self, loss: Tensor, criterion: nn.Module, targets: Tensor) -> Tensor:
+        if self.size == 1:
+            return loss
         weight = torch.as_tensor(weight_of(criterion, targets), dtype=torch.float32, device=loss.device)
         return loss * (weight / self.mean(weight))
 
     def mean(self, value: Tensor) -> Tensor:
+        """The mean of a tensor over the processes."""
+        if self.size == 1:
+            return value
         total = value.clone()
         dist.all_reduce(total)
         return total / self.size
 
     def gathered(self, rows: Tensor, count: int) -> Tensor:
-        if count < self.size:
+        """The rows of all `count` indices in their order, each process having those of its share."""
+        if count < self.size or self.size == 1:
             return rows
         longest = -(-count // self.size)
         padded = torch.cat([rows, rows.new_zeros(longest - len(rows), *rows.shape[1:])])
         return self.of_all(padded).transpose(0, 1).flatten(0, 1)[:count]  # (longest * size, ...), cut
-
-    def kept(self, state: Tensor) -> Tensor:
-        return self.of_all(state.to(self.device)).cpu()
 
     def of_all(self, value: Tensor) -> Tensor:
         """A tensor of one shape in every process, of all of them: (...) -> (size, ...)."""
@@ -124,28 +78,42 @@ class ManyProcesses(OneProcess):
         dist.all_gather(values, value.contiguous())
         return torch.stack(values)
 
+    def kept(self, state: Tensor) -> Tensor:
+        """A generator's state on the CPU; of many processes all states, (size, ...)."""
+        return state.cpu() if self.size == 1 else self.of_all(state.to(self.device)).cpu()
+
     def own(self, kept: Tensor) -> Tensor:
-        return kept[self.rank].cpu().clone()  # set_state crashes on a row of a larger tensor
+        """This process's state of those that `kept` has given."""
+        return kept.cpu() if self.size == 1 else kept[self.rank].cpu().clone()  # set_state crashes on a row
 
     def together(self, entries: dict[str, str]) -> dict[str, str]:
+        """The entries of all processes."""
+        if self.size == 1:
+            return entries
         parts: list[dict[str, str]] = [{}] * self.size
         dist.all_gather_object(parts, entries)
         return {key: value for part in parts for key, value in part.items()}
 
     def wait(self) -> None:
-        dist.barrier()
+        """Until every process is here."""
+        if self.size > 1:
+            dist.barrier()
 
     @contextmanager
     def watched(self) -> Iterator[None]:
+        """Turn the loss of another process into a ConnectionError that says what to do."""
         try:
             yield
         except RuntimeError as error:
-            if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            if self.size == 1 or not (isinstance(error, dist.DistError) or "gloo" in str(error)):
                 raise
             raise ConnectionError(
                 f"process {self.rank} of {self.size} stops because another one has stopped or does not answer: resume "
                 f"the run, which continues from its last checkpoint ({str(error).splitlines()[0]})"
             ) from error
+
+
+ALONE = OneProcess(torch.device("cpu"))
 
 
 class Connected(DistributedDataParallel):
@@ -187,7 +155,7 @@ def join(device: torch.device) -> OneProcess:
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
         atexit.register(dist.destroy_process_group)
-    return ManyProcesses(device, size, rank)
+    return OneProcess(device, size, rank)
 
 
 def is_first() -> bool:

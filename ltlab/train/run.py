@@ -22,7 +22,7 @@ from ..recipes import Plan, PlannedStage, describe
 from ..samplers import generator_seed
 from . import checkpoint as checkpoints
 from .captured import CapturedStep
-from .checks import check_run
+from .checks import check_plan, try_stages
 from .curves import Write
 from .processes import OneProcess, across_processes
 from .step import Slots, TrainingStep, batch_norms, evaluate, optimizer_for, predict, train_epoch
@@ -73,27 +73,23 @@ class Run:
         if processes.size > 1:
             self.setting |= {"processes": str(processes.size), "batch norm across processes": batch_norm}
         model = self.begin_with(model, data)
-        check_run(recipe, data, model if self.own_model else None, capture, processes)
+        check_plan(recipe, data, model if self.own_model else None, capture, processes)
         self.model = across_processes(model, batch_norm, processes).to(device)
         self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (torch has not typed it)
-        for stage in recipe.stages:
-            if callable(check := getattr(stage.mix, "check", None)):
-                check(self.model)
         self.data = data.to(device)
         self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)
         self.test_images = self.data.test.images
         if processes.size > 1:
             self.test_images = self.data.test.take(processes.share(torch.arange(len(data.test), device=device))).images
-        if processes.rank > 0:  # its own draws, from equal weights
-            torch.manual_seed(generator_seed(seed, processes.rank))
         own_seed = seed if processes.rank == 0 else generator_seed(seed, processes.rank)
+        if processes.rank > 0:  # its own draws, from equal weights
+            torch.manual_seed(own_seed)
         self.generator = torch.Generator(device).manual_seed(own_seed)
         self.slots = self.new_slots(seed)
         self.frozen = {id(p) for p in self.model.parameters() if not p.requires_grad}  # by the user, for good
         self.stage, self.epoch = 0, 0  # what comes next
         self.masks = Masks(self.data, path, processes)
         self.optimizer = self.new_optimizer(recipe.stages[0])
-        self.step = self.take = None  # of the current stage, made in its first epoch here
         self.logits: Tensor | None = None  # of the last evaluation, unless the model has changed since
         self.history: list[dict[str, float]] = []
         self.seconds = 0.0
@@ -123,26 +119,33 @@ class Run:
             slots.check(number, self.model, self.capture)
         return made
 
+    def try_stages(self, seed: int) -> None:
+        """Take a few images through every stage, in slots made for it, so that what does not fit is refused now."""
+        try_stages(self.recipe, self.data.train, self.model, self.new_slots(seed), self.autocast)
+
     def train(self, progress: bool, evaluate_every: int, write: Write) -> None:
-        """Train from where the run stands to the recipe's end, and write the curves of the whole."""
+        """Train stage by stage from where the run is to the recipe's end, and write the curves of the whole."""
         total = self.recipe.epochs
         for row in self.history:
             write(row)
-        with tqdm(total=total, initial=len(self.history), desc=self.recipe.name, unit="epoch",
-                  disable=not progress or self.processes.rank > 0, leave=False) as bar:  # fmt: skip
-            while len(self.history) < total:
-                started = time.perf_counter()
-                last = len(self.history) + 1 == total
-                row = self.next_epoch(evaluates=last or (len(self.history) + 1) % evaluate_every == 0)
-                self.seconds += time.perf_counter() - started
-                self.save()
-                write(row)
-                error = {} if math.isnan(row["test_error"]) else {"test_error": f"{row['test_error']:.1%}"}
-                bar.set_postfix({"loss": f"{row['train_loss']:.3f}"} | error, refresh=False)
-                bar.update()
-        if self.stage < len(self.recipe.stages):  # of 0 epochs
-            self.begin_stage()
-            self.save()
+        with tqdm(total=total, initial=len(self.history), desc=self.recipe.name, unit="epoch", leave=False,
+                  disable=None if progress and self.processes.rank == 0 else True) as bar:  # fmt: skip
+            while self.stage < len(self.recipe.stages):
+                started, stage = time.perf_counter(), self.recipe.stages[self.stage]
+                step, take = self.begin_stage()
+                for _ in range(self.epoch, stage.epochs):
+                    number = len(self.history) + 1
+                    row = self.next_epoch(step, take, evaluates=number == total or number % evaluate_every == 0)
+                    self.seconds += time.perf_counter() - started
+                    self.save()
+                    write(row)
+                    error = {} if math.isnan(row["test_error"]) else {"test_error": f"{row['test_error']:.1%}"}
+                    bar.set_postfix({"loss": f"{row['train_loss']:.3f}"} | error, refresh=False)
+                    bar.update()
+                    started = time.perf_counter()
+                if stage.epochs == 0:  # it was over as it began
+                    self.stage += 1
+                    self.save()
 
     def thaw(self) -> None:
         """Free what stages have frozen; what the model's owner froze stays so."""
@@ -159,25 +162,33 @@ class Run:
             table = pd.DataFrame(self.history).to_csv(index=False)
             checkpoints.write_atomically(checkpoints.history_of(self.path), table.encode())
 
-    def begin_stage(self) -> None:
-        """What happens once, before a stage's first epoch; stages of 0 epochs are over with that."""
-        while self.stage < len(self.recipe.stages):
-            stage, slots = self.recipe.stages[self.stage], self.slots[self.stage]
-            self.logits = None
+    def begin_stage(self) -> tuple[TrainingStep, CapturedStep | None]:
+        """All that happens when a stage begins. Of one that was resumed within, only the step is made again.
+
+        Returns:
+            The stage's training step, and what takes it instead, if anything.
+        """
+        stage, slots = self.recipe.stages[self.stage], self.slots[self.stage]
+        if self.epoch == 0:
             self.change_classifier(stage)
-            if not self.recipe.continues(self.stage):
+            if not self.recipe.continues(self.stage):  # what is frozen, and how fast the rest learns
                 self.optimizer = self.new_optimizer(stage)
-            if slots.foreground:
+            if slots.foreground:  # the maps of the model as it is now
                 slots.masks = self.masks.prepare(slots.foreground, self.model, self.stage)
-            if stage.epochs:
-                break
-            self.stage += 1
+            self.logits = None
+        model = self.processes.connected(self.model) if stage.epochs else self.model
+        step = TrainingStep(model, slots, self.settings, self.optimizer, self.generator, self.autocast, self.processes)
+        return step, CapturedStep(step, self.generator) if self.capture else None
 
     def change_classifier(self, stage: PlannedStage) -> None:
         if stage.classifier is not None:
             train = self.data.train
             crop = {"crop": self.settings.crop} if "crop" in inspect.signature(stage.classifier).parameters else {}
             classifier = stage.classifier(self.model, train.images, train.labels, self.data.class_counts, **crop)
+            if not isinstance(classifier, nn.Module):
+                raise TypeError(
+                    f"classifier={describe(stage.classifier)} gives {classifier!r:.80}: it must give a module"
+                )
             self.model.classifier = classifier.to(self.device)
 
     def remake_classifier(self, changing: list[PlannedStage], state: dict) -> None:
@@ -192,25 +203,16 @@ class Run:
         for stage in changing:
             self.change_classifier(stage)
 
-    def next_epoch(self, evaluates: bool) -> dict[str, float]:
+    def next_epoch(self, step: TrainingStep, take: CapturedStep | None, evaluates: bool) -> dict[str, float]:
         """Train one epoch, evaluate if asked, add a row to the history and move on."""
-        if self.epoch == 0:
-            self.begin_stage()
-        self.logits = None
-        stage, slots = self.recipe.stages[self.stage], self.slots[self.stage]
-        offset, span = self.recipe.spans()[self.stage]
+        stage, (offset, span) = self.recipe.stages[self.stage], self.recipe.spans()[self.stage]
 
         def learning_rate(share: float) -> float:
             return stage.schedule(offset + self.epoch + share, span)
 
-        slots.set_epoch(self.epoch)
-        if self.step is None or self.step.slots is not slots:
-            model = self.processes.connected(self.model)
-            self.step = TrainingStep(
-                model, slots, self.settings, self.optimizer, self.generator, self.autocast, self.processes
-            )
-            self.take = CapturedStep(self.step, self.generator) if self.capture else None
-        loss = train_epoch(self.step, self.data.train, learning_rate, self.take)
+        self.logits = None
+        step.slots.set_epoch(self.epoch)
+        loss = train_epoch(step, self.data.train, learning_rate, take)
         number, rate = len(self.history) + 1, learning_rate(0)
         if not math.isfinite(loss):
             raise FloatingPointError(

@@ -11,10 +11,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from .. import metrics
 from ..data import ImageSplit
+from ..defaults import usual_defaults
 from ..images import evaluated, to_float
 from ..recipes import PlannedStage, Settings, describe
 from ..recipes.recipe import takes_epochs
 from ..samplers import ShuffledSampler
+from ..testing import NotConforming, calling
 from .augmentation import colour_jitter, crop_and_jitter, random_resized_crop
 from .processes import ALONE, OneProcess, average_statistics
 
@@ -62,6 +64,7 @@ class TrainingStep:
         return self.processes.part_of_mean(loss, slots.loss, targets)
 
 
+@usual_defaults()
 def train_epoch(
     step: TrainingStep,
     split: ImageSplit,
@@ -98,7 +101,7 @@ def sgd(
         capture: for a `CapturedStep`.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
-    rate = torch.zeros((), device=parameters[0].device) if capture else 0.0
+    rate = torch.zeros((), dtype=torch.float32, device=parameters[0].device) if capture else 0.0
     decay = settings.weight_decay if weight_decay is None else weight_decay
     return torch.optim.SGD(
         parameters, rate, momentum=settings.momentum, nesterov=settings.momentum > 0, weight_decay=decay,
@@ -109,10 +112,10 @@ def sgd(
 def optimizer_for(
     model: nn.Module, settings: Settings, stage: PlannedStage, *, capture: bool = False
 ) -> torch.optim.Optimizer:
-    """The settings' optimiser on what has a gradient, `sgd` unless it has one of its own.
+    """The settings' optimiser on what has a gradient, `sgd` unless they have a custom one.
 
     Raises:
-        TypeError: one of its own gives something else than an optimiser.
+        TypeError: a custom one gives something else than an optimiser.
     """
     if settings.optimizer is None:
         return sgd(model, settings, weight_decay=stage.weight_decay, capture=capture)
@@ -139,8 +142,8 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
 class Slots:
     """The four slots of one stage, built for one data set and ready for the step.
 
-    The order of images continues from stage to stage, so that cutting a stage in two changes nothing; a sampler with a
-    schedule of its own (one that asks for `epochs`) counts from its stage's start instead, and so does a loss.
+    The order of images continues from stage to stage, so that cutting a stage in two changes nothing. A sampler or a
+    loss that asks for `epochs` counts from its stage's start instead.
 
     With them a custom training loop has all tricks; this is a small `fit` with another optimiser:
 
@@ -155,30 +158,33 @@ class Slots:
             train_epoch(step, data.train, learning_rate=lambda share: 1e-3)
 
     Args:
-        stage: of a plan; a loss module in it is used as it is.
+        stage: of a plan; a loss module in it is used without a copy.
         first_epoch: of the stage in its run, counted from 0.
         split: the training images.
         class_counts: (C,), on the device of the labels.
         seed: of the order of images.
 
     Raises:
+        ValueError: the stage's sampler or loss cannot be made.
         TypeError: the stage's loss is a function that gives something else than a module.
     """
 
     def __init__(
         self, stage: PlannedStage, first_epoch: int, split: ImageSplit, class_counts: Tensor, seed: int
     ) -> None:
-        self.device = split.labels.device
+        self.device, self.images = split.labels.device, len(split)
         factory = stage.sampler or ShuffledSampler
         schedule, self.sampler_start = _schedule(factory, stage, first_epoch)
-        self.sampler = factory(split.labels.cpu(), seed=seed, **schedule)
+        with calling(f"sampler={describe(factory)}", "a stage makes it by sampler(labels, seed=seed)"):
+            self.sampler = factory(split.labels.cpu(), seed=seed, **schedule)
         self.foreground: Any = stage.foreground
         self.masks: Any = None  # the slot's rows, one per image, once they are prepared
         self.mix = stage.mix
         loss, self.loss_start = stage.loss, first_epoch
         if not isinstance(loss, nn.Module):
             schedule, self.loss_start = _schedule(loss, stage, first_epoch)
-            loss = loss(class_counts, **schedule)
+            with calling(f"loss={describe(stage.loss)}", "a stage makes it by loss(class_counts)"):
+                loss = loss(class_counts, **schedule)
         if not isinstance(loss, nn.Module):
             raise TypeError(f"loss={describe(stage.loss)} gives {loss!r:.80} for class counts: it must give a module")
         self.loss = loss.to(self.device)
@@ -186,7 +192,7 @@ class Slots:
         self.batch_norm = stage.batch_norm
 
     def check(self, number: int, model: nn.Module, capture: bool = False) -> None:
-        """Refuse a loss that would have to be trained, or recorded anew every epoch; `number` is the stage's, from 1.
+        """Refuse a loss that would have to be trained, or recorded again every epoch; `number` is the stage's, from 1.
 
         Parameters that are the model's are trained with it.
         """
@@ -204,7 +210,7 @@ class Slots:
             )
 
     def generators(self) -> list[torch.Generator]:
-        """The random generators that the loss and the sampler have of their own."""
+        """The random generators that the sampler and the loss hold."""
         attributes = [vars(holder) for holder in (self.sampler, *self.loss.modules()) if hasattr(holder, "__dict__")]
         return [value for held in attributes for value in held.values() if isinstance(value, torch.Generator)]
 
@@ -222,9 +228,22 @@ class Slots:
                 set_epoch(start + epoch)
 
     def batches(self, batch_size: int) -> tuple[Tensor, ...]:
-        """The epoch's image indices in batches; the last one may be smaller."""
-        draw = getattr(self.sampler, "epoch_indices", lambda: torch.tensor(list(self.sampler)))
-        return draw().to(self.device).split(batch_size)
+        """The epoch's image indices in batches; the last one may be smaller.
+
+        Raises:
+            ValueError: the sampler gives something else, or nothing.
+        """
+        draw = getattr(self.sampler, "epoch_indices", lambda: torch.tensor(list(self.sampler), device="cpu"))
+        indices = draw()
+        known = range(self.images)
+        if indices.dtype != torch.int64 or indices.ndim != 1 or not len(indices) or not all(
+            int(end) in known for end in indices.aminmax()
+        ):  # fmt: skip
+            raise NotConforming(
+                f"{type(self.sampler).__name__} gives {indices.dtype} {tuple(indices.shape)}: it must give "
+                f"indices of images, integers from 0 to {self.images - 1}, at least one an epoch"
+            )
+        return indices.to(self.device).split(batch_size)
 
 
 def _schedule(factory: Callable, stage: PlannedStage, first_epoch: int) -> tuple[dict[str, int], int]:
@@ -265,7 +284,7 @@ def augment(images: Tensor, crop_padding: int, flip: bool, generator: torch.Gene
         down, right = torch.randint(2 * p + 1, (2, n), generator=generator, device=device)
         images = windows[torch.arange(n, device=device), :, down, right]  # (N, 3, H, W)
     if flip:
-        chosen = torch.rand(n, 1, 1, 1, generator=generator, device=device) < 0.5
+        chosen = torch.rand(n, 1, 1, 1, generator=generator, dtype=torch.float32, device=device) < 0.5
         images = torch.where(chosen, images.flip(-1), images)
     return images
 
@@ -285,7 +304,7 @@ def predict(
         (N, C) float32 on the model's device.
 
     Raises:
-        ValueError: images of another shape or smaller than `crop`; on the CPU, floats above 1.
+        ValueError: images that are something else, or smaller than `crop`, see `images.as_evaluated`.
     """
     return evaluated(model, images, lambda batch: model(batch).float(), crop=crop, batch_size=batch_size)
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from ..cam import ForegroundTransform
 from ..data import LongTailedData
 from ..recipes import describe
+from .checkpoint import atomically
 from .checks import on_disk
 from .processes import OneProcess
 
@@ -51,25 +51,12 @@ def write(path: Path, shape: tuple[int, int], batches: Iterable[Tensor]) -> None
     Raises:
         OSError: the disk is full or not writable; no file is left.
     """
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with part.open("wb") as file:  # not through a map, where a full disk kills the process
-            header = {"descr": "|u1", "fortran_order": False, "shape": (shape[0] + 1, shape[1])}
-            np.lib.format.write_array_header_1_0(file, header)
-            for rows in batches:
-                file.write(rows.cpu().numpy().tobytes())
-            file.write(bytes(shape[1]))
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        if error.errno is None:  # what reads the images has failed, not the disk
-            raise
-        raise OSError(
-            error.errno,
-            f"could not write the masks to {path} ({error.strerror}): make room, and resume from the last checkpoint",
-        ) from error
+    with atomically(path) as file:  # not through a map, where a full disk kills the process
+        header = {"descr": "|u1", "fortran_order": False, "shape": (shape[0] + 1, shape[1])}
+        np.lib.format.write_array_header_1_0(file, header)
+        for rows in batches:
+            file.write(rows.cpu().numpy().tobytes())
+        file.write(bytes(shape[1]))
 
 
 class Masks:
