@@ -51,7 +51,7 @@ def operations(network: str) -> tuple[int, float, float]:
     """Parameters, and operations per image of 224 x 224 pixels: of a training step, and of the forward pass alone."""
     with torch.device("meta"):
         ours = network in CLASSES
-        model = models.build(network, CLASSES[network]) if ours else torchvision.models.get_model(network)
+        model = (models.build(network, CLASSES[network]) if ours else torchvision.models.get_model(network)).to("meta")
         image = torch.empty(1, 3, 224, 224)
     with FlopCounterMode(display=False) as step:
         model(image).sum().backward()

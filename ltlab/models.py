@@ -6,7 +6,8 @@ Every model here is a `Net`: a chain of named parts, from image to logits,
     |------------- features(x): (N, K, h, w) -----|        Linear(K, C)
 
 so that `model.features(images)` is the last map, `model.classifier.weight` is (C, K), and manifold mixup mixes at the
-part of a given name. A custom model works wherever these two attributes exist.
+part of a given name. A custom model works wherever these two attributes exist. The functions here make networks in
+float32 on the CPU, independent of torch's defaults; `.to(device)` moves them.
 """
 
 import inspect

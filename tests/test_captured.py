@@ -1,6 +1,7 @@
 """The captured step: the same losses as the step that it records, and nothing in it that waits for an accelerator."""
 
 import copy
+import inspect
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -131,7 +132,7 @@ def on_the_device(loss: torch.nn.Module | Callable) -> torch.nn.Module:
 def loss_on_stand_ins(stage: Stage) -> torch.Tensor:
     """Of a step on stand-ins for an accelerator's tensors, which have no values: reading one is an error."""
     with FakeTensorMode(), torch.device("cuda:0"):
-        model = models.small_net(10)
+        model = inspect.unwrap(models.small_net)(10)  # which would make it on the CPU
         slots = object.__new__(Slots)
         slots.foreground, slots.mix, slots.class_counts = stage.foreground, stage.mix, torch.ones(10)
         slots.masks = torch.zeros(40, 128, dtype=torch.uint8)
