@@ -6,7 +6,8 @@
     check_model(my_network, num_classes=10, images=torch.rand(8, 3, 32, 32))
     check_classifier(my_change)
 
-Each raises an AssertionError that says what does not hold and why it matters in training.
+Each raises an AssertionError that says what does not hold and why it matters in training. Before its first step,
+training asks the same of every stage with a few images, by `logits_of`, `mixture_of` and `loss_of`.
 """
 
 import copy

@@ -1,10 +1,10 @@
 """The training step, once; and around it epochs, evaluation, checkpoints and resuming.
 
 `step.py` is the whole of long-tailed training: four lines of it are the four slots of the course.
-`fitting.py` begins a run, `checks.py` refuses what could not be trained, `run.py` moves the recipe through its stages,
-`masks.py` keeps the foregrounds, and `checkpoint.py` makes that exact: a run can be killed at any moment and resumed to
-give, bit for bit on a CPU, the run that was never interrupted. `processes.py` is what changes with several devices:
-shares of a batch, means over processes.
+`fitting.py` starts a run, `checks.py` tries every stage first, `run.py` takes the recipe through its stages (what
+happens when one begins is `Run.begin_stage`), and `stored_masks.py` keeps the foregrounds. `checkpoint.py` makes that
+exact: a run can be killed at any moment and resumed, to give, bit for bit on a CPU, the run that was never interrupted.
+`processes.py` is what changes with several devices: parts of a batch, means over processes.
 """
 
 from .. import require_extra

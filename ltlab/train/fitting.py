@@ -68,8 +68,8 @@ def fit(
     and mixing. Only the first one writes; all must see the folder of `checkpoint`. All return the same result.
 
     Before the first step a few images go through every stage, so that a network, sampler, mix or loss that a step
-    could not use is refused at once, by name. Gradients are switched on within; torch's default dtype and device do not
-    matter.
+    could not use is refused at once, by name. Gradients are computed also under `torch.no_grad()`; torch's default
+    dtype and device change nothing.
 
     Raises:
         TypeError: not a recipe, loaded data or a network instance; a loss or classifier that is not a module;
