@@ -244,4 +244,5 @@ def _check_table(table: pd.DataFrame, columns: set[str], way_out: str, **named: 
         raise ValueError(f"table has {len(table)} rows and lacks {sorted(missing)}: {way_out}")
     for argument, names in named.items():
         if unknown := sorted(set([names] if isinstance(names, str) else names or ()) - set(table.index)):
-            raise ValueError(f"{argument}={unknown} is not in the table: choose from {', '.join(table.index)}")
+            shown = repr(names) if isinstance(names, str) else unknown
+            raise ValueError(f"{argument}={shown} is not in the table: choose from {', '.join(table.index)}")
