@@ -216,6 +216,7 @@ class _Table:
 
         self.axes = {}
         self.known = {column: _controls(errors, column) for column in ("error", "published")}
+        self.of_controls = {column: errors[column].to_dict() for column in self.known}
         control = ", line: control" if self.known["error"] else ""
         error, std, published = errors[["error", "error_std", "published"]].to_numpy().T
         std = np.nan_to_num(std)
@@ -247,7 +248,6 @@ class _Table:
         """Draw the chosen recipe, of so many epochs, and its nearest neighbours, see `nearest`."""
         near = near[:NEIGHBOURS]
         rows = self.errors.reindex([chosen, *(name for name, _ in near)])
-        rows.loc[chosen, "epochs"] = epochs
         colours = [FULL, *(PALE if len(different) < 2 else PALER for _, different in near)]
         self.lit.set_facecolor(ON_COLOUR if chosen in self.errors.index else OFF_COLOUR)
         texts = (
@@ -266,8 +266,8 @@ class _Table:
         ends = [rows["error"] - rows["error_std"], rows["error"] + rows["error_std"]]
         self.spreads.set(segments=np.stack([np.column_stack([x, y]) for x in ends], 1), color=colours)
         for column, lines in self.control_lines.items():
-            names = [control_of(length, self.known[column]) for length in rows["epochs"]]
-            errors = self.errors[column].reindex(names)
+            lengths = [epochs, *rows["epochs"].tolist()[1:]]
+            errors = [self.of_controls[column].get(control_of(n, self.known[column]), math.nan) for n in lengths]
             lines.set_segments([[(x, k - 0.5), (x, k + 0.5)] for k, x in enumerate(errors) if not math.isnan(x)])
 
 
