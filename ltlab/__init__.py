@@ -6,7 +6,8 @@ The rooms are imported when they are first used, so `import ltlab` costs next to
     samplers   which image next            recipes    which trick is on when
     cam        moving the object           train      the training step, once
     mixup      between images              metrics, results: what to believe
-    losses     what a mistake costs        plots, widgets, course, cli
+    losses     what a mistake costs        calibration what a probability is worth
+                                           plots, widgets, course, cli
                                            testing    checks for custom tricks
 """
 
@@ -22,8 +23,8 @@ EXTRAS = {  # what the rooms import beyond torch, torchvision and NumPy, by the 
 }
 
 _ROOMS = (
-    "cam", "classifiers", "cli", "course", "data", "losses", "metrics", "mixup", "models", "plots", "recipes",
-    "results", "samplers", "testing", "train", "widgets",
+    "calibration", "cam", "classifiers", "cli", "course", "data", "losses", "metrics", "mixup", "models", "plots",
+    "recipes", "results", "samplers", "testing", "train", "widgets",
 )  # fmt: skip
 
 

@@ -41,7 +41,7 @@ def as_tensor(values: float | Sequence[float] | Array | Tensor, dtype: torch.dty
     return tensor
 
 
-def in_class_order(class_counts: ClassCounts) -> Tensor:
+def in_class_order(class_counts: ClassCounts, name: str = "class_counts") -> Tensor:
     """Counts of any form as a (C,) tensor of their own dtype, with the count of class c in place c.
 
     The index of a Series, or the keys of a mapping, are the classes if they are 0 .. C-1 in any order, as those of
@@ -56,10 +56,10 @@ def in_class_order(class_counts: ClassCounts) -> Tensor:
         counts = as_tensor(_by_class(values) if _keys(values) else values)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
-            f"class_counts must hold one number per class, in order of class, got {values!r:.80}; {error}"
+            f"{name} must hold one number per class, in order of class, got {values!r:.80}; {error}"
         ) from error
     if counts.ndim != 1 or len(counts) == 0 or counts.is_complex():
-        raise ValueError(f"class_counts must hold one number per class, got {counts.dtype} {tuple(counts.shape)}")
+        raise ValueError(f"{name} must hold one number per class, got {counts.dtype} {tuple(counts.shape)}")
     return counts.detach()
 
 
@@ -101,6 +101,23 @@ def as_counts(class_counts: ClassCounts, *, empty: bool = False) -> Tensor:
     return counts
 
 
+def as_prior(name: str, prior: ClassCounts, num_classes: int) -> Tensor:
+    """A prior as a (C,) float64 tensor that sums to one, see `in_class_order`. A class may have none of it.
+
+    Raises:
+        ValueError: not C numbers, a negative one, or a sum that is not one, within 1e-4.
+    """
+    values = in_class_order(prior, name)
+    values = (values.cpu() if values.device.type == "mps" else values).double()
+    total = values.sum().item()
+    if len(values) != num_classes or not (values >= 0).all() or not abs(total - 1) <= 1e-4:
+        raise ValueError(
+            f"{name} must be {num_classes} non-negative numbers that sum to one, one per class, got {len(values)} "
+            f"from {values.min().item():g} to {values.max().item():g}, of sum {total:g}; divide them by their sum"
+        )
+    return values / total
+
+
 def as_labels(labels: Any, name: str = "labels") -> Tensor:
     """Labels, in their own order, as an (N,) int64 tensor; a ValueError calls what is not class indices `name`."""
     try:
@@ -117,6 +134,39 @@ def as_labels(labels: Any, name: str = "labels") -> Tensor:
             "numbers class names; a torchvision data set has them in dataset.targets"
         )
     return indices.long()
+
+
+def check_scores(logits: Tensor) -> None:
+    """Refuse what is not scores (N, C), finite or -inf.
+
+    Raises:
+        TypeError: logits that are not a tensor.
+        ValueError: no images, NaN, +inf, a row of nothing but -inf, or probabilities in place of logits.
+    """
+    if not isinstance(logits, Tensor):
+        raise TypeError(f"logits must be a tensor, got {type(logits).__name__}; torch.as_tensor makes one")
+    if logits.ndim != 2 or 0 in logits.shape:
+        raise ValueError(f"logits must be (N, C) with N, C >= 1, got shape {tuple(logits.shape)}")
+    largest = logits.amax(dim=1)  # NaN if any is
+    if not largest.isfinite().all():
+        row = int((~largest.isfinite()).int().argmax())
+        raise ValueError(f"logits must have a finite largest value per row, got {largest[row]} in row {row}")
+    check_not_probabilities(logits)
+
+
+def as_labels_of(logits: Tensor, labels: Labels) -> Tensor:
+    """The labels of checked logits (N, C), as (N,) int64 on their device.
+
+    Raises:
+        ValueError: not one per row, or from C on; otherwise as `check_scores` and `as_labels`.
+    """
+    check_scores(logits)
+    indices = as_labels(labels).to(logits.device)
+    if len(indices) != len(logits):
+        raise ValueError(f"labels must be {len(logits)}, one class index per row of logits, got {len(indices)}")
+    if (high := indices.max().item()) >= logits.shape[1]:
+        raise ValueError(f"labels must be in 0 .. {logits.shape[1] - 1}, the columns of logits, got {high}")
+    return indices
 
 
 def check_not_probabilities(logits: Tensor) -> None:

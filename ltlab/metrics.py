@@ -14,7 +14,8 @@ outside 0 .. C-1, logits that hold NaN, +inf or a row of nothing but -inf, or pr
 import torch
 from torch import Tensor
 
-from .counts import ClassCounts, Labels, as_counts, as_labels, check_integer, check_not_probabilities
+from .calibration import expected_calibration_error as expected_calibration_error
+from .counts import ClassCounts, Labels, as_counts, as_labels_of, as_prior, check_integer
 
 # --- right or wrong --------------------------------------------------------------------------------------------------
 
@@ -26,7 +27,7 @@ def top1_error(logits: Tensor, labels: Labels) -> float:
 
     All right: 0; all wrong: 1. On a balanced test set it is `balanced_error`.
     """
-    logits, labels = _check(logits, labels)
+    labels = as_labels_of(logits, labels)
     return (logits.argmax(dim=1) != labels).sum().item() / len(labels)
 
 
@@ -41,7 +42,7 @@ def per_class_accuracy(logits: Tensor, labels: Labels, num_classes: int | None =
     Returns:
         (num_classes,) float64 in [0, 1], NaN for a class without images.
     """
-    logits, labels = _check(logits, labels)
+    labels = as_labels_of(logits, labels)
     num_classes = _num_classes(num_classes, logits)
     right = labels[logits.argmax(dim=1) == labels]
     images = torch.bincount(labels, minlength=num_classes)
@@ -56,7 +57,7 @@ def confusion_matrix(logits: Tensor, labels: Labels, num_classes: int | None = N
     Rows sum to the images of each class; the diagonal over the row sums is `per_class_accuracy`, which describes
     `num_classes`. Rows and columns from C on are zero. -> (num_classes, num_classes) int64
     """
-    logits, labels = _check(logits, labels)
+    labels = as_labels_of(logits, labels)
     num_classes = _num_classes(num_classes, logits)
     cells = labels * num_classes + logits.argmax(dim=1)  # (N,) row-major cell of each image
     return torch.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
@@ -73,6 +74,29 @@ def balanced_error(logits: Tensor, labels: Labels) -> float:
     Source: the balanced error of Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, section 2.
     """
     return round(1 - per_class_accuracy(logits, labels).nanmean().item(), 12)
+
+
+def error_under(logits: Tensor, labels: Labels, prior: ClassCounts) -> float:
+    """Error on test images whose classes are as frequent as `prior` says, from images of any other frequency.
+
+        error = sum_c prior_c (1 - accuracy_c)
+
+    The uniform prior gives `balanced_error`, the fractions of the labels `top1_error`. A class of prior 0 does not
+    count.
+
+    Args:
+        prior: (C,) fractions that sum to one, above 0 only for classes with images.
+
+    Returns:
+        A fraction in [0, 1], rounded to 12 digits, as `balanced_error` is.
+    """
+    accuracy = per_class_accuracy(logits, labels)  # (C,)
+    fractions = as_prior("prior", prior, len(accuracy)).to(accuracy.device)  # (C,)
+    counted = fractions > 0
+    if (unknown := counted & accuracy.isnan()).any():
+        c = int(unknown.nonzero()[0])
+        raise ValueError(f"prior is {fractions[c].item():g} for class {c}, which has no image to measure: set it to 0")
+    return round((fractions * (1 - accuracy))[counted].sum().item(), 12)
 
 
 # --- for whom --------------------------------------------------------------------------------------------------------
@@ -122,56 +146,6 @@ def group_accuracy(
             f"class_counts must hold one count per column of logits, {len(accuracy)}, got {len(groups['many'])}"
         )
     return {name: accuracy[group.to(accuracy.device)].nanmean().item() for name, group in groups.items()}
-
-
-# --- how confidently -------------------------------------------------------------------------------------------------
-
-
-def expected_calibration_error(logits: Tensor, labels: Labels, bins: int = 15) -> float:
-    """Mean gap between confidence and accuracy over equally wide bins of the confidence.
-
-        ECE = sum_m |B_m| / N * |accuracy(B_m) - confidence(B_m)|,   B_m = {i: (m-1)/M < p_i <= m/M},   m = 1 .. M
-
-    with p_i the largest softmax probability of image i; p_i = 0 would fall in the first bin. Confidence equal to the
-    accuracy in every bin: 0; always wrong and fully confident: 1; one bin: |accuracy - mean confidence|.
-
-    The scale of the logits matters. Computed in float64.
-
-    Args:
-        bins: M, the number of bins, at least 1.
-
-    Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, eq. 3.
-    """
-    logits, labels = _check(logits, labels)
-    bins = check_integer("bins", bins, least=1)
-    confidence, predicted = logits.double().softmax(dim=1).max(dim=1)  # (N,), (N,)
-    inner_edges = torch.arange(1, bins, device=logits.device).double() / bins  # (M - 1,)
-    bin_of = torch.bucketize(confidence, inner_edges)  # (N,) in 0 .. M - 1; an edge belongs to the bin below it
-    gaps = torch.zeros(bins, dtype=torch.float64, device=logits.device)
-    gaps.index_add_(0, bin_of, (predicted == labels).double() - confidence)  # (M,) |B_m| * (accuracy - confidence)
-    return gaps.abs().sum().item() / len(labels)
-
-
-# --- what comes in ---------------------------------------------------------------------------------------------------
-
-
-def _check(logits: Tensor, labels: Labels) -> tuple[Tensor, Tensor]:
-    """The logits (N, C) and the labels (N,) int64 on their device; a ValueError where no metric is defined."""
-    if not isinstance(logits, Tensor):
-        raise TypeError(f"logits must be a tensor, got {type(logits).__name__}; torch.as_tensor makes one")
-    if logits.ndim != 2 or 0 in logits.shape:
-        raise ValueError(f"logits must be (N, C) with N, C >= 1, got shape {tuple(logits.shape)}")
-    indices = as_labels(labels).to(logits.device)
-    if len(indices) != len(logits):
-        raise ValueError(f"labels must be {len(logits)}, one class index per row of logits, got {len(indices)}")
-    if (high := indices.max().item()) >= logits.shape[1]:
-        raise ValueError(f"labels must be in 0 .. {logits.shape[1] - 1}, the columns of logits, got {high}")
-    largest = logits.amax(dim=1)  # NaN if any is
-    if not largest.isfinite().all():
-        row = int((~largest.isfinite()).int().argmax())
-        raise ValueError(f"logits must have a finite largest value per row, got {largest[row]} in row {row}")
-    check_not_probabilities(logits)
-    return logits, indices
 
 
 def _num_classes(given: int | None, logits: Tensor) -> int:

@@ -12,6 +12,7 @@ from ltlab.metrics import (
     balanced_error,
     class_groups,
     confusion_matrix,
+    error_under,
     expected_calibration_error,
     group_accuracy,
     per_class_accuracy,
@@ -27,6 +28,7 @@ METRICS = {
     "per_class_accuracy": per_class_accuracy,
     "confusion_matrix": confusion_matrix,
     "ece": expected_calibration_error,
+    "error_under": lambda logits, labels: error_under(logits, labels, [1, 0, 0]),
     "group_accuracy": lambda logits, labels: group_accuracy(logits, labels, [200, 50, 5]),
 }
 every_metric = pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
@@ -48,22 +50,6 @@ def loop_confusion(logits, labels):
     for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
         matrix[label][row.index(max(row))] += 1
     return matrix
-
-
-def loop_calibration_error(logits, labels, bins):
-    """The definition, bin by bin, in Python floats."""
-    total = 0.0
-    images = []
-    for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
-        powers = [math.exp(z - max(row)) for z in row]
-        images.append((max(powers) / math.fsum(powers), row.index(max(row)) == label))
-    for m in range(1, bins + 1):
-        members = [(p, right) for p, right in images if (m - 1) / bins < p <= m / bins or (m == 1 and p == 0)]
-        if members:
-            accuracy = sum(right for _, right in members) / len(members)
-            confidence = math.fsum(p for p, _ in members) / len(members)
-            total += len(members) / len(images) * abs(accuracy - confidence)
-    return total
 
 
 # --- right or wrong --------------------------------------------------------------------------------------------------
@@ -99,6 +85,30 @@ def test_the_balanced_error_counts_classes_not_images():
     always_first = torch.tensor([[1.0, 0.0, 0.0]]).expand(10, 3)
     labels = [0] * 8 + [1] * 2  # no image of class 2
     assert top1_error(always_first, labels) == 0.2 and balanced_error(always_first, labels) == 0.5
+
+
+@settings(deadline=None)
+@given(predictions())
+def test_the_error_under_a_prior_is_the_mean_over_classes_drawn_by_it(sample):
+    logits, labels = sample
+    matrix, n = loop_confusion(logits, labels), len(labels)
+    images = [sum(row) for row in matrix]
+    seen = [count > 0 for count in images]
+    uniform, empirical = [one / sum(seen) for one in seen], [count / n for count in images]
+    assert error_under(logits, labels, uniform) == pytest.approx(balanced_error(logits, labels), abs=1e-12)
+    assert error_under(logits, labels, empirical) == pytest.approx(top1_error(logits, labels), abs=1e-12)
+    reversed_prior = [p * one for p, one in zip(empirical[::-1], seen, strict=True)]
+    if total := sum(reversed_prior):
+        loop = sum(p / total * (1 - matrix[c][c] / images[c]) for c, p in enumerate(reversed_prior) if p)
+        assert error_under(logits, labels, [p / total for p in reversed_prior]) == pytest.approx(loop, abs=1e-11)
+
+
+@pytest.mark.parametrize(
+    "prior, words", [([0.5, 0.4, 0.2], "prior.*sum 1.1"), ([0.5, 0.5], "prior must be 3"), ([0, 0.5, 0.5], "class 2")]
+)
+def test_priors_that_cannot_be_measured(prior, words):
+    with pytest.raises(ValueError, match=words):
+        error_under(torch.eye(3)[[0, 1]], [0, 1], prior)
 
 
 def test_the_balanced_error_has_the_digits_of_the_top1_error():
@@ -206,42 +216,6 @@ def test_classes_without_test_images_are_left_out_of_their_group():
     assert math.isnan(accuracy["few"])
 
 
-# --- how confidently -------------------------------------------------------------------------------------------------
-
-
-@settings(deadline=None)
-@given(predictions(), st.integers(1, 20))
-def test_calibration_error_is_the_definition(sample, bins):
-    logits, labels = sample
-    expected = loop_calibration_error(logits, labels, bins)
-    assert expected_calibration_error(logits, labels, bins) == pytest.approx(expected, abs=1e-12)
-
-
-def test_calibration_error_is_computed_in_float64():
-    logits, labels = torch.randn(100, 5, generator=torch.Generator().manual_seed(0)), torch.arange(100) % 5
-    assert expected_calibration_error(logits, labels) == expected_calibration_error(logits.double(), labels)
-
-
-def test_calibration_limits():
-    sure = 1000 * torch.eye(5)
-    assert expected_calibration_error(sure, [0, 1, 2, 3, 4]) == 0.0
-    noise = torch.randn(500, 5, generator=torch.Generator().manual_seed(0))
-    labels = torch.arange(500) % 5
-    assert expected_calibration_error(noise, labels) == expected_calibration_error(noise, labels, bins=15)
-    assert expected_calibration_error(noise, labels) != expected_calibration_error(noise, labels, bins=16)
-    assert expected_calibration_error(sure, [1, 2, 3, 4, 0]) == 1.0
-    assert isinstance(expected_calibration_error(sure, [0, 1, 2, 3, 4]), float)
-
-
-@pytest.mark.parametrize("other, shares_the_bin", [(0.499, True), (0.501, False)])
-def test_a_confidence_on_an_edge_belongs_to_the_bin_below(other, shares_the_bin):
-    probabilities = torch.tensor([[0.5, 0.5, 0.0], [other, 0.3, 0.7 - other]], dtype=torch.float64)
-    right, wrong = 1 - 0.5, other  # the gaps of the right first and the wrong second image, of opposite sign
-    expected = abs(right - wrong) / 2 if shares_the_bin else (right + wrong) / 2
-    error = expected_calibration_error(probabilities.log(), [0, 1], bins=4)
-    assert error == pytest.approx(expected, abs=1e-12)
-
-
 # --- bad input -------------------------------------------------------------------------------------------------------
 
 
@@ -303,12 +277,6 @@ def test_rows_that_are_not_all_probabilities_are_logits(metric, logits):
 def test_bad_num_classes(metric, num_classes):
     with pytest.raises(ValueError, match=r"num_classes=.* at least 3"):
         metric(torch.eye(3), [0, 1, 2], num_classes=num_classes)
-
-
-@pytest.mark.parametrize("bins", [0, -1, 1.5, True])
-def test_bad_bins(bins):
-    with pytest.raises(ValueError, match=r"bins=.* at least 1"):
-        expected_calibration_error(torch.eye(3), [0, 1, 2], bins=bins)
 
 
 def test_class_counts_of_another_data_set():
