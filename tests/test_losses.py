@@ -69,6 +69,11 @@ def class_balanced(beta):
     return [w / sum(weights) * C for w in weights]
 
 
+def smoothed_others(z, c, s):
+    return (1 - s) * nll(z, c) + s * sum(nll(z, k) for k in range(C) if k != c) / (C - 1)
+
+
+GRW = [n**-1.2 * C / sum(k**-1.2 for k in COUNTS) for n in COUNTS]
 ALPHAS = [0.2, 0.3, 0.4, 0.5, 0.9]
 ONES = [1.0] * C
 CB = class_balanced(0.99)
@@ -79,6 +84,9 @@ CASES = {
     "cost_sensitive": (
         lambda **r: L.CostSensitiveLoss(COUNTS, 0.7, **r),
         lambda z, c, row: nll(z, c), [(N_MIN / n) ** 0.7 for n in COUNTS],
+    ),
+    "generalized_reweight": (
+        lambda **r: L.GeneralizedReweightLoss(COUNTS, 1.2, **r), lambda z, c, row: nll(z, c), GRW,
     ),
     "class_balanced": (lambda **r: L.ClassBalancedLoss(COUNTS, 0.99, **r), lambda z, c, row: nll(z, c), CB),
     "focal_sigmoid": (lambda **r: L.FocalLoss(1.5, **r), lambda z, c, row: focal_sigmoid(z, c, 1.5), ONES),
@@ -117,6 +125,10 @@ CASES = {
     "label_smoothing": (L.LabelSmoothingLoss, lambda z, c, row: smoothed(z, c, 0.1), ONES),
     "label_aware_smoothing": (
         lambda **r: L.LabelAwareSmoothingLoss(COUNTS, **r), lambda z, c, row: label_aware(z, c), ONES,
+    ),
+    "label_aware_smoothing_of_others": (
+        lambda **r: L.LabelAwareSmoothingLoss(COUNTS, 0.3, 0.0, "linear", "others", **r),
+        lambda z, c, row: smoothed_others(z, c, 0.3 * (COUNTS[c] - N_MIN) / (N_MAX - N_MIN)), ONES,
     ),
     "cdt": (
         lambda **r: L.CDTLoss(COUNTS, 0.3, **r),
@@ -245,16 +257,6 @@ def test_sigmoid_focal_is_torchvision_s(gamma, alpha):
     torch.testing.assert_close(L.FocalLoss(gamma, alpha)(logits, indices), expected)
 
 
-def test_label_aware_smoothing_spreads_over_the_others_with_head_and_tail_enlarged():
-    logits, indices, _ = batch()
-    log_p = logits.log_softmax(1)
-    s = L.label_aware_smoothing(COUNTS, 0.4, 0.1)[indices]
-    nll_y = -log_p.gather(1, indices[:, None])[:, 0]
-    expected = (1 - s) * nll_y + s * (-log_p.sum(1) - nll_y) / (C - 1)
-    loss = L.LabelAwareSmoothingLoss(COUNTS, 0.4 * C / (C - 1), 0.1 * C / (C - 1), reduction="none")
-    torch.testing.assert_close(loss(logits, indices), expected, rtol=1e-6, atol=0)
-
-
 # Limit cases
 
 PLAIN = L.CrossEntropyLoss(reduction="none")
@@ -277,6 +279,8 @@ PLAIN = L.CrossEntropyLoss(reduction="none")
         (L.LabelAwareSmoothingLoss(COUNTS, 0.0, 0.0, reduction="none"), PLAIN),
         (L.LabelAwareSmoothingLoss(COUNTS, 0.2, 0.2, reduction="none"), L.LabelSmoothingLoss(0.2, reduction="none")),
         (L.LabelAwareSmoothingLoss([9] * C, 0.3, 0.1, reduction="none"), L.LabelSmoothingLoss(0.3, reduction="none")),
+        (L.GeneralizedReweightLoss(COUNTS, 0.0, reduction="none"), PLAIN),
+        (L.GeneralizedReweightLoss(COUNTS, 1.0), L.CostSensitiveLoss(COUNTS)),
         (L.CDTLoss(COUNTS, 0.0, reduction="none"), PLAIN),
         (L.EqualizationLoss(COUNTS, 0.9, 0.0, reduction="none"), PLAIN),
         (L.EqualizationLoss(COUNTS, 0.0, 0.9, reduction="none"), PLAIN),
@@ -370,6 +374,7 @@ WIDE = torch.cat([torch.tensor([10**7, 1]), torch.logspace(6, 0, 8140).round().l
 EXTREME = {
     "cross_entropy": L.CrossEntropyLoss(),
     "cost_sensitive": L.CostSensitiveLoss(WIDE),
+    "generalized_reweight": L.GeneralizedReweightLoss(WIDE, 1.5),
     "class_balanced": L.ClassBalancedLoss(WIDE, 1 - 1e-12),
     "focal_sigmoid": L.FocalLoss(0.3),
     "focal_softmax": L.FocalLoss(0.3, form="softmax"),
@@ -506,7 +511,11 @@ def test_adjust_logits():
         (L.LogitAdjustedLoss(COUNTS), "LogitAdjustedLoss(tau=1.0)"),
         (L.LDAMLoss(COUNTS), "LDAMLoss(max_margin=0.5, scale=30.0, beta=0.0)"),
         (L.LabelSmoothingLoss(), "LabelSmoothingLoss(smoothing=0.1)"),
-        (L.LabelAwareSmoothingLoss(COUNTS), "LabelAwareSmoothingLoss(head=0.4, tail=0.1)"),
+        (
+            L.LabelAwareSmoothingLoss(COUNTS),
+            "LabelAwareSmoothingLoss(head=0.4, tail=0.1, shape='concave', spread='all')",
+        ),
+        (L.GeneralizedReweightLoss(COUNTS), "GeneralizedReweightLoss(rho=1.2)"),
         (L.CDTLoss(COUNTS), "CDTLoss(gamma=0.2)"),
         (L.EqualizationLoss(COUNTS), "EqualizationLoss(gamma=0.9, threshold=0.005)"),
     ],
@@ -577,6 +586,15 @@ def test_weights_that_float16_does_not_hold():
         (lambda: L.LabelSmoothingLoss(1.0), "smoothing must be"),
         (lambda: L.LabelAwareSmoothingLoss(COUNTS, head=1.0), "head must be"),
         (lambda: L.LabelAwareSmoothingLoss(COUNTS, tail=-0.1), "tail must be"),
+        (lambda: L.LabelAwareSmoothingLoss(COUNTS, 0.1, 0.4), "tail must be at most head"),
+        (lambda: L.LabelAwareSmoothingLoss(COUNTS, shape="cubic"), "shape.*concave"),
+        (lambda: L.LabelAwareSmoothingLoss(COUNTS, shape=0), "shape must be"),
+        (lambda: L.LabelAwareSmoothingLoss(COUNTS, shape=math.nan), "shape must be"),
+        (lambda: L.LabelAwareSmoothingLoss(COUNTS, spread="rest"), "spread.*others"),
+        (lambda: L.GeneralizedReweightLoss(COUNTS, -0.1), "rho must be"),
+        (lambda: L.GeneralizedReweightLoss([10**7, 1], 10), "rho nearer to 0"),
+        (lambda: L.adjust_logits(LOGITS, COUNTS, target=COUNTS), "target.*sum"),
+        (lambda: L.adjust_logits(LOGITS, COUNTS, target=[0.5, 0.5]), "target must be 5"),
         (lambda: L.EqualizationLoss(COUNTS, gamma=1.1), "gamma must be"),
         (lambda: L.EqualizationLoss(COUNTS, threshold=math.nan), "threshold must be"),
         (lambda: L.CrossEntropyLoss(reduction="sum"), "reduction must be"),

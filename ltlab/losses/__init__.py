@@ -7,6 +7,7 @@ the prior pi_c = n_c / sum_k n_k, the loss of one sample is
 |----------------------------|--------------------------------------------------------------------------------|
 | `CrossEntropyLoss`         | -log p_y, the baseline                                                         |
 | `CostSensitiveLoss`        | -w_y log p_y,  w_c = (n_min / n_c)^gamma                                       |
+| `GeneralizedReweightLoss`  | -w_y log p_y,  w_c = n_c^-rho, normalised to sum C                             |
 | `ClassBalancedLoss`        | -w_y log p_y,  w_c = (1 - beta) / (1 - beta^n_c), normalised to sum C          |
 | `FocalLoss`, sigmoid       | -sum_k (1 - q_k)^gamma log q_k,  q_y = sigmoid(z_y), else q_k = sigmoid(-z_k)  |
 | `FocalLoss`, softmax       | -(1 - p_y)^gamma log p_y                                                       |
@@ -26,7 +27,7 @@ not depend on the loss it was trained with.
 """
 
 from .base import Loss
-from .cross_entropy import ClassBalancedLoss, CostSensitiveLoss, CrossEntropyLoss
+from .cross_entropy import ClassBalancedLoss, CostSensitiveLoss, CrossEntropyLoss, GeneralizedReweightLoss
 from .equalization import EqualizationLoss, equalized_cross_entropy
 from .focal import ClassBalancedFocalLoss, FocalLoss, sigmoid_focal, softmax_focal
 from .logits import (
@@ -51,6 +52,7 @@ __all__ = [
     "CrossEntropyLoss",
     "EqualizationLoss",
     "FocalLoss",
+    "GeneralizedReweightLoss",
     "LDAMLoss",
     "LabelAwareSmoothingLoss",
     "LabelSmoothingLoss",

@@ -66,7 +66,7 @@ class Loss(nn.Module):
         if weight is not None and (weight < torch.finfo(torch.float32).tiny).any():
             raise ValueError(
                 f"the class weights must not be below what float32 holds, got {weight.min().item():g}; "
-                "choose gamma nearer to 0"
+                f"choose {self.knobs[0]} nearer to 0"
             )
 
     def set_buffer(self, name: str, values: Tensor | None) -> None:

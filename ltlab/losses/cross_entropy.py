@@ -5,7 +5,7 @@ from torch import Tensor
 
 from ..counts import ClassCounts
 from .base import Loss, Reduction
-from .weights import class_balanced_weights, cost_sensitive_weights
+from .weights import as_knob, class_balanced_weights, cost_sensitive_weights
 
 
 class WeightedCrossEntropy(Loss):
@@ -42,6 +42,29 @@ class CostSensitiveLoss(WeightedCrossEntropy):
     ) -> None:
         super().__init__(reduction, weight=cost_sensitive_weights(class_counts, gamma))
         self.gamma = float(gamma)
+
+
+class GeneralizedReweightLoss(WeightedCrossEntropy):
+    """Cross-entropy weighted by generalised inverse frequency (GRW), loss = -w_y log p_y,  w_c ~ n_c^-rho of sum C.
+
+    With the default reduction the scale of w cancels, and it is `CostSensitiveLoss` with gamma = rho. What it adds to
+    the logits of a calibrated model is, at the optimum, the correction -rho log pi_c of `adjust_logits`.
+
+    Args:
+        rho: at least 0; 0 is cross-entropy, 1 weighs by inverse frequency, more weighs the tail above the head. A rho
+            so large that a weight vanishes in float32 is refused.
+        reduction: "mean" is C times the paper's loss, "weighted_mean" that of the authors' code.
+
+    Source: Zhang et al., "Distribution Alignment: A Unified Framework for Long-tail Visual Recognition" (DisAlign),
+    CVPR 2021, eqs. 9 to 11.
+    """
+
+    knobs = ("rho",)
+
+    def __init__(self, class_counts: ClassCounts, rho: float = 1.2, *, reduction: Reduction = "weighted_mean") -> None:
+        weight = cost_sensitive_weights(class_counts, as_knob("rho", rho, 0))
+        super().__init__(reduction, weight=weight * (len(weight) / weight.sum()))
+        self.rho = float(rho)
 
 
 class ClassBalancedLoss(WeightedCrossEntropy):

@@ -1,8 +1,9 @@
 """Losses that shift or scale the logit of each class by its count, and the same shift after training."""
 
+import torch
 from torch import Tensor
 
-from ..counts import ClassCounts, as_counts, check_not_probabilities
+from ..counts import ClassCounts, as_counts, as_prior, check_not_probabilities
 from .base import Loss, Reduction, at_least_float32
 from .softmax import softmax_cross_entropy
 from .weights import as_knob
@@ -17,8 +18,10 @@ def log_prior(class_counts: ClassCounts) -> Tensor:
     return (counts / counts.sum()).log()
 
 
-def adjust_logits(logits: Tensor, class_counts: ClassCounts, tau: float = 1.0) -> Tensor:
-    """Post-hoc logit adjustment, z_c - tau log pi_c with pi_c = n_c / sum_k n_k.
+def adjust_logits(
+    logits: Tensor, class_counts: ClassCounts, tau: float = 1.0, target: ClassCounts | None = None
+) -> Tensor:
+    """Post-hoc logit adjustment, z_c - tau log pi_c with pi_c = n_c / sum_k n_k, or z_c - tau log (pi_c / target_c).
 
     For a model trained with cross-entropy. `BalancedSoftmaxLoss` and `LogitAdjustedLoss` make the same
     correction in training: never apply both.
@@ -27,14 +30,18 @@ def adjust_logits(logits: Tensor, class_counts: ClassCounts, tau: float = 1.0) -
         logits: (..., C) floating point, z.
         class_counts: (C,) counts above zero, of the training set.
         tau: at least 0; 0 leaves the logits unchanged, 1 divides the prior of the training set out.
+        target: (C,) the test set's prior, fractions that sum to one. The training prior leaves the logits unchanged, a
+            class of 0 gets -inf. None is uniform, up to a constant that softmax does not see.
 
     Returns:
         (..., C); float32 for half-precision logits.
 
     Raises:
-        ValueError: bad counts, or not C of them; tau negative or not finite; probabilities in place of logits.
+        ValueError: bad counts or target, or not C of them; tau negative or not finite; probabilities in place of
+            logits.
 
-    Source: Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, post-hoc form.
+    Source: Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, post-hoc form; with a target: Hong et
+    al., "Disentangling Label Distribution for Long-tailed Visual Recognition" (LADE), CVPR 2021.
     """
     shift = as_knob("tau", tau, 0) * log_prior(class_counts)  # (C,)
     precise = at_least_float32(logits)  # (..., C)
@@ -43,6 +50,8 @@ def adjust_logits(logits: Tensor, class_counts: ClassCounts, tau: float = 1.0) -
             f"class_counts must hold one count per logit, got {len(shift)} for logits {tuple(logits.shape)}"
         )
     check_not_probabilities(logits)
+    if target is not None:
+        shift = shift - torch.xlogy(float(tau), as_prior("target", target, len(shift)).to(shift.device))  # 0 log 0 is 0
     return precise - shift.to(precise)
 
 
