@@ -15,6 +15,8 @@ epochs does nothing else: post-hoc corrections are such stages.
     tau_normalised       w_c / |w_c|^tau                    tau-norm     ready
     nearest_class_mean   cosine to the class's mean         NCM          ready
     logit_adjusted       bias lowered by tau log prior      post hoc     ready
+    scaled_linear        one learnable factor per class     MiSLAS       then trained, with weight and bias
+    aligned              scale and shift behind a gate      DisAlign     then trained
 
 A function says by `@Change` which kinds of classifier it needs and which it leaves, so that a recipe refuses stages
 that do not go together before anything is trained, and a checkpoint tells what to rebuild. Without it, any classifier
@@ -24,17 +26,19 @@ Source: Kang et al., "Decoupling Representation and Classifier for Long-Tailed R
 """
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .counts import comparable
+from .counts import ClassCounts, Labels, comparable
 from .images import evaluated
 from .losses import adjust_logits
+from .metrics import error_under
+from .names import one_of
 
 Function = TypeVar("Function", bound=Callable)
 
@@ -270,3 +274,137 @@ def _linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     if bias is not None:
         classifier.bias.data = bias.clone()
     return classifier
+
+
+class ScaledLinear(nn.Module):
+    """A linear classifier with one learnable factor per class, all of which is trained (the second stage of MiSLAS).
+
+        z_c = f_c (<x, w_c> + b_c),   f_c = 1 at first: the linear classifier's logits, to the bit
+
+    `WeightScaling` trains the factors alone. The authors train w and b at a fraction of the rate of f, 0.05 to 0.5.
+
+    Shapes: x (N, K) -> (N, C); parameters `weight` (C, K), `bias` (C,) if the linear one has it, and `scale` (C,), f.
+
+    Source: Zhong et al., "Improving Calibration for Long-Tailed Recognition" (MiSLAS), CVPR 2021, section 3.2.
+    """
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(linear.weight.detach().clone())
+        self.bias = None if linear.bias is None else nn.Parameter(linear.bias.detach().clone())
+        self.scale = nn.Parameter(torch.ones_like(self.weight[:, 0]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * F.linear(x, self.weight, self.bias)
+
+
+class AlignedClassifier(nn.Module):
+    """A frozen classifier with learnable scales and shifts, applied as far as a gate opens for an image (DisAlign).
+
+        z = base(x),   s = sigmoid(<v, x> + v_0), one number per image
+        interpolate, eq. 5:   s (a_c z_c + b_c) + (1 - s) z_c
+        affine, eq. 6:        (1 + s a_c) z_c + s b_c
+
+    Both are z + s ((a - k) z + b), with k = 1 or 0, and start at z, to the bit: a = k, b = 0, v = 0, s = 1/2. They
+    differ in what weight decay, which pulls a towards 0, leaves of z: (1 - s) z or z. A gate that is open for all,
+    s = 1, makes "interpolate" a z + b; one that is closed, s = 0, leaves z, and then no gradient opens it again. So v
+    starts at 0 and learns only from what a and b have learnt. The authors' classification code is "affine" from a = 1
+    and v = 0.1, where s is near 1 and the gate often closes for good.
+
+    Shapes: x (N, K) -> (N, C); parameters `magnitude` (C,), a, `margin` (C,), b, and `gate`, Linear(K, 1). The base's
+    parameters are buffers, so that nothing trains them; `weight` (C, K) is the base's.
+
+    Args:
+        base: a classifier with a weight (C, K), whose logits are scaled as softmax needs them; it is copied.
+        form: "interpolate" or "affine".
+
+    Raises:
+        ValueError: an unknown form.
+
+    Source: Zhang et al., "Distribution Alignment: A Unified Framework for Long-tail Visual Recognition", CVPR 2021.
+    """
+
+    offset: Tensor  # (), k, which tells a checkpoint's form
+
+    def __init__(self, base: nn.Module, form: str = "interpolate") -> None:
+        super().__init__()
+        self.base = _frozen(base)
+        rows = self.weight[:, 0]  # (C,)
+        k = {"interpolate": 1.0, "affine": 0.0}[one_of("form", form, ("interpolate", "affine"))]
+        self.register_buffer("offset", rows.new_tensor(k))
+        self.magnitude = nn.Parameter(torch.full_like(rows, k))
+        self.margin = nn.Parameter(torch.zeros_like(rows))
+        self.gate = _linear_of(torch.zeros_like(self.weight[:1]), torch.zeros_like(rows[:1]))
+
+    @property
+    def weight(self) -> Tensor:
+        return cast(Tensor, self.base.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z, s = self.base(x), self.gate(x).sigmoid()  # (N, C), (N, 1)
+        return z + s * ((self.magnitude - self.offset) * z + self.margin)
+
+
+def _frozen(module: nn.Module) -> nn.Module:
+    """A copy whose parameters are buffers of the same names."""
+    module = copy.deepcopy(module)
+    for part in module.modules():
+        for name, parameter in list(part.named_parameters(recurse=False)):
+            delattr(part, name)
+            part.register_buffer(name, parameter.detach())
+    return module
+
+
+def _aligned_of(state: Mapping[str, Tensor]) -> AlignedClassifier:
+    """What makes an `AlignedClassifier` of any base with the shapes of a state."""
+    base = {name.removeprefix("base."): value for name, value in state.items() if name.startswith("base.")}
+    kind = "scaled_linear" if "scale" in base else "linear"
+    return AlignedClassifier(CLASSIFIERS[kind].from_state(base), "interpolate" if state["offset"] else "affine")
+
+
+CLASSIFIERS |= {
+    "scaled_linear": Kind(ScaledLinear, lambda state: ScaledLinear(_linear_of(state["weight"], state.get("bias")))),
+    "aligned": Kind(AlignedClassifier, _aligned_of),
+}
+
+
+@Change(needs=("linear",), leaves="scaled_linear")
+def scaled_linear(model: nn.Module, images: Tensor, labels: Tensor, class_counts: Tensor) -> ScaledLinear:
+    """The model's classifier with a learnable factor per class on top; see `ScaledLinear`."""
+    return ScaledLinear(_linear(model, "scaled_linear"))
+
+
+@Change(needs=("linear", "scaled_linear"), leaves="aligned")
+def aligned(
+    model: nn.Module, images: Tensor, labels: Tensor, class_counts: Tensor, *, form: str = "interpolate"
+) -> AlignedClassifier:
+    """The model's classifier, frozen, with learnable scales and shifts behind a gate; see `AlignedClassifier`."""
+    classifier = model.get_submodule("classifier")
+    return AlignedClassifier(classifier if isinstance(classifier, ScaledLinear) else _linear(model, "aligned"), form)
+
+
+TAUS = tuple(k / 10 for k in range(31))  # of post-hoc logit adjustment, to choose from
+
+
+def choose_tau(
+    logits: Tensor, labels: Labels, class_counts: ClassCounts, *, prior: ClassCounts | None = None,
+    taus: Sequence[float] = TAUS,
+) -> float:  # fmt: skip
+    """The tau of `losses.adjust_logits` with the least error on held-out images, re-weighted to the test set's prior.
+
+        argmin_tau error_under(adjust_logits(z, n, tau, target=prior), y, prior)
+
+    Args:
+        logits: (N, C) of held-out images, of every class that the prior has.
+        labels: (N,) class indices 0 .. C-1.
+        class_counts: (C,) of the training set.
+        prior: (C,) of the test set, fractions that sum to one; None is uniform.
+        taus: to choose from, each at least 0; of several that are best the first is taken.
+
+    Raises:
+        ValueError: nothing to choose from; otherwise as `adjust_logits` and `metrics.error_under`.
+    """
+    if not len(taus):
+        raise ValueError("taus must hold at least one number, such as 1.0")
+    target = torch.full(logits.shape[1:], 1 / logits.shape[1], dtype=torch.float64) if prior is None else prior
+    return min(taus, key=lambda tau: error_under(adjust_logits(logits, class_counts, tau, prior), labels, target))

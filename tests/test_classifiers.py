@@ -12,15 +12,19 @@ from torch import nn
 from ltlab import models
 from ltlab.classifiers import (
     CLASSIFIERS,
+    AlignedClassifier,
     Change,
     CosineClassifier,
+    ScaledLinear,
     WeightScaling,
+    aligned,
     class_means,
     classifier_inputs,
     declared,
     fresh,
     logit_adjusted,
     nearest_class_mean,
+    scaled_linear,
     tau_normalised,
     tau_normalised_weight,
     weight_scaling,
@@ -174,7 +178,8 @@ def test_bad_input_is_refused_with_the_reason(model, images):
         fresh(model, images, LABELS, COUNTS)
 
 
-CHANGES = [fresh, weight_scaling, tau_normalised, nearest_class_mean, logit_adjusted]
+CHANGES = [fresh, weight_scaling, tau_normalised, nearest_class_mean, logit_adjusted, scaled_linear, aligned]
+MAKERS = {"scaled": weight_scaling, "scaled_linear": scaled_linear, "aligned": aligned}
 
 
 @pytest.mark.parametrize("kind", CLASSIFIERS)
@@ -182,8 +187,11 @@ CHANGES = [fresh, weight_scaling, tau_normalised, nearest_class_mean, logit_adju
 def test_a_change_needs_and_leaves_what_it_declares(model, images, make, kind):
     """A recipe accepts it exactly where it works, also by a partial."""
     linear, change = model.classifier, declared(partial(make))
-    model.classifier = {"linear": linear, "cosine": CosineClassifier(64, 3), "scaled": WeightScaling(linear)}[kind]
-    stages = [Stage(), *([Stage(classifier=weight_scaling)] if kind == "scaled" else [])]
+    model.classifier = {
+        "linear": linear, "cosine": CosineClassifier(64, 3), "scaled": WeightScaling(linear),
+        "scaled_linear": ScaledLinear(linear), "aligned": AlignedClassifier(linear),
+    }[kind]  # fmt: skip
+    stages = [Stage(), *([Stage(classifier=MAKERS[kind])] if kind in MAKERS else [])]
     stages = [replace(stage, loss=LDAMLoss if kind == "cosine" else CrossEntropyLoss()) for stage in stages]
     stages.append(Stage(epochs=0, classifier=partial(make)))
     first = "cosine" if kind == "cosine" else "linear"
