@@ -18,6 +18,7 @@ from ltlab.classifiers import (
     WeightScaling,
     aligned,
     choose_tau,
+    classifier_inputs,
     logit_adjusted,
     scaled_linear,
 )
@@ -272,6 +273,28 @@ def test_a_stage_trains_the_alignment_alone_and_its_checkpoint_is_loaded(tmp_pat
     assert all(torch.equal(value, after[name].cpu()) for name, value in loaded.state_dict().items())
     again = fit(ALIGNED, data, progress=False, device="cpu", checkpoint=tmp_path / "run.pt", resume=True)
     assert torch.equal(again.logits, run.logits)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rho", [0.0, 0.8, 1.2, 1.5])
+def test_the_gate_neither_closes_nor_stays_the_same_for_all(plain, rho):
+    """On features of shapes-lt, at the rate of the paper: where it closes, the network falls back to stage 1."""
+    data, run = plain
+    x, y = classifier_inputs(run.model, data.train.images), data.train.labels
+    unseen = classifier_inputs(run.model, data.test.images)
+    made, loss = AlignedClassifier(run.model.classifier), L.GeneralizedReweightLoss(data.class_counts, rho)
+    sgd = torch.optim.SGD(made.parameters(), 0.1, momentum=0.9, weight_decay=5e-4)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        for batch in torch.randperm(len(x), generator=generator).split(32):
+            sgd.zero_grad()
+            loss(made(x[batch]), y[batch]).backward()
+            sgd.step()
+    with torch.no_grad():
+        gate = made.gate(unseen).sigmoid()
+        error = metrics.top1_error(made(unseen), data.test.labels)
+    assert gate.mean() > 0.3 and gate.std() > 1e-3
+    assert error < run.metrics["top1_error"] - 0.03
 
 
 def test_an_adjusted_network_is_the_aligned_one():
