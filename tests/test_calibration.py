@@ -1,5 +1,6 @@
 """Calibration against loops in Python floats, scikit-learn, and predictors whose probabilities are true."""
 
+import csv
 import math
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from ltlab import calibration as K
 from ltlab import metrics
 from ltlab.counts import as_prior
+from ltlab.data.places import tables_folder
 
 COUNTS = [400, 120, 60, 15, 5]
 C = len(COUNTS)
@@ -378,3 +380,14 @@ def test_probabilities_and_what_is_no_tensor_are_refused_everywhere(name):
         TAKE_LOGITS[name](LOGITS * math.nan, LABELS)
     with pytest.raises(TypeError, match="logits must be a tensor"):
         TAKE_LOGITS[name](LOGITS.tolist(), LABELS)
+
+
+def test_published_calibration_is_a_table_of_percent_whose_sources_are_explained():
+    folder = tables_folder("published")
+    readme = (folder / "README.md").read_text(encoding="utf-8")
+    with (folder / "published_calibration.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len({tuple(row.values())[:5] for row in rows}) == len(rows)
+    for row in rows:
+        assert f"`{row['source']}`" in readme and row["top1_accuracy_percent"]
+        assert all(0 < float(value) < 100 for name, value in row.items() if name.endswith("_percent") and value)
