@@ -65,11 +65,6 @@ def evaluated(
     Raises:
         ValueError: a batch size below 1; what `as_evaluated` refuses; a list, or anything else without batches.
     """
-    if not isinstance(images, Tensor) and not hasattr(images, "batches"):
-        raise TypeError(
-            f"images must be a tensor (N, 3, H, W), got {type(images).__name__}; torch.as_tensor makes one of an "
-            "array, torch.stack of a list of tensors"
-        )
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: a forward pass takes at least 1 image")
     batches, like = in_batches(images), next(model.parameters(), torch.empty(0, dtype=torch.float32, device="cpu"))

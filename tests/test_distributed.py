@@ -246,7 +246,8 @@ def test_the_command_under_torchrun_writes_and_prints_once(tmp_path):
                           env=os.environ | {"OMP_NUM_THREADS": "1"})  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("top1 error") == 1 and done.stdout.count("LongTailedData") == 1
-    assert sorted(path.name for path in tmp_path.glob("*.*")) == ["checkpoint.csv", "checkpoint.pt", "result.csv"]
+    written = ["checkpoint.csv", "checkpoint.pt", "classes.csv", "result.csv", "result.png"]
+    assert sorted(path.name for path in tmp_path.glob("*.*")) == written
     assert len(list(tmp_path.glob("board/*"))) == ("--tensorboard" in command)
     assert len(pd.read_csv(tmp_path / "result.csv")) == 1
 

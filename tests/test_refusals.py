@@ -18,7 +18,6 @@ from torchvision.transforms import v2
 from ltlab import models, recipes, train
 from ltlab.cam import ForegroundTransform
 from ltlab.classifiers import CosineClassifier
-from ltlab.data import LongTailedData, Split
 from ltlab.losses import CrossEntropyLoss
 from ltlab.mixup import ManifoldMixup
 from ltlab.recipes import SHAPES, Recipe, Stage
@@ -69,14 +68,6 @@ def after_a_plain_one(**stage) -> Recipe:
 def test_arguments_are_refused_with_the_way_out(data, no_step, arguments, error, message):
     with pytest.raises(error, match=f"(?s){message}"):
         train.fit(**{"recipe": RECIPE, "data": data} | arguments)
-
-
-def test_data_of_one_class_are_refused(no_step):
-    images = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
-    split = Split(images, torch.zeros(4, dtype=torch.int64))
-    alone = LongTailedData("mono", split, split, ("cat",))
-    with pytest.raises(ValueError, match="'mono' has the classes"):
-        run(Stage(epochs=1), alone)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")

@@ -162,15 +162,18 @@ class _Hidden:
             if names & {"environ", "getenv"}:
                 texts = {text for each in codes for text in each.co_consts if isinstance(text, str)}
                 yield repr([(text, os.environ.get(text)) for text in sorted(texts)])
-            yield from self._values(names, function.__globals__)
+            yield from self._values(_globals_in(codes), names, function.__globals__)
             for module in _imports(codes, function.__globals__):
                 yield from [_untold()] if module is None else self._looked_up(names, module)
         closure = [_in_cell(cell) for cell in function.__closure__ or ()]
         for part in (function.__defaults__, function.__kwdefaults__, closure, vars(function)):
             yield from self.of(part, shown=False)
 
-    def _values(self, names: AbstractSet[str], namespace: dict[str, Any]) -> Iterator[str]:
-        for name in sorted(name for name in names & namespace.keys() if not name.startswith("__")):
+    def _values(
+        self, picked: AbstractSet[str], names: AbstractSet[str], namespace: dict[str, Any]
+    ) -> Iterator[str]:  # fmt: skip
+        """The values picked of a namespace; of a module among them, what these names are in it."""
+        for name in sorted(name for name in picked & namespace.keys() if not name.startswith("__")):
             yield name
             if isinstance(namespace[name], ModuleType):
                 yield from self._looked_up(names, namespace[name])
@@ -184,7 +187,7 @@ class _Hidden:
             yield from self._named(module, shown=False)
         elif looked_up not in self.read:
             self.read.add(looked_up)
-            yield from self._values(names | vars(module).keys() if names & LOOKUPS else names, vars(module))
+            yield from self._values(names | vars(module).keys() if names & LOOKUPS else names, names, vars(module))
 
 
 def _reduced(value: object) -> list[Any]:
@@ -248,6 +251,12 @@ def _with_inner(code: CodeType) -> list[CodeType]:
     for each in codes:  # which grows as it is walked
         codes += [constant for constant in each.co_consts if isinstance(constant, CodeType)]
     return codes
+
+
+def _globals_in(codes: list[CodeType]) -> set[str]:
+    """The global names that code reads, which `co_names` mixes with attributes."""
+    steps = (step for code in codes for step in dis.get_instructions(code))
+    return {step.argval for step in steps if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
 
 
 def _imports(codes: list[CodeType], namespace: dict[str, Any]) -> Iterator[ModuleType | None]:

@@ -31,8 +31,6 @@ def check_types(recipe: object, data: object, model: object) -> None:
             f"data={data!r:.80}: fit takes data that are loaded, write {way}; ltlab.data.array_set makes them from "
             "arrays and tensors"
         )
-    if len(data.class_names) < 2:
-        raise ValueError(f"data={data.name!r} has the classes {data.class_names}: training takes at least two")
     if isinstance(model, type):
         raise TypeError(f"model={model.__name__} is a class: make the network, {model.__name__}(...)")
     if model is not None and not isinstance(model, nn.Module):
