@@ -28,7 +28,7 @@ class Unsolved(NotYet):
     """There is no answer yet."""
 
     def __init__(self) -> None:
-        super().__init__("unsolved", "not solved yet: replace the ... by your lines, and return the result")
+        super().__init__("unsolved", "not solved yet: replace the ... with your lines, and return the result")
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ def two_few_shot(answer: Any) -> str:
     few = int(class_groups(counts)["few"].sum())
     if few != 2:
         hint = "smaller" if few > 2 else "larger"
-        told = f"at imbalance {answer:g}, {few} classes have fewer than 20 images, of {counts}"
+        told = f"at imbalance {answer:g}, classes with fewer than 20 images: {few}, of {counts}"
         raise NotYet(hint, f"{told}; a {hint} imbalance {'leaves fewer' if few > 2 else 'makes more'}")
     return f"two few-shot classes at imbalance {answer:g}: {counts}"
 
