@@ -255,7 +255,8 @@ class ExplorerView:
         """The descriptions of the controls, in their order; of those that are there to be seen."""
         row = self.root.locator(".widget-box").first
         expect(row.locator(".widget-inline-hbox")).not_to_have_count(0, timeout=30 * SECOND)
-        expect(row.locator("> :not(.jupyter-widgets)")).to_have_count(0)  # in place of controls that are yet to come
+        yet_to_come = row.locator("> :not(.jupyter-widgets, .widget-inline-hbox)")  # a slider of stops has one class
+        expect(yet_to_come).to_have_count(0)
         shown = row.locator(".widget-inline-hbox:visible").all()
         return [control.inner_text().split("\n")[0].strip() for control in shown]
 

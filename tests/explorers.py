@@ -20,7 +20,7 @@ from IPython.display import display
 
 from ltlab import classifiers, data, metrics, recipes, results, widgets
 from ltlab.models import build
-from ltlab.widgets import Explorer, blank_figure, long_tail_explorer, real_distributions_explorer
+from ltlab.widgets import imbalance_explorer, long_tail_explorer, real_distributions_explorer
 
 tailed = data.load("shapes-lt", test_count=20)
 counts, test = tailed.class_counts, tailed.test
@@ -46,7 +46,6 @@ OWN: dict[str, str] = {  # what a notebook's cells take from the cells before th
     "07_bag_of_tricks": "table = results.table(results.measured(recipes.RECIPES))",
 }  # fmt: skip
 NEEDED = {  # and cells that they take as they are, by how they are recognised
-    "00_start_here": ("def one_cycle", "blank_figure("),
     "05_two_stage": ("def my_adjusted",),
 }
 

@@ -65,7 +65,7 @@ def sampling_explorer(
         title, tail = f"power, q = {q:g}" if sampler == "power" else sampler, (ranks >= len(classes) - 3).sum()
         return (
             f"{title}, epoch {epoch} of 0 to {epochs - 1}: {names[0]} is {p[0]:.1%} of the draws and each of its "
-            f"images is drawn {times[0]:.2g} times, {names[-1]} is {p[-1]:.1%} and each is drawn {times[-1]:.3g} times; "
+            f"images is drawn {times[0]:.2g} times, {names[-1]} is {p[-1]:.1%} and each {times[-1]:.3g} times; "
             f"{tail} of the {len(batch)} images shown are of the 3 least frequent classes"
         )
 
