@@ -9,6 +9,7 @@ COURSE = Path(__file__).parents[1] / "notebooks"
 EXPLORER = re.compile(r"\b(\w+_explorer|Explorer)\(")  # what a cell calls
 
 SHARED = """\
+from bisect import bisect
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +20,7 @@ import torch
 from IPython.display import display
 
 from ltlab import classifiers, data, metrics, recipes, results, widgets
+from ltlab.course import resolve
 from ltlab.models import build
 from ltlab.widgets import imbalance_explorer, long_tail_explorer, real_distributions_explorer
 
@@ -33,7 +35,7 @@ def untrained(seed=0):
     return SimpleNamespace(model=model, logits=logits, metrics={"top1_error": 0.9})
 """
 OWN: dict[str, str] = {  # what a notebook's cells take from the cells before them
-    "02_reweighting": "baseline, chosen = untrained(), torch.tensor([0, 100, 199])",
+    "02_reweighting": "baseline, chosen, labels = untrained(), torch.tensor([0, 100, 199]), test.labels",
     "04_mixup": "names = 'ce_long', 'input_mixup', 'input_mixup_finetune'\n"
                 "runs = {name: untrained(seed) for seed, name in enumerate(names)}",
     "05_two_stage": "torch.manual_seed(0)\n"
