@@ -20,7 +20,7 @@ import torch
 from IPython.display import display
 
 from ltlab import classifiers, data, metrics, recipes, results, widgets
-from ltlab.course import resolve
+from ltlab.course import predict, resolve
 from ltlab.models import build
 from ltlab.widgets import imbalance_explorer, long_tail_explorer, real_distributions_explorer
 
@@ -48,6 +48,7 @@ OWN: dict[str, str] = {  # what a notebook's cells take from the cells before th
     "07_bag_of_tricks": "table = results.table(results.measured(recipes.RECIPES))",
 }  # fmt: skip
 NEEDED = {  # and cells that they take as they are, by how they are recognised
+    "01_the_long_tail": ("predict(",),
     "05_two_stage": ("def my_adjusted",),
 }
 

@@ -33,7 +33,7 @@ from ltlab.widgets import bag_explorer
 bag_explorer(results.table(results.measured(RECIPES)), results.published("cifar10-lt", 100))
 """
 WHILE_RUNNING = LONG_TAIL, "import time\nend = time.time() + 30\nwhile time.time() < end:\n    sum(range(1000))"
-ROWS = "root => new Set([...root.querySelector('.ltlab-controls').children].map(child => child.offsetTop)).size"
+ROWS = "root => getComputedStyle(root.querySelector('.ltlab-controls')).gridTemplateRows.split(' ').length"
 FAILING = """
 from ipywidgets import IntSlider
 from ltlab.widgets import Explorer, blank_figure
