@@ -4,25 +4,20 @@ Where a notebook has a row of buttons, the book has a slider over its options.
 """
 
 import html
-import io
 import json
-import math
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import ipywidgets
-import nbformat
 import numpy as np
 from torch import nn
 
 from ltlab import classifiers, data, recipes, results, train, widgets
 from ltlab.widgets import Explorer
 
-NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 MOST_FRAMES = 31  # of a slider; one with more steps is shown at every second or third
 
 
@@ -68,20 +63,6 @@ def trained_with_mixup() -> dict[str, nn.Module]:
     return {name: run.model for name, run in runs.items()}
 
 
-def one_cycle() -> Explorer:
-    """The explorer that notebook 00 builds step by step, from its own cells."""
-    cells = nbformat.read(NOTEBOOKS / "00_start_here.ipynb", as_version=4).cells
-    sources = [cell.source for cell in cells if cell.cell_type == "code"]
-    names = {"math": math, "np": np, "w": ipywidgets, "Explorer": Explorer, "blank_figure": widgets.blank_figure}
-    for begin in ("def one_cycle", "share, figure =", "sliders ="):
-        found = [source for source in sources if source.startswith(begin)]
-        if not found:
-            raise ValueError(f"notebook 00 has no cell that begins with {begin!r}: bring one_cycle up to date")
-        with redirect_stdout(io.StringIO()):
-            exec(found[0], names)
-    return names["explorer"]
-
-
 def long_tail() -> Explorer:
     return widgets.long_tail_explorer(data.load("shapes-lt", imbalance=1, max_count=12), max_count=320)
 
@@ -123,7 +104,7 @@ def between_two_images() -> Explorer:
 
 
 MOVING = (
-    Moving("00_start_here", "Explorer", "rise", one_cycle),
+    Moving("00_start_here", "imbalance_explorer", "imbalance", lambda: widgets.imbalance_explorer(imbalance=100)),
     Moving("01_the_long_tail", "long_tail_explorer", "imbalance", long_tail),
     Moving("02_reweighting", "effective_number_explorer", "beta", lambda: widgets.effective_number_explorer(beta=0.9)),
     Moving("02_reweighting", "focal_explorer", "gamma", lambda: widgets.focal_explorer(gamma=2.0)),
