@@ -31,6 +31,9 @@ COLUMNS = (8, 330, 700, 950)  # CSS pixels, where texts start: name, difference,
 BASELINE = 0.18  # how far they start below a line's middle, in lines
 MEASURED_PANEL, PUBLISHED_PANEL = (495, 195), (825, 115)  # and where the axes start, and how wide they are
 
+Errors = Mapping[str, Mapping[str, float]]  # what is known, by recipe and then by column
+MISSING: Mapping[str, float] = {column: math.nan for column in ("error", "error_std", "seeds", "published", "epochs")}
+
 
 class BagExplorer(Explorer):
     """An explorer whose controls make a recipe, see `bag_explorer`."""
@@ -105,7 +108,7 @@ def bag_explorer(
             return f"no recipe: {reason}. The figure still shows {drawn}."
         recipe = recipe.resolve(settings)
         chosen, drawn = parts(**choices), recipe.name
-        near = nearest(chosen, {name: bags[name][1] for name in errors.index if name != drawn})
+        near = nearest(chosen, {name: bags[name][1] for name in errors if name != drawn})
         timeline.show(recipe, longest.epochs)
         table.show(drawn, recipe.epochs, near)
         lengths = " + ".join(str(stage.epochs) for stage in recipe.stages)
@@ -126,10 +129,9 @@ def nearest(chosen: Mapping[str, str], others: Mapping[str, Mapping[str, str]]) 
     return sorted(found, key=lambda one: len(one[1]))
 
 
-def _controls(errors: pd.DataFrame, column: str) -> dict[str, float]:
+def _controls(errors: Errors, column: str) -> dict[str, float]:
     """The epochs of the controls that have an error in this column, see `control_of`."""
-    known = errors.loc[errors.index.isin(CONTROLS) & errors[column].notna(), "epochs"]
-    return known.to_dict()
+    return {name: errors[name]["epochs"] for name in CONTROLS if not math.isnan(errors.get(name, MISSING)[column])}
 
 
 def _chosen(choices: Mapping[str, str], bags: Mapping[str, tuple[Recipe, dict[str, str]]]) -> Recipe:
@@ -149,12 +151,10 @@ def _check(measured: pd.DataFrame, published: pd.DataFrame) -> None:
         raise ValueError("published mixes data sets or imbalances: pass the rows of one, as results.published returns")
 
 
-def _errors(
-    measured: pd.DataFrame, published: pd.DataFrame, epochs: Mapping[str, int]
-) -> tuple[pd.DataFrame, str, str]:
+def _errors(measured: pd.DataFrame, published: pd.DataFrame, epochs: Mapping[str, int]) -> tuple[Errors, str, str]:
     """What is known of the recipes in `epochs`, the lowest error first; of what is published: on which data, by whom.
 
-    Columns: error, error_std and published in percent, seeds and epochs, NaN where there is none.
+    Per recipe: error, error_std and published in percent, seeds and epochs, NaN where there is none.
     """
     measured, where, source = measured.loc[measured.index.isin(list(epochs))], "nothing published", ""
     if np.isnan(measured["error"].to_numpy(float)).all():
@@ -167,33 +167,33 @@ def _errors(
     theirs = pd.Series(published["top1_error_percent"].to_numpy(float), published["recipe"], name="published")
     errors = measured[["error", "error_std", "seeds"]].join(theirs, how="outer").astype(float)
     errors["epochs"] = errors.index.map(dict(epochs))
-    return errors.sort_index().sort_values(["error", "published"], kind="stable"), where, source
+    errors = errors.sort_index().sort_values(["error", "published"], kind="stable")
+    rows: Any = errors.to_dict("index")  # a frame looks up dozens of its numbers, which takes a table milliseconds
+    return rows, where, source
 
 
 def _in_words(
-    name: str, epochs: int, near: list[tuple[str, list[str]]], errors: pd.DataFrame,
+    name: str, epochs: int, near: list[tuple[str, list[str]]], errors: Errors,
     known: Mapping[str, Mapping[str, float]], where: str,
 ) -> str:  # fmt: skip
     """What is known of a recipe, of its nearest measured neighbour if it was not measured, and of its controls."""
 
     def of(name: str) -> str:
-        error, std, seeds = errors.loc[name, ["error", "error_std", "seeds"]]
-        return f"{mean_std(error, std, 1)} % ({seeds:.0f} seed{'s' if seeds > 1 else ''})"
+        row = errors[name]
+        return f"{mean_std(row['error'], row['error_std'], 1)} % ({row['seeds']:.0f} seed{'s' * (row['seeds'] > 1)})"
 
-    measured = errors["error"].dropna()
-    if name in measured:
+    if not math.isnan(errors.get(name, MISSING)["error"]):
         words = f"Measured: {of(name)}"
     else:
-        other, different = next(found for found in near if found[0] in measured)
+        other, different = next(found for found in near if not math.isnan(errors[found[0]]["error"]))
         words = f"Not measured; the nearest recipe measured, {other}, differs in "
         words += f"{' and '.join(different) or 'name'}: {of(other)}"
-    published = errors["published"].dropna()
-    if name in published:
-        words += f"; {where}: {published[name]:.2f} %"
+    if not math.isnan(published := errors.get(name, MISSING)["published"]):
+        words += f"; {where}: {published:.2f} %"
         if (control := control_of(epochs, known["published"])) not in (None, name):
-            words += f", {control} {published[control]:.2f} %"
+            words += f", {control} {errors[control]['published']:.2f} %"
     if (control := control_of(epochs, known["error"])) not in (None, name):
-        row = errors.loc[control]
+        row = errors[control]
         length = "equal length" if row["epochs"] == epochs else f"{row['epochs']:.0f} epochs"
         words += f"; plain training of {length} ({control}): {mean_std(row['error'], row['error_std'], 1)} %"
     return words + "."
@@ -202,7 +202,7 @@ def _in_words(
 class _Table:
     """A line for the chosen recipe and for each neighbour: name, difference, and errors on two axes."""
 
-    def __init__(self, figure: Figure, errors: pd.DataFrame, here: str, there: str, source: str) -> None:
+    def __init__(self, figure: Figure, errors: Errors, here: str, there: str, source: str) -> None:
         self.errors, place = errors, (258, 203)  # top and height
         lines = axes_at(figure, 0, place[0], 1000, place[1], xlim=(0, 1000), ylim=(NEIGHBOURS + 0.5, -0.5))
         lines.axis("off")
@@ -216,9 +216,8 @@ class _Table:
 
         self.axes = {}
         self.known = {column: _controls(errors, column) for column in ("error", "published")}
-        self.of_controls = {column: errors[column].to_dict() for column in self.known}
         control = ", line: control" if self.known["error"] else ""
-        error, std, published = errors[["error", "error_std", "published"]].to_numpy().T
+        error, std, published = _columns(errors.values())
         std = np.nan_to_num(std)
         panels: Any = (
             ("error", MEASURED_PANEL, [*(error - std), *(error + std)], f"top-1 error (%){control}", "left"),
@@ -247,28 +246,35 @@ class _Table:
     def show(self, chosen: str, epochs: int, near: list[tuple[str, list[str]]]) -> None:
         """Draw the chosen recipe, of so many epochs, and its nearest neighbours, see `nearest`."""
         near = near[:NEIGHBOURS]
-        rows = self.errors.reindex([chosen, *(name for name, _ in near)])
+        names = [chosen, *(name for name, _ in near)]
+        error, std, published = _columns(self.errors.get(name, MISSING) for name in names)
         colours = [FULL, *(PALE if len(different) < 2 else PALER for _, different in near)]
-        self.lit.set_facecolor(ON_COLOUR if chosen in self.errors.index else OFF_COLOUR)
+        self.lit.set_facecolor(ON_COLOUR if chosen in self.errors else OFF_COLOUR)
         texts = (
-            [name.replace("_", " ") for name in rows.index],
+            [name.replace("_", " ") for name in names],
             ["this bag", *(_briefly(different) for _, different in near)],
-            [mean_std(e, std, 1) for e, std in zip(rows["error"], rows["error_std"], strict=True)],
-            [mean_std(e, digits=1) for e in rows["published"]],
+            [mean_std(e, spread, 1) for e, spread in zip(error, std, strict=True)],
+            [mean_std(e, digits=1) for e in published],
         )
         self.words.set(
             paths=[_outline(text) for column in texts for text in column],
-            offsets=[(x, k + BASELINE) for x in COLUMNS for k in range(len(rows))],
+            offsets=[(x, k + BASELINE) for x in COLUMNS for k in range(len(names))],
         )
-        y = np.arange(len(rows))
-        self.dots.set(offsets=np.column_stack([rows["error"], y]), color=colours)
-        self.rings.set(offsets=np.column_stack([rows["published"], y]), edgecolor=colours)
-        ends = [rows["error"] - rows["error_std"], rows["error"] + rows["error_std"]]
+        y = np.arange(len(names))
+        self.dots.set(offsets=np.column_stack([error, y]), color=colours)
+        self.rings.set(offsets=np.column_stack([published, y]), edgecolor=colours)
+        ends = [error - std, error + std]
         self.spreads.set(segments=np.stack([np.column_stack([x, y]) for x in ends], 1), color=colours)
+        lengths = [epochs, *(self.errors[name]["epochs"] for name in names[1:])]
         for column, lines in self.control_lines.items():
-            lengths = [epochs, *rows["epochs"].tolist()[1:]]
-            errors = [self.of_controls[column].get(control_of(n, self.known[column]), math.nan) for n in lengths]
-            lines.set_segments([[(x, k - 0.5), (x, k + 0.5)] for k, x in enumerate(errors) if not math.isnan(x)])
+            controls = [(k, control_of(length, self.known[column])) for k, length in enumerate(lengths)]
+            places = [(k, self.errors[name][column]) for k, name in controls if name]
+            lines.set_segments([[(x, k - 0.5), (x, k + 0.5)] for k, x in places])
+
+
+def _columns(rows: Iterable[Mapping[str, float]]) -> np.ndarray:
+    """Error, its standard deviation and the published error of the rows, (3, N)."""
+    return np.array([[row[column] for column in ("error", "error_std", "published")] for row in rows]).T
 
 
 @cache
