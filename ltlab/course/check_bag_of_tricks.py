@@ -38,7 +38,7 @@ def beyond_the_explorer(answer: Any) -> str:
         _compare_slots(answer, settings)
     if answer.name in RECIPES:
         raise NotYet("name", f"right, but {answer.name!r} is another recipe's name, and runs are stored by name")
-    return "no button of the explorer makes it: what can be written down as stages can be trained and compared"
+    return "no menu of the explorer makes it: what can be written down as stages can be trained and compared"
 
 
 def _compare_slots(answer: Recipe, settings: Settings) -> None:
