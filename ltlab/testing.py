@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .classifiers import CLASSIFIERS, declared
+from .counts import in_class_order
 from .defaults import usual_defaults
 from .models import small_net
 from .recipes import describe
@@ -130,7 +131,7 @@ def check_loss(loss: nn.Module | Callable[..., nn.Module], class_counts: Any = C
     It gives one finite number with a gradient for every batch size, leaves its arguments unchanged, keeps its tensors
     in buffers, and, with `soft`, is linear in targets that a mix has made: one-hot probabilities are the labels.
     """
-    counts = torch.as_tensor(class_counts, device="cpu")
+    counts = in_class_order(class_counts).cpu()
     made: Any = loss if isinstance(loss, nn.Module) else loss(counts, **asked(loss))
     name = type(made).__name__
     assert isinstance(made, nn.Module), f"{loss!r} gives {made!r:.80} for class counts: it must give an nn.Module"

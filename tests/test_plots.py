@@ -230,7 +230,7 @@ def test_figure_is_drawn_on_the_given_axes_in_large_letters(name: str, monkeypat
 @pytest.mark.parametrize(
     ("draw", "message"),
     [
-        (lambda: plots.class_counts([[1, 2]]), "counts of shape"),
+        (lambda: plots.class_counts([[1, 2]]), "counts must"),
         (lambda: plots.class_counts([1, -1]), "at least 0"),
         (lambda: plots.per_class_error([50.0, 20.0], [1, 2]), "not percent"),
         (lambda: plots.per_class_error([np.nan, np.nan], [1, 2]), "only NaN"),
@@ -272,3 +272,10 @@ def test_training_step_lights_its_slots_or_the_labels(lit, filled) -> None:
     assert sum(to_hex(box.get_facecolor()) == plots.GROUP_COLOURS["many"] for box in boxes[:9]) == filled
     with pytest.raises(ValueError, match="is not a slot"):
         plots.training_step("model")
+
+
+def test_counts_of_a_series_are_drawn_by_class() -> None:
+    counts = pd.Series([2] * 100 + [0] * 50 + [1] * 10).value_counts()  # 100 of class 2 come first
+    assert tick_names(plots.class_counts(counts, names="abc").xaxis) == ["c", "a", "b"]
+    errors = plots.per_class_error([0.1, 0.2, 0.3], counts)
+    assert heights(errors) == pytest.approx([30, 10, 20])

@@ -32,7 +32,7 @@ def class_counts(
     Raises:
         ValueError: `counts` is not a vector of numbers of at least 0, or `names` has another length.
     """
-    counts = _vector("counts", counts)
+    counts = _in_class_order(counts)
     ax = ax or new_axes(8, 4)
     order = _class_bars(ax, counts, counts, names, many, few)
     count_axis(ax, counts.max(), log=log)
@@ -70,7 +70,7 @@ def per_class_error(
     Raises:
         ValueError: an error outside [0, 1], vectors of different lengths, or nothing but NaN.
     """
-    counts, error = _vector("counts", counts), np.asarray(error, dtype=float)
+    counts, error = _in_class_order(counts), np.asarray(error, dtype=float)
     if error.shape != counts.shape:
         raise ValueError(f"error has shape {error.shape} but counts has {counts.shape}: give one error per class")
     if np.isnan(error).all() or ((error < 0) | (error > 1)).any():
@@ -129,6 +129,12 @@ def confusion_matrix(
     plt.setp(ax.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
     plt.setp(ax.get_yticklabels(), rotation=0)
     return ax
+
+
+def _in_class_order(counts: Any) -> np.ndarray:
+    from ..counts import in_class_order  # here, as it imports torch
+
+    return _vector("counts", in_class_order(counts, "counts").numpy(force=True))
 
 
 def _vector(name: str, values: Any) -> np.ndarray:
