@@ -549,7 +549,9 @@ def _call(arguments: Sequence[str]) -> None:
 
 
 def _where(error: Exception) -> str:
-    """Where custom code raised an error, and what; "" if only ltlab and libraries took part."""
+    """Where custom code raised an error, or its cause, and what; "" if only ltlab and libraries took part."""
+    while isinstance(error.__cause__, Exception):
+        error = error.__cause__
     inside = (str(Path(__file__).parent), str(Path(os.__file__).parent), sysconfig.get_path("purelib"))
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(inside)]
     return f"{frames[-1].filename}, line {frames[-1].lineno}: {type(error).__name__}: {error}" if frames else ""
@@ -569,7 +571,8 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (ValueError, TypeError, OSError, ImportError, FloatingPointError, PickleError, BadZipFile) as error:
-        print(f"ltlab: {' '.join(str(error).split())}", file=sys.stderr)
+        place = [f"({where})"] if error.__cause__ and (where := _where(error)) else []
+        print("ltlab:", *str(error).split(), *place, file=sys.stderr)
         return 1 if isinstance(error, FloatingPointError) else 2
     except Exception as error:  # whatever custom code raises
         if not (where := _where(error)):

@@ -43,7 +43,7 @@ def made_data(seed: int = 0, counts: tuple[int, ...] = (6, 4, 2)) -> LongTailedD
 # --- holding out -----------------------------------------------------------------------------------------------------
 
 
-@given(st.lists(st.integers(2, 40), min_size=1, max_size=6), st.floats(0.01, 0.99), st.integers(0, 99))
+@given(st.lists(st.integers(2, 40), min_size=2, max_size=6), st.floats(0.01, 0.99), st.integers(0, 99))
 def test_what_is_held_out_and_what_trains_are_the_training_set_in_two(counts, share, seed):
     data = made_data(counts=tuple(counts))
     held = hold_out(data, share, seed)

@@ -83,7 +83,7 @@ def write_notebook(path: Path, page: Path, site: Path) -> None:
 def check_shown(notebook: nbformat.NotebookNode, summary: str, path: Path) -> None:
     """ValueError unless the notebook shows an explorer with this summary: the book's is to be the notebook's own."""
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    if not any(output.get("data", {}).get("text/plain") == summary for output in outputs):
+    if not any(output.get("data", {}).get("text/plain", "").startswith(summary) for output in outputs):
         raise ValueError(
             f"{path.name} shows no explorer that says {summary!r}: bring MOVING in moving.py up to date, "
             f"or execute the notebook again with notebooks/execute.py"
