@@ -179,7 +179,8 @@ def test_a_foreground_that_makes_no_maps_moves_images_from_the_first_epoch_on(da
     same_run(whole, run(recipe, data, checkpoint=tmp_path / "run.pt", resume=True))
 
 
-def test_a_custom_loop_with_the_slots_of_a_stage_is_the_run(data):
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_custom_loop_with_the_slots_of_a_stage_is_the_run(data, precision):
     """The loop in the docstring of Slots, with the optimiser and schedule of the settings."""
     stage = Stage(epochs=2, foreground=WholeImageTransform(), loss=BalancedSoftmaxLoss, schedule=OneCycle(lr=0.05))
     torch.manual_seed(3)
@@ -187,7 +188,8 @@ def test_a_custom_loop_with_the_slots_of_a_stage_is_the_run(data):
     slots = Slots(stage, 0, data.train, data.class_counts, seed=3)
     slots.masks = slots.foreground.prepare(model, data.train.images, data.train.labels)
     optimizer = torch.optim.SGD(model.parameters(), momentum=0.9, nesterov=True, weight_decay=TINY.weight_decay)
-    autocast, generator = torch.autocast("cpu", enabled=False), torch.Generator().manual_seed(3)
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
+    generator = torch.Generator().manual_seed(3)
     step = TrainingStep(model, slots, TINY, optimizer, generator, autocast)
     losses = []
     for epoch in range(stage.epochs):
@@ -195,7 +197,7 @@ def test_a_custom_loop_with_the_slots_of_a_stage_is_the_run(data):
         losses.append(train_epoch(step, data.train, lambda share, t=epoch: stage.schedule(t + share, stage.epochs)))
 
     torch.manual_seed(3)
-    result = run(stage, data, Own(), seed=3, device="cpu")
+    result = run(stage, data, Own(), seed=3, device="cpu", precision=precision)
     assert losses == result.history["train_loss"].tolist()
     assert all(map(torch.equal, model.parameters(), result.model.parameters()))
 

@@ -77,7 +77,9 @@ class Run:
         self.model = across_processes(model, batch_norm, processes).to(device)
         self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (torch has not typed it)
         self.data = data.to(device)
-        self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)
+        self.autocast = torch.autocast(  # no cache: it would outlive the step, as a run has one of its own around it
+            device.type, torch.bfloat16, enabled=bfloat16, cache_enabled=False
+        )
         self.test_images = self.data.test.images
         if processes.size > 1:
             self.test_images = self.data.test.take(processes.share(torch.arange(len(data.test), device=device))).images
