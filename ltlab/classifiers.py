@@ -36,34 +36,66 @@ from torch import Tensor, nn
 
 from .counts import ClassCounts, Labels, comparable
 from .images import evaluated
-from .losses import adjust_logits
+from .losses import LDAMLoss, adjust_logits
+from .losses.base import at_least_float32
 from .metrics import error_under
 from .names import one_of
 
 Function = TypeVar("Function", bound=Callable)
 
 
+SCALE = 30.0  # of cosines, as in LDAM: without it a softmax of them stays almost flat
+
+
 class CosineClassifier(nn.Module):
-    """Logits that are cosines between features and class weights (the normalised classifier of LDAM).
+    """Logits that are scaled cosines between features and class weights (the normalised classifier of LDAM).
 
-        z_c = <x, w_c> / (|x| |w_c|)   in [-1, 1]
+        z_c = s <x, w_c> / (|x| |w_c|)   in [-s, s]
 
-    Shapes: x (N, K) -> (N, C); `weight` is (C, K), as a Linear's. The temperature belongs to the loss.
-    A feature of zeros gets logits of zeros.
+    Shapes: x (N, K) -> (N, C), at least float32; `weight` is (C, K), as a Linear's, and `scale`, (), a buffer. It is
+    bare at first, s = 1; a run gives it the scale of its `LDAMLoss`, or `SCALE` for any other loss, see `take_scale`. A
+    feature of zeros gets logits of zeros.
 
     Source: Cao et al., NeurIPS 2019; Wang et al., "NormFace", ACM MM 2017.
     """
 
-    def __init__(self, in_features: int, num_classes: int) -> None:
+    scale: Tensor  # ()
+
+    def __init__(self, in_features: int, num_classes: int, scale: float = 1.0) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(num_classes, in_features, dtype=torch.float32, device="cpu"))
+        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32, device="cpu"))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         nn.init.uniform_(self.weight, -1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(F.normalize(x), F.normalize(self.weight))
+        return self.scale * at_least_float32(F.linear(F.normalize(x), F.normalize(self.weight)))
+
+
+class LearntCosineClassifier(CosineClassifier):
+    """The same with a scale that is trained like the weights, `SCALE` at first."""
+
+    def __init__(self, in_features: int, num_classes: int) -> None:
+        super().__init__(in_features, num_classes, SCALE)
+        scale = self.scale
+        del self.scale
+        self.scale = nn.Parameter(scale)
+
+
+def take_scale(classifier: object, loss: nn.Module) -> None:
+    """Move LDAM's scale into a `CosineClassifier`; for any other loss give a bare one `SCALE`.
+
+    Its logits are then those of its probabilities, whatever the loss.
+    """
+    if type(classifier) is not CosineClassifier:
+        return
+    if isinstance(loss, LDAMLoss):
+        classifier.scale.fill_(loss.scale)
+        loss.scaled = True
+    elif classifier.scale == 1:
+        classifier.scale.fill_(SCALE)
 
 
 class WeightScaling(nn.Module):
@@ -103,6 +135,7 @@ class Kind(NamedTuple):
 CLASSIFIERS = {
     "linear": Kind(nn.Linear, lambda state: _linear_of(state["weight"], state.get("bias"))),
     "cosine": Kind(CosineClassifier, lambda state: CosineClassifier(*state["weight"].shape[::-1])),
+    "cosine_learnt": Kind(LearntCosineClassifier, lambda state: LearntCosineClassifier(*state["weight"].shape[::-1])),
     "scaled": Kind(
         WeightScaling, lambda state: WeightScaling(_linear_of(state["frozen_weight"], state.get("frozen_bias")))
     ),
@@ -141,7 +174,7 @@ def declared(function: object) -> Change | None:
     return declaration if isinstance(declaration, Change) else None
 
 
-@Change(needs=("linear", "cosine"))
+@Change(needs=("linear", "cosine", "cosine_learnt"))
 def fresh(model: nn.Module, images: Tensor, labels: Tensor, class_counts: Tensor) -> nn.Module:
     """A classifier of the same kind with new random weights (cRT then trains it alone, class-balanced).
 
@@ -195,12 +228,12 @@ def tau_normalised_weight(weight: Tensor, tau: float = 1.0) -> Tensor:
 def nearest_class_mean(
     model: nn.Module, images: Tensor, labels: Tensor, class_counts: Tensor, *, crop: int | None = None
 ) -> CosineClassifier:
-    """Cosines to the mean training feature of every class, so that the nearest in angle is predicted (NCM).
+    """Scaled cosines to the mean training feature of every class, so that the nearest in angle is predicted (NCM).
 
     Features are those of the training images as evaluation shows them, see `classifier_inputs`.
     """
     features = classifier_inputs(model, images, crop=crop)  # (N, K)
-    classifier = CosineClassifier(features.shape[1], len(class_counts)).to(features.device)
+    classifier = CosineClassifier(features.shape[1], len(class_counts), SCALE).to(features.device)
     classifier.weight.data = class_means(features, labels, len(class_counts))
     return classifier
 
@@ -304,45 +337,57 @@ class AlignedClassifier(nn.Module):
         z = base(x),   s = sigmoid(<v, x> + v_0), one number per image
         interpolate, eq. 5:   s (a_c z_c + b_c) + (1 - s) z_c
         affine, eq. 6:        (1 + s a_c) z_c + s b_c
+        ungated:              a_c z_c + b_c                      vector scaling
+        marc:                 a_c z_c + b_c |w_c|                MARC
 
-    Both are z + s ((a - k) z + b), with k = 1 or 0, and start at z, to the bit: a = k, b = 0, v = 0, s = 1/2. They
-    differ in what weight decay, which pulls a towards 0, leaves of z: (1 - s) z or z. A gate that is open for all,
-    s = 1, makes "interpolate" a z + b; one that is closed, s = 0, leaves z, and then no gradient opens it again. So v
-    starts at 0 and learns only from what a and b have learnt. The authors' classification code is "affine" from a = 1
-    and v = 0.1, where s is near 1 and the gate often closes for good.
+    All are z + s ((a - k) z + b u), where k = 0 for "affine", else 1; s = 1 without a gate; and u_c = |w_c| for "marc",
+    else 1. They start at z, to the bit: a = k, b = 0, v = 0, s = 1/2. "interpolate" and "affine" differ in what weight
+    decay, which pulls a towards 0, leaves of z: (1 - s) z or z. A gate that is open for all, s = 1, makes "interpolate"
+    "ungated"; one that is closed, s = 0, leaves z, and then no gradient opens it again. So v starts at 0 and learns
+    only from what a and b have learnt. The authors' classification code is "affine" from a = 1 and v = 0.1, where s is
+    near 1 and the gate often closes for good.
 
-    Shapes: x (N, K) -> (N, C); parameters `magnitude` (C,), a, `margin` (C,), b, and `gate`, Linear(K, 1). The base's
-    parameters are buffers, so that nothing trains them; `weight` (C, K) is the base's.
+    Shapes: x (N, K) -> (N, C); parameters `magnitude` (C,), a, `margin` (C,), b, and `gate`, Linear(K, 1) or None. The
+    base's parameters are buffers, so that nothing trains them; `weight` (C, K) is the base's.
 
     Args:
         base: a classifier with a weight (C, K), whose logits are scaled as softmax needs them; it is copied.
-        form: "interpolate" or "affine".
+        form: "interpolate", "affine", "ungated" or "marc".
 
     Raises:
         ValueError: an unknown form.
 
-    Source: Zhang et al., "Distribution Alignment: A Unified Framework for Long-tail Visual Recognition", CVPR 2021.
+    Source: Zhang et al., "Distribution Alignment: A Unified Framework for Long-tail Visual Recognition", CVPR 2021;
+    "marc": Wang et al., "Margin Calibration for Long-Tailed Visual Recognition", ACML 2022.
     """
 
-    offset: Tensor  # (), k, which tells a checkpoint's form
+    offset: Tensor  # (), k
+    unit: Tensor  # (C,), u
 
     def __init__(self, base: nn.Module, form: str = "interpolate") -> None:
         super().__init__()
+        one_of("form", form, FORMS)
         self.base = _frozen(base)
         rows = self.weight[:, 0]  # (C,)
-        k = {"interpolate": 1.0, "affine": 0.0}[one_of("form", form, ("interpolate", "affine"))]
+        k = 0.0 if form == "affine" else 1.0
         self.register_buffer("offset", rows.new_tensor(k))
+        self.register_buffer("unit", self.weight.norm(dim=1) if form == "marc" else torch.ones_like(rows))
         self.magnitude = nn.Parameter(torch.full_like(rows, k))
         self.margin = nn.Parameter(torch.zeros_like(rows))
-        self.gate = _linear_of(torch.zeros_like(self.weight[:1]), torch.zeros_like(rows[:1]))
+        gated = form in ("interpolate", "affine")
+        self.gate = _linear_of(torch.zeros_like(self.weight[:1]), torch.zeros_like(rows[:1])) if gated else None
 
     @property
     def weight(self) -> Tensor:
         return cast(Tensor, self.base.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        z, s = self.base(x), self.gate(x).sigmoid()  # (N, C), (N, 1)
-        return z + s * ((self.magnitude - self.offset) * z + self.margin)
+        z = self.base(x)  # (N, C)
+        change = (self.magnitude - self.offset) * z + self.unit * self.margin
+        return z + (change if self.gate is None else self.gate(x).sigmoid() * change)
+
+
+FORMS = ("interpolate", "affine", "ungated", "marc")
 
 
 def _frozen(module: nn.Module) -> nn.Module:
@@ -356,10 +401,10 @@ def _frozen(module: nn.Module) -> nn.Module:
 
 
 def _aligned_of(state: Mapping[str, Tensor]) -> AlignedClassifier:
-    """What makes an `AlignedClassifier` of any base with the shapes of a state."""
+    """What makes an `AlignedClassifier` of any base with the shapes of a state, its form as far as it has shapes."""
     base = {name.removeprefix("base."): value for name, value in state.items() if name.startswith("base.")}
-    kind = "scaled_linear" if "scale" in base else "linear"
-    return AlignedClassifier(CLASSIFIERS[kind].from_state(base), "interpolate" if state["offset"] else "affine")
+    kind = "linear" if "scale" not in base else "scaled_linear" if base["scale"].ndim else "cosine"
+    return AlignedClassifier(CLASSIFIERS[kind].from_state(base), "interpolate" if "gate.weight" in state else "ungated")
 
 
 CLASSIFIERS |= {
@@ -374,13 +419,14 @@ def scaled_linear(model: nn.Module, images: Tensor, labels: Tensor, class_counts
     return ScaledLinear(_linear(model, "scaled_linear"))
 
 
-@Change(needs=("linear", "scaled_linear"), leaves="aligned")
+@Change(needs=("linear", "scaled_linear", "cosine", "cosine_learnt"), leaves="aligned")
 def aligned(
     model: nn.Module, images: Tensor, labels: Tensor, class_counts: Tensor, *, form: str = "interpolate"
 ) -> AlignedClassifier:
     """The model's classifier, frozen, with learnable scales and shifts behind a gate; see `AlignedClassifier`."""
     classifier = model.get_submodule("classifier")
-    return AlignedClassifier(classifier if isinstance(classifier, ScaledLinear) else _linear(model, "aligned"), form)
+    known = isinstance(classifier, (ScaledLinear, CosineClassifier))
+    return AlignedClassifier(classifier if known else _linear(model, "aligned"), form)
 
 
 TAUS = tuple(k / 10 for k in range(31))  # of post-hoc logit adjustment, to choose from

@@ -223,16 +223,16 @@ def build(
         name: of a model, or a custom function, called as name(num_classes, mean, std), see `Net`; mean and std are
             None where there are no statistics.
         images: to normalise by, or their `channel_statistics`.
-        classifier: "linear", or "cosine", which replaces a linear one.
+        classifier: "linear"; or "cosine" or "cosine_learnt", which replaces a linear one, see `classifiers`.
         weights: the name of pretrained weights, see `resnet50`; None draws new ones.
 
     Raises:
         TypeError: a function that takes other arguments, or does not return a module.
         ValueError: an unknown model, classifier or name of weights; the nearest known one is named. Weights for a
-            model that has none; "cosine" for a model whose classifier is neither linear nor that.
+            model that has none; a cosine classifier for a model whose classifier is neither linear nor that.
     """
     make = look_up("model", name, MODELS) if isinstance(name, str) else name
-    kind = CLASSIFIERS[one_of("classifier", classifier, ("linear", "cosine"))].type
+    kind = CLASSIFIERS[one_of("classifier", classifier, ("linear", "cosine", "cosine_learnt"))].type
     if weights is not None:
         if "weights" not in inspect.signature(make).parameters:
             raise ValueError(f"weights={weights!r}: there are none of {name}; weights=None draws new ones")
@@ -243,10 +243,10 @@ def build(
     if not isinstance(model, nn.Module):
         raise TypeError(f"model={name!r} gives {model!r}: it takes num_classes, mean and std and gives a module")
     present = getattr(model, "classifier", None)
-    if classifier == "cosine" and not isinstance(present, kind):
+    if classifier != "linear" and not isinstance(present, kind):
         if not isinstance(present, nn.Linear):
             raise ValueError(
-                f"classifier='cosine' takes the place of a linear one, {type(model).__name__}.classifier is a "
+                f"classifier={classifier!r} takes the place of a linear one, {type(model).__name__}.classifier is a "
                 f"{type(present).__name__}: make it a Linear, or a CosineClassifier"
             )
         model.classifier = kind(present.in_features, num_classes)

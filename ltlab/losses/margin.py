@@ -25,8 +25,9 @@ def ldam_margins(class_counts: ClassCounts, max_margin: float = 0.5) -> Tensor:
 class LDAMLoss(Loss):
     """Cross-entropy with label-distribution-aware margins, loss = -w_y log softmax(s (z - m_y e_y))_y.
 
-    The logits must be cosines in [-1, 1], from a classifier that normalises features and weights: margins are
-    a fraction of that range. s = scale, m from `ldam_margins`, w from `class_balanced_weights`.
+    The logits must be cosines in [-1, 1], from a classifier that normalises features and weights: margins are a
+    fraction of that range. s = scale, m from `ldam_margins`, w from `class_balanced_weights`. A run moves s into a
+    `CosineClassifier`, whose logits are then s z: the same arithmetic.
 
     Args:
         max_margin: at least 0, the margin of the least frequent class; 0 leaves cross-entropy of s z.
@@ -38,6 +39,7 @@ class LDAMLoss(Loss):
 
     knobs = ("max_margin", "scale", "beta")
     margins: Tensor  # (C,)
+    scaled = False  # whether the logits come as s z, from a classifier that owns the scale
 
     def __init__(
         self, class_counts: ClassCounts, max_margin: float = 0.5, scale: float = 30.0, *, beta: float = 0.0,
@@ -51,4 +53,6 @@ class LDAMLoss(Loss):
             raise ValueError("scale must be above 0, got 0")
 
     def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:
+        if self.scaled:
+            return margin_cross_entropy(logits, targets, scale=1.0, margin=self.scale * self.margins)
         return margin_cross_entropy(logits, targets, scale=self.scale, margin=self.margins)

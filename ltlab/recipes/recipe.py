@@ -3,7 +3,7 @@
 import hashlib
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from itertools import accumulate
@@ -13,7 +13,7 @@ from torch import nn
 
 from ..classifiers import Change, declared
 from ..counts import check_integer, comparable
-from ..losses import CrossEntropyLoss, LDAMLoss, LogitAdjustedLoss, Loss
+from ..losses import CrossEntropyLoss, LDAMLoss, LogitAdjustedLoss
 from ..names import look_up, one_of
 from .contents import contents, describe
 from .schedules import Schedule, Settings, check_call
@@ -50,11 +50,13 @@ class Stage:
         batch_norm: "train": batch statistics, and the running ones follow; "eval": the running statistics are used
             and stay; "shift": as "train", but scale and shift (the affine part) stay (Zhong et al., CVPR 2021).
         weight_decay: None takes the settings'.
+        rates: factors of the learning rate by the name of a parameter, or of the part that has it:
+            {"classifier.weight": 0.1} lets the weight learn at a tenth of the rate, {"features": 0} freezes a part.
 
     Raises:
         TypeError: something in a slot that a run could not call.
         ValueError: epochs negative, or 0 without `classifier` or with a slot; share or weight_decay not positive; an
-            unknown value of `trains` or `batch_norm`.
+            unknown value of `trains` or `batch_norm`; a factor in `rates` that is negative or not finite.
     """
 
     epochs: int | None = None
@@ -68,6 +70,7 @@ class Stage:
     trains: str = "all"
     batch_norm: str = "train"
     weight_decay: float | None = None
+    rates: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         if self.epochs is not None:
@@ -78,6 +81,9 @@ class Stage:
             raise ValueError(f"share={self.share!r}: a stage takes a positive fraction of the settings' epochs")
         if self.weight_decay is not None and not 0 <= comparable(self.weight_decay) < math.inf:
             raise ValueError(f"weight_decay={self.weight_decay!r}: it is at least 0, or None for the settings'")
+        for part, factor in (self.rates or {}).items():
+            if not 0 <= comparable(factor) < math.inf:
+                raise ValueError(f"rates={{{part!r}: {factor!r}}}: a factor of the learning rate is at least 0")
         _check_slots(self)
         if not (isinstance(self.schedule, str) or callable(self.schedule)):
             raise TypeError(
@@ -94,6 +100,7 @@ OTHERS = (
     "trains",
     "batch_norm",
     "weight_decay",
+    "rates",
 )  # what a stage may set in addition to slots and schedule
 
 
@@ -101,12 +108,12 @@ class Recipe:
     """A list of stages with a name.
 
     `Recipe(Stage(), name="ce")` is the whole of plain training. `settings=None` takes the data's own.
-    `classifier="cosine"` gives the network the normalised classifier that LDAM needs, see `classifiers`.
+    `classifier="cosine"` gives the network the normalised classifier that LDAM needs, and "cosine_learnt" one whose
+    scale is trained, see `classifiers`.
 
     Every slot combines with every other, but for what makes no sense:
 
-    - LDAM on a linear classifier, and any other loss of ltlab on a normalised one: LDAM's margins are a share of a
-      cosine's range, and only LDAM has the scale without which a softmax of cosines stays almost flat;
+    - LDAM on a classifier that is not "cosine": its margins are a fraction of a cosine's range;
     - a change of the classifier that needs a linear one where there is a normalised one, or one with learnt factors;
     - post-hoc logit adjustment after balanced softmax or the logit-adjusted loss: the same correction twice.
 
@@ -253,7 +260,7 @@ class Plan(Recipe):
             return False
         return all(
             getattr(self.stages[i], name) == getattr(self.stages[i - 1], name)
-            for name in ("schedule", "trains", "batch_norm", "weight_decay")
+            for name in ("schedule", "trains", "batch_norm", "weight_decay", "rates")
         )
 
     def spans(self) -> list[tuple[int, int]]:
@@ -370,11 +377,6 @@ def _check_classifier(stages: Sequence[Stage], kind: str) -> None:
             raise ValueError(
                 f"stage {number}: LDAMLoss needs a normalised classifier, there it is {kind}; "
                 'write Recipe(..., classifier="cosine")'
-            )
-        if issubclass(loss, Loss) and not issubclass(loss, LDAMLoss) and kind == "cosine":
-            raise ValueError(
-                f"stage {number}: {loss.__name__} on cosines, which lie in [-1, 1], stays almost flat; a normalised "
-                "classifier goes with LDAMLoss, which scales them"
             )
         adjusted = loss if issubclass(loss, LogitAdjustedLoss) else None
 

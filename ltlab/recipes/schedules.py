@@ -112,6 +112,7 @@ class Settings:
         second    the last fifth, in a stage of its own
         finetune  some epochs more at a low learning rate, after mixup
         retrain   a new classifier on frozen features
+        refit     the trained classifier, scaled or aligned, on frozen features
 
     `model` is the name of a network in `ltlab.models`, or a custom function that makes one, called as
     model(num_classes, mean, std) with the channel statistics of the training images in [0, 1], each (3,); for images on
@@ -213,6 +214,7 @@ CIFAR = Settings(
         "second": Steps(lr=0.001, milestones=(0.5,), factor=0.01, warmup=5),
         "finetune": Steps(lr=0.001, milestones=(0.4, 0.8), factor=0.1),
         "retrain": Steps(lr=0.1, milestones=(1 / 3, 2 / 3), factor=0.1),
+        "refit": OneCycle(lr=0.1, rise=0),
     },
 )
 
@@ -228,6 +230,7 @@ SHAPES = Settings(
         "second": OneCycle(lr=0.05),
         "finetune": OneCycle(lr=0.005),
         "retrain": OneCycle(lr=0.05, rise=0.1),
+        "refit": OneCycle(lr=0.05, rise=0),
     },
     crop_padding=2,
 )
@@ -249,6 +252,7 @@ IMAGENET = Settings(
         "second": Steps(lr=0.002),
         "finetune": Steps(lr=0.002, milestones=(0.4, 0.8)),
         "retrain": Steps(lr=0.1, milestones=(1 / 3, 2 / 3)),
+        "refit": OneCycle(lr=0.1, rise=0),
     },
     crop_padding=0,
     crop=LARGE,

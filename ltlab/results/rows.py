@@ -17,6 +17,7 @@ import torch
 from .. import __version__
 from ..data import LongTailedData
 from ..data.places import tables_folder
+from ..metrics import per_class_accuracy
 from ..recipes import Plan, Recipe, Settings, describe
 from ..train import Result
 from ..train.checkpoint import write_atomically
@@ -25,11 +26,12 @@ PACKAGE = Path(__file__).parent
 COLUMNS = (
     "data", "imbalance", "options", "recipe", "seed", "epochs", "model", "batch_size", "augmentation", "fingerprint",
     "top1_error", "balanced_error", "many_accuracy", "medium_accuracy", "few_accuracy", "expected_calibration_error",
+    "negative_log_likelihood", "brier_score", "many_gap", "medium_gap", "few_gap", "per_class_accuracy",
     "seconds", "precision", "device", "threads", "python", "torch", "ltlab", "commit", "date",
 )  # fmt: skip
 TEXT = (
-    "data", "options", "recipe", "model", "augmentation", "fingerprint", "precision", "device", "python", "torch",
-    "ltlab", "commit", "date",
+    "data", "options", "recipe", "model", "augmentation", "fingerprint", "per_class_accuracy", "precision", "device",
+    "python", "torch", "ltlab", "commit", "date",
 )  # fmt: skip
 RUN = ["recipe", "seed", "fingerprint"]  # the columns that tell a run from every other
 
@@ -37,9 +39,9 @@ RUN = ["recipe", "seed", "fingerprint"]  # the columns that tell a run from ever
 def result_row(result: Result, data: LongTailedData, seed: int) -> dict[str, object]:
     """The row of a finished run, with the keys `COLUMNS`.
 
-    Data, recipe and seed, the `fingerprint` of recipe and data, the last epoch's metrics (fractions), seconds of
-    training, precision, machine and versions. The options are those of the data; with on_error="skip" they also say
-    how many test images were replaced by others of their classes.
+    Data, recipe and seed, the `fingerprint` of recipe and data, the last epoch's metrics, the accuracy of every class,
+    separated by spaces, seconds of training, precision, machine and versions. The options are those of the data; with
+    on_error="skip" they also say how many test images were replaced by others of their classes.
     """
     device, options = next(result.model.parameters()).device, data.options | skipping(data)
     settings = result.recipe.settings
@@ -55,6 +57,9 @@ def result_row(result: Result, data: LongTailedData, seed: int) -> dict[str, obj
         "augmentation": augmentation_of(settings),
         "fingerprint": fingerprint(result.recipe, data, result.network),
         **{name: round(figure, 6) for name, figure in result.metrics.items()},
+        "per_class_accuracy": " ".join(
+            f"{accuracy:.6g}" for accuracy in per_class_accuracy(result.logits, data.test.labels.cpu()).tolist()
+        ),
         "seconds": round(result.seconds, 2),
         "precision": result.precision,
         **provenance(device),

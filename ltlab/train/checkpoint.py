@@ -14,7 +14,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-FORMAT = "ltlab checkpoint 4"
+FORMAT = "ltlab checkpoint 5"
 
 
 def save(path: Path, state: dict) -> None:

@@ -89,7 +89,7 @@ def check_parts(plan: Plan, model: nn.Module) -> None:
                 "model.float(); fit(..., precision='bfloat16') computes with them in half precision"
             )
     kind = "missing" if classifier is None else f"a {type(classifier).__name__}"
-    if plan.classifier == "cosine" and (classifier is None or ends_linear(classifier)):
+    if plan.classifier != "linear" and (classifier is None or ends_linear(classifier)):
         kind += "" if classifier is None or isinstance(classifier, nn.Linear) else " that ends in a Linear"
         raise ValueError(
             f"recipe {plan.name!r} needs a normalised classifier, {name}.classifier is {kind}: make it an "
@@ -170,7 +170,7 @@ def classified(plan: Plan, model: nn.Module, images: Tensor, classes: int) -> Te
         logits = logits_of(model, images, classes)
     names = {key for key, part in model.named_modules(remove_duplicate=False) if part is classifier}
     changes = any(stage.classifier for stage in plan.stages)
-    needed = plan.classifier == "cosine" or changes or any(stage.trains == "classifier" for stage in plan.stages)
+    needed = plan.classifier != "linear" or changes or any(stage.trains == "classifier" for stage in plan.stages)
     ends = len(given) == 1 and isinstance(given[0], Tensor) and torch.equal(given[0].float(), logits.float())
     if needed and not (ends and (names == {"classifier"} or not changes)):
         raise ValueError(

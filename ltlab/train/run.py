@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .. import metrics, models
-from ..classifiers import declared
+from ..classifiers import declared, take_scale
 from ..data import ImageSplit, LongTailedData
 from ..names import look_up
 from ..recipes import Plan, PlannedStage, describe
@@ -178,6 +178,8 @@ class Run:
             if slots.foreground:  # the maps of the model as it is now
                 slots.masks = self.masks.prepare(slots.foreground, self.model, self.stage)
             self.logits = None
+        if stage.epochs:
+            take_scale(getattr(self.model, "classifier", None), slots.loss)
         model = self.processes.connected(self.model) if stage.epochs else self.model
         step = TrainingStep(model, slots, self.settings, self.optimizer, self.generator, self.autocast, self.processes)
         return step, CapturedStep(step, self.generator) if self.capture else None

@@ -1,6 +1,6 @@
 """The training step, one epoch of it, and the evaluation on a test set."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .. import metrics
+from .. import calibration, metrics
 from ..data import ImageSplit
 from ..defaults import usual_defaults
 from ..images import evaluated, to_float
@@ -91,20 +91,43 @@ def train_epoch(
     return float(step.processes.mean(total)) / sum(map(len, batches))
 
 
+def parameter_groups(model: nn.Module, rates: Mapping[str, float]) -> list[dict[str, Any]]:
+    """What has a gradient, in an optimiser's groups by the `factor` of the learning rate, see `Stage`.
+
+    Raises:
+        ValueError: a name that no trained parameter or part has.
+    """
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    groups: dict[float, list[Tensor]] = {}
+    unused = set(rates)
+    for name, parameter in trained:
+        mine = [part for part in rates if f"{name}.".startswith(f"{part}.")]
+        unused -= set(mine)
+        groups.setdefault(rates[max(mine, key=len)] if mine else 1.0, []).append(parameter)
+    if unused:
+        names = ", ".join(name for name, _ in trained)
+        raise ValueError(f"rates: the stage trains nothing called {sorted(unused)[0]!r}; there are {names}")
+    return [{"params": parameters, "factor": factor} for factor, parameters in groups.items()]
+
+
 def sgd(
-    model: nn.Module, settings: Settings, *, weight_decay: float | None = None, capture: bool = False
-) -> torch.optim.SGD:
+    model: nn.Module, settings: Settings, *, weight_decay: float | None = None, capture: bool = False,
+    rates: Mapping[str, float] | None = None,
+) -> torch.optim.SGD:  # fmt: skip
     """The settings' SGD on what has a gradient, its learning rate still to be set.
 
     Args:
         weight_decay: None takes the settings'.
         capture: for a `CapturedStep`.
+        rates: factors of the learning rate, see `Stage`.
     """
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    rate = torch.zeros((), dtype=torch.float32, device=parameters[0].device) if capture else 0.0
+    groups = parameter_groups(model, rates or {})
+    if capture:
+        device = groups[0]["params"][0].device
+        groups = [group | {"lr": torch.zeros((), dtype=torch.float32, device=device)} for group in groups]
     decay = settings.weight_decay if weight_decay is None else weight_decay
     return torch.optim.SGD(
-        parameters, rate, momentum=settings.momentum, nesterov=settings.momentum > 0, weight_decay=decay,
+        groups, 0.0, momentum=settings.momentum, nesterov=settings.momentum > 0, weight_decay=decay,
         fused=True if capture else None,
     )  # fmt: skip
 
@@ -118,8 +141,8 @@ def optimizer_for(
         TypeError: a custom one gives something else than an optimiser.
     """
     if settings.optimizer is None:
-        return sgd(model, settings, weight_decay=stage.weight_decay, capture=capture)
-    parameters = [p for p in model.parameters() if p.requires_grad]
+        return sgd(model, settings, weight_decay=stage.weight_decay, capture=capture, rates=stage.rates)
+    parameters = parameter_groups(model, stage.rates or {})
     decay = settings.weight_decay if stage.weight_decay is None else stage.weight_decay
     optimizer = settings.optimizer(parameters, lr=stage.schedule(0, 1), weight_decay=decay)
     if not isinstance(optimizer, torch.optim.Optimizer):
@@ -131,12 +154,13 @@ def optimizer_for(
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
-    """Give all parameters this learning rate; one that is a tensor keeps its place in memory."""
+    """Give all parameters this learning rate, times its group's factor; a tensor keeps its place in memory."""
     for group in optimizer.param_groups:
+        rate = value * group.get("factor", 1.0)
         if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(value)
+            group["lr"].fill_(rate)
         else:
-            group["lr"] = value
+            group["lr"] = rate
 
 
 class Slots:
@@ -310,12 +334,18 @@ def predict(
 
 
 def evaluate(logits: Tensor, labels: Tensor, class_counts: Tensor) -> dict[str, float]:
-    """The metrics that every run reports, as fractions: top-1 and balanced error, group accuracies, calibration."""
+    """The metrics that every run reports: errors and accuracies as fractions, calibration and its proper scores.
+
+    A gap is the mean confidence minus the accuracy, over the many-, medium- or few-shot classes' images.
+    """
     logits, labels, class_counts = logits.cpu(), labels.cpu(), class_counts.cpu()
-    groups = metrics.group_accuracy(logits, labels, class_counts)
+    groups, members = metrics.group_accuracy(logits, labels, class_counts), metrics.class_groups(class_counts)
     return {
         "top1_error": metrics.top1_error(logits, labels),
         "balanced_error": metrics.balanced_error(logits, labels),
         **{f"{group}_accuracy": accuracy for group, accuracy in groups.items()},
         "expected_calibration_error": metrics.expected_calibration_error(logits, labels),
+        "negative_log_likelihood": calibration.negative_log_likelihood(logits, labels),
+        "brier_score": calibration.brier_score(logits, labels),
+        **{f"{group}_gap": gap for group, gap in calibration.signed_gap(logits, labels, members).items()},
     }
