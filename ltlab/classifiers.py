@@ -89,7 +89,7 @@ def take_scale(classifier: object, loss: nn.Module) -> None:
 
     Its logits are then those of its probabilities, whatever the loss.
     """
-    if type(classifier) is not CosineClassifier:
+    if not isinstance(classifier, CosineClassifier) or isinstance(classifier.scale, nn.Parameter):
         return
     if isinstance(loss, LDAMLoss):
         classifier.scale.fill_(loss.scale)

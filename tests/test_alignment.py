@@ -12,8 +12,11 @@ from torch import nn
 from ltlab import losses as L
 from ltlab import metrics, models
 from ltlab.classifiers import (
+    FORMS,
     TAUS,
     AlignedClassifier,
+    CosineClassifier,
+    LearntCosineClassifier,
     ScaledLinear,
     WeightScaling,
     aligned,
@@ -21,17 +24,17 @@ from ltlab.classifiers import (
     classifier_inputs,
     logit_adjusted,
     scaled_linear,
+    take_scale,
 )
 from ltlab.data import load
 from ltlab.recipes import Recipe, Stage
 from ltlab.testing import check_classifier, check_loss
-from ltlab.train import fit, load_model
+from ltlab.train import fit, load_model, predict
 
 COUNTS = [500, 120, 33, 8, 2]
 C, K, N = len(COUNTS), 16, 64
 PRIOR = torch.tensor(COUNTS, dtype=torch.float64) / sum(COUNTS)
-FORMS = ["interpolate", "affine"]
-both_forms = pytest.mark.parametrize("form", FORMS)
+both_forms = pytest.mark.parametrize("form", ["interpolate", "affine"])  # that have a gate
 
 
 def linear() -> nn.Linear:
@@ -184,13 +187,14 @@ def gated(made: AlignedClassifier, value: float) -> AlignedClassifier:
     return made
 
 
-@both_forms
-@pytest.mark.parametrize("base", [linear(), ScaledLinear(linear())])
-def test_alignment_starts_as_its_base_and_trains_four_things(base, form):
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("base", [linear(), ScaledLinear(linear()), CosineClassifier(K, C, 30.0)])
+def test_alignment_starts_as_its_base_and_trains_its_parts(base, form):
     base = shaken(copy.deepcopy(base))
     made, x = AlignedClassifier(base, form), features()
     assert torch.equal(made(x), base(x)) and torch.equal(made.weight, base.weight)
-    assert {name for name, _ in made.named_parameters()} == {"magnitude", "margin", "gate.weight", "gate.bias"}
+    gate = {"gate.weight", "gate.bias"} if form in ("interpolate", "affine") else set()
+    assert {name for name, _ in made.named_parameters()} == {"magnitude", "margin"} | gate
     assert all(p.requires_grad for p in base.parameters())  # it was copied
 
 
@@ -219,14 +223,50 @@ def test_the_forms_are_one_with_the_magnitude_moved_by_one():
     torch.testing.assert_close(six(x), five(x))
 
 
-def test_ungated_magnitude_is_weight_scaling_and_ungated_margin_is_logit_adjustment():
+@pytest.mark.parametrize("form", ["open", "ungated", "marc"])
+def test_ungated_magnitude_is_weight_scaling_and_ungated_margin_is_logit_adjustment(form):
     base, x = linear(), features()
-    made, lws = gated(AlignedClassifier(base), math.inf), WeightScaling(base)
+
+    def ungated():
+        return gated(AlignedClassifier(base), math.inf) if form == "open" else AlignedClassifier(base, form)
+
+    made, lws = ungated(), WeightScaling(base)
     made.magnitude.data = lws.factors.data = torch.rand(C) + 0.5
     torch.testing.assert_close(made(x), lws(x))
-    made = gated(AlignedClassifier(base), math.inf)
-    made.margin.data = -0.7 * PRIOR.log().float()
+    made = ungated()
+    made.margin.data = -0.7 * PRIOR.log().float() / (base.weight.norm(dim=1) if form == "marc" else 1)
     torch.testing.assert_close(made(x), L.adjust_logits(base(x), COUNTS, 0.7))
+
+
+# --- a cosine classifier owns its scale ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", [L.LDAMLoss(COUNTS), L.LDAMLoss(COUNTS, 0.3, 17.3, beta=0.99)])
+def test_ldam_learns_the_same_bits_from_a_cosine_classifier_that_owns_the_scale(loss):
+    bare, x, y = CosineClassifier(K, C), features(), torch.arange(N) % C
+    owner, owned = copy.deepcopy(bare), copy.deepcopy(loss)
+    take_scale(owner, owned)
+    for targets in (y, F.one_hot(y, C).float() * 0.7 + 0.3 / C):
+        values = [made(classifier(x), targets) for made, classifier in ((loss, bare), (owned, owner))]
+        for value in values:
+            value.backward()
+        assert torch.equal(*values) and torch.equal(bare.weight.grad, owner.weight.grad)
+    assert torch.equal(owner(x), loss.scale * bare(x))
+    assert owner.state_dict()["scale"] == pytest.approx(loss.scale)
+
+
+@pytest.mark.parametrize("kind", ["cosine", "cosine_learnt"])
+def test_cross_entropy_trains_on_scaled_cosines_and_a_checkpoint_keeps_the_scale(kind, tmp_path):
+    data = load("shapes-lt", imbalance=10, max_count=20, test_count=5)
+    again = tmp_path / "run.pt"
+    recipe = Recipe(Stage(epochs=2), Stage(epochs=1, classifier=aligned, trains="classifier"), classifier=kind)
+    result = fit(recipe, data, progress=False, checkpoint=again)
+    scale = result.model.classifier.base.scale
+    assert scale == 30 if kind == "cosine" else scale != 30
+    loaded = load_model(again, data)
+    assert torch.equal(loaded.classifier.base.scale, scale)
+    torch.testing.assert_close(predict(loaded, data.test.images), result.logits)
+    assert 1 < result.logits.abs().max() <= scale + 1 and isinstance(LearntCosineClassifier(2, 2).scale, nn.Parameter)
 
 
 def test_an_unknown_form():
@@ -234,7 +274,9 @@ def test_an_unknown_form():
         AlignedClassifier(linear(), "equation 5")
 
 
-@pytest.mark.parametrize("change", [scaled_linear, aligned, partial(aligned, form="affine")])
+@pytest.mark.parametrize(
+    "change", [scaled_linear, aligned, partial(aligned, form="affine"), partial(aligned, form="marc")]
+)
 def test_changes_and_losses_conform(change):
     check_classifier(change)
     check_loss(L.GeneralizedReweightLoss)
@@ -243,7 +285,7 @@ def test_changes_and_losses_conform(change):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_checkpoints_tell_the_base_and_the_form(form):
-    for base in (linear(), ScaledLinear(linear())):
+    for base in (linear(), ScaledLinear(linear()), CosineClassifier(K, C, 17.0)):
         made = shaken(AlignedClassifier(base, form))
         model = nn.Module()
         models.put_classifier(model, "AlignedClassifier", made.state_dict())

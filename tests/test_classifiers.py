@@ -15,6 +15,7 @@ from ltlab.classifiers import (
     AlignedClassifier,
     Change,
     CosineClassifier,
+    LearntCosineClassifier,
     ScaledLinear,
     WeightScaling,
     aligned,
@@ -188,13 +189,13 @@ def test_a_change_needs_and_leaves_what_it_declares(model, images, make, kind):
     """A recipe accepts it exactly where it works, also by a partial."""
     linear, change = model.classifier, declared(partial(make))
     model.classifier = {
-        "linear": linear, "cosine": CosineClassifier(64, 3), "scaled": WeightScaling(linear),
-        "scaled_linear": ScaledLinear(linear), "aligned": AlignedClassifier(linear),
+        "linear": linear, "cosine": CosineClassifier(64, 3), "cosine_learnt": LearntCosineClassifier(64, 3),
+        "scaled": WeightScaling(linear), "scaled_linear": ScaledLinear(linear), "aligned": AlignedClassifier(linear),
     }[kind]  # fmt: skip
     stages = [Stage(), *([Stage(classifier=MAKERS[kind])] if kind in MAKERS else [])]
     stages = [replace(stage, loss=LDAMLoss if kind == "cosine" else CrossEntropyLoss()) for stage in stages]
     stages.append(Stage(epochs=0, classifier=partial(make)))
-    first = "cosine" if kind == "cosine" else "linear"
+    first = kind if kind.startswith("cosine") else "linear"
     if change.needs and kind not in change.needs:
         with pytest.raises(ValueError, match=make.__name__):
             Recipe(*stages, classifier=first)

@@ -486,7 +486,8 @@ def test_every_recipe_resolves_for_every_settings():
         (lambda: Recipe(Stage(epochs=0, classifier=fresh)), "at least one Stage that trains"),
         (lambda: recipes.family("mix-up"), "unknown family 'mix-up'; did you mean 'mixup'"),
         (lambda: Recipe(Stage(loss=LDAMLoss)), "stage 1: LDAMLoss needs a normalised classifier.*cosine"),
-        (lambda: Recipe(Stage(), classifier="cosine"), "stage 1: CrossEntropyLoss on cosines.*LDAMLoss"),
+        (lambda: Recipe(Stage(loss=LDAMLoss), classifier="cosine_learnt"), "stage 1: LDAMLoss needs a normalised"),
+        (lambda: Stage(rates={"classifier.weight": -0.1}), "rates=.*classifier.weight"),
         (
             lambda: Recipe(COSINE, Stage(epochs=0, classifier=tau_normalised), classifier="cosine"),
             "stage 2: tau_normalised needs a linear classifier, there it is cosine",

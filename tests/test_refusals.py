@@ -275,7 +275,7 @@ def test_ldam_trains_a_custom_normalised_classifier(data):
         pass
 
     result = run(recipes.get("ldam").resolve(SHAPES).with_epochs(1), data, head_of(Normed(8, 10)))
-    assert result.logits.abs().max() <= 1 + 1e-6
+    assert 1 < result.logits.abs().max() <= 30 + 1e-4  # the loss's scale
 
 
 def test_a_classifier_in_another_precision_is_what_forward_ends_in(data):

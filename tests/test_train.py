@@ -1,5 +1,6 @@
 """The step and the stages: exact, and untouched by what happens around them."""
 
+import copy
 from dataclasses import replace
 from functools import partial
 
@@ -19,6 +20,7 @@ from ltlab.recipes import CIFAR, SHAPES, OneCycle, Recipe, Stage
 from ltlab.samplers import ProgressivelyBalancedSampler, RandomUnderSampler, ShuffledSampler
 from ltlab.train import Slots, TrainingStep, augment, evaluate, fit, predict, to_float, train_epoch
 from ltlab.train.run import Run
+from ltlab.train.step import optimizer_for, set_learning_rate
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +204,45 @@ def test_a_custom_loop_with_the_slots_of_a_stage_is_the_run(data, precision):
     assert all(map(torch.equal, model.parameters(), result.model.parameters()))
 
 
+# --- learning rates per part -----------------------------------------------------------------------------------------
+
+
+def test_a_part_learns_at_its_factor_of_the_rate(data):
+    """Three steps by hand, with momentum and weight decay; a factor of 0 leaves every bit."""
+    rates = {"classifier": 0.0, "classifier.weight": 0.25, "features": 0.5}
+    model = Own(features="features", head="classifier")
+    before = copy.deepcopy(model.state_dict())
+    optimizer = optimizer_for(model, TINY, replace(Stage(epochs=1, rates=rates), schedule=OneCycle(lr=0.05)))
+    expected = {name: (p.detach().clone(), torch.zeros_like(p)) for name, p in model.named_parameters()}
+    factors = {"classifier.weight": 0.25, "classifier.bias": 0.0}
+    for step in range(3):
+        set_learning_rate(optimizer, lr := 0.1 / (step + 1))
+        for name, p in model.named_parameters():
+            p.grad = torch.full_like(p, 0.3 * (step + 1))
+            w, v = expected[name]
+            g = p.grad + TINY.weight_decay * w
+            v = TINY.momentum * v + g
+            expected[name] = w - lr * factors.get(name, 0.5) * (g + TINY.momentum * v), v
+        optimizer.step()
+    for name, p in model.named_parameters():
+        torch.testing.assert_close(p, expected[name][0])
+        assert (factors.get(name) == 0) == torch.equal(p, before[name])
+
+
+def test_rates_that_name_nothing_are_refused_before_anything_is_trained(data, tmp_path):
+    second = Stage(epochs=1, trains="classifier", rates={"classifier.margin": 0.0})
+    with pytest.raises(ValueError, match=r"rates.*classifier\.margin.*classifier\.weight"):
+        run(Recipe(Stage(epochs=1), second, settings=TINY), data, checkpoint=tmp_path / "run.pt")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_with_rates_resumes_to_the_bit(data, tmp_path):
+    recipe = recipes.get("mislas").resolve(SHAPES).with_epochs(4)
+    whole = run(recipe, data)
+    interrupted(data, tmp_path / "run.pt", 3, recipe)
+    same_run(whole, run(recipe, data, checkpoint=tmp_path / "run.pt", resume=True))
+
+
 # --- evaluation ------------------------------------------------------------------------------------------------------
 
 
@@ -219,7 +260,8 @@ def test_metrics_of_the_last_epoch(data):
     assert result.metrics["top1_error"] == pytest.approx(1 - right.float().mean().item())
     assert result.metrics["top1_error"] == result.history["test_error"].iloc[-1]
     assert list(result.metrics) == ["top1_error", "balanced_error", "many_accuracy", "medium_accuracy", "few_accuracy",
-                                    "expected_calibration_error"]  # fmt: skip
+                                    "expected_calibration_error", "negative_log_likelihood", "brier_score", "many_gap",
+                                    "medium_gap", "few_gap"]  # fmt: skip
     assert result.metrics["many_accuracy"] != result.metrics["many_accuracy"]  # NaN: no such class here
     assert evaluate(result.logits, data.test.labels, data.class_counts)["few_accuracy"] == pytest.approx(
         result.metrics["few_accuracy"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from ..images import evaluating
 from ..recipes import Plan, Recipe, Stage
 from ..testing import calling, logits_of, loss_of, mixture_of
 from .processes import OneProcess
-from .step import Slots, augmented
+from .step import Slots, augmented, factors_of
 
 TRIED = 8  # images that a trial takes
 
@@ -120,6 +121,8 @@ def try_stages(
         slots: of every stage, made for the trial, as their draws and memories are used up.
     """
     trained = [each for each in zip(range(1, len(slots) + 1), plan.stages, slots, strict=True) if each[1].epochs]
+    for stage in takewhile(lambda stage: stage.classifier is None, plan.stages):
+        factors_of(dict(model.named_parameters()), stage.rates or {})
     drawn = []
     for number, _, own in trained:
         own.set_epoch(0)

@@ -1,6 +1,6 @@
 """The training step, one epoch of it, and the evaluation on a test set."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -91,22 +91,28 @@ def train_epoch(
     return float(step.processes.mean(total)) / sum(map(len, batches))
 
 
-def parameter_groups(model: nn.Module, rates: Mapping[str, float]) -> list[dict[str, Any]]:
-    """What has a gradient, in an optimiser's groups by the `factor` of the learning rate, see `Stage`.
+def factors_of(names: Iterable[str], rates: Mapping[str, float]) -> list[float]:
+    """The factor of each parameter's learning rate, by its name or the longest name of a part that has it.
 
     Raises:
-        ValueError: a name that no trained parameter or part has.
+        ValueError: `rates` names something else.
     """
-    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    groups: dict[float, list[Tensor]] = {}
-    unused = set(rates)
-    for name, parameter in trained:
-        mine = [part for part in rates if f"{name}.".startswith(f"{part}.")]
-        unused -= set(mine)
-        groups.setdefault(rates[max(mine, key=len)] if mine else 1.0, []).append(parameter)
+    factors, unused = [], set(rates)
+    for name in (names := list(names)):
+        parts = [part for part in rates if f"{name}.".startswith(f"{part}.")]
+        unused -= set(parts)
+        factors.append(rates[max(parts, key=len)] if parts else 1.0)
     if unused:
-        names = ", ".join(name for name, _ in trained)
-        raise ValueError(f"rates: the stage trains nothing called {sorted(unused)[0]!r}; there are {names}")
+        raise ValueError(f"rates: the stage trains nothing called {min(unused)!r}; there are {', '.join(names)}")
+    return factors
+
+
+def parameter_groups(model: nn.Module, rates: Mapping[str, float]) -> list[dict[str, Any]]:
+    """What has a gradient, in an optimiser's groups by the `factor` of the learning rate."""
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    groups: dict[float, list[Tensor]] = {}
+    for factor, parameter in zip(factors_of(trained, rates), trained.values(), strict=True):
+        groups.setdefault(factor, []).append(parameter)
     return [{"params": parameters, "factor": factor} for factor, parameters in groups.items()]
 
 
