@@ -160,8 +160,8 @@ WITH_MIX_DEFERRED: dict[str, dict[str, Any]] = {
     "drs_class_balanced": {"sampler": CLASS_BALANCED},
 }
 POST_HOC = Stage(epochs=0, classifier=partial(logit_adjusted, tau=1.0))  # the prior taken out of a trained network
-SMOOTHED = {"loss": partial(LabelAwareSmoothingLoss, head=0.3, tail=0.0)}
-SHIFTED = {"batch_norm": "shift"}
+SMOOTHED: dict[str, Any] = {"loss": partial(LabelAwareSmoothingLoss, head=0.3, tail=0.0)}
+SHIFTED: dict[str, Any] = {"batch_norm": "shift"}
 CAM_BALANCED = {"sampler": CLASS_BALANCED, "foreground": ForegroundTransform()}
 FINETUNED_BALANCED = Stage(share=0.1, schedule="finetune", sampler=CLASS_BALANCED)
 
