@@ -5,6 +5,7 @@ comparison.py    recipes times seeds, trained once and kept
 controls.py      which plain training a recipe is compared with
 tables.py        mean and standard deviation over seeds; every table in notebooks, README and command line
 published.py     what others measured
+priors.py        the errors of finished runs under another prior of the test set
 shown.py         which recipes are shown where, and under which label
 tricks.py        what a custom recipe is put together from
 bags.py          the same, by an option for every slot
@@ -21,6 +22,7 @@ from .code import to_code
 from .comparison import compare, measure
 from .controls import CONTROLS, control_of, with_controls
 from .held_out import hold_out
+from .priors import errors_under, prior_path
 from .published import PUBLISHED_AS, SOURCES, published
 from .rows import append_row, fingerprint, measured, provenance, read_rows, result_row
 from .search import Search, search
@@ -29,6 +31,7 @@ from .tricks import combined, trick_families
 
 __all__ = [
     "CONTROLS", "PUBLISHED_AS", "SOURCES", "Search", "append_row", "caption", "combined", "compare", "control_of",
-    "fingerprint", "formatted", "gains", "hold_out", "mean_std", "measure", "measured", "provenance", "published",
-    "read_rows", "result_row", "search", "summary", "table", "to_code", "trick_families", "with_controls",
+    "errors_under", "fingerprint", "formatted", "gains", "hold_out", "mean_std", "measure", "measured", "prior_path",
+    "provenance", "published", "read_rows", "result_row", "search", "summary", "table", "to_code", "trick_families",
+    "with_controls",
 ]  # fmt: skip

@@ -1,0 +1,55 @@
+"""The errors of finished runs under any prior of the test set: from their rows, without a network."""
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from ..counts import ClassCounts, as_counts, as_prior, comparable
+
+
+def prior_path(class_counts: ClassCounts, t: float) -> Tensor:
+    """Prior between that of the training set and its reverse, pi_c ~ n_c^(1 - 2t).
+
+    Args:
+        class_counts: (C,) training images per class, n, above zero.
+        t: 0 is the training prior, 0.5 uniform, 1 reversed: inverse frequencies, which are the fractions of an
+            exponential tail in reversed order.
+
+    Returns:
+        (C,) float64 that sums to one.
+
+    Raises:
+        ValueError: t outside [0, 1]; otherwise as `counts.as_counts`.
+    """
+    if not 0 <= comparable(t) <= 1:
+        raise ValueError(f"t={t!r}: it must be from 0 (training prior) over 0.5 (uniform) to 1 (reversed)")
+    return ((1 - 2 * float(t)) * as_counts(class_counts).log()).softmax(0)
+
+
+def errors_under(rows: pd.DataFrame, prior: ClassCounts) -> pd.Series:
+    """`metrics.error_under` of finished runs, from the accuracies that their rows keep: sum_c prior_c (1 - accuracy_c).
+
+    Args:
+        rows: of `measured`, `compare` or `read_rows`, whose column per_class_accuracy holds C numbers per run.
+        prior: (C,) fractions that sum to one, above 0 only for classes with test images.
+
+    Returns:
+        Fractions in [0, 1], rounded to 12 digits, with the index of the rows.
+
+    Raises:
+        ValueError: a run without accuracies, or with NaN for a class that counts; otherwise as `counts.as_prior`.
+    """
+    return pd.Series([_error(row, prior) for _, row in rows.iterrows()], rows.index, float, name="error_under_prior")
+
+
+def _error(row: pd.Series, prior: ClassCounts) -> float:
+    text, run = row.get("per_class_accuracy"), f"rows: {row.get('recipe')}, seed {row.get('seed')},"
+    if not isinstance(text, str) or not text:
+        raise ValueError(f"{run} has no per_class_accuracy: it was measured without, train it again")
+    accuracy = torch.tensor([float(number) for number in text.split()], dtype=torch.float64)  # (C,)
+    fractions = as_prior("prior", prior, len(accuracy)).cpu()
+    counted = fractions > 0
+    if (unknown := counted & accuracy.isnan()).any():
+        c = int(unknown.nonzero()[0])
+        raise ValueError(f"{run} has no test image of class {c}, and prior is {fractions[c].item():g}: set it to 0")
+    return round((fractions * (1 - accuracy))[counted].sum().item(), 12)
