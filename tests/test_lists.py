@@ -4,6 +4,7 @@ import json
 import os
 import re
 import time
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -263,6 +264,19 @@ def test_a_path_written_in_another_way_is_the_same_image(tmp_path, written):
 def test_other_paths_stay_unchanged(tmp_path):
     paths = ["./b.jpg", "a/.hidden/1.jpg", "a../1.jpg", "../c.jpg", "/d/e.jpg", "a.b/c.jpg"]
     assert read_list(write_lines(tmp_path / "list.txt", [(path, 0) for path in paths])).files == ["b.jpg", *paths[1:]]
+
+
+@pytest.mark.parametrize("listed, stored", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_path_is_found_in_the_other_unicode_form(tmp_path, listed, stored):
+    ours, theirs = (unicodedata.normalize(form, "kéa/ü.jpg") for form in (listed, stored))
+    for file in (theirs, "1.jpg", "2.jpg", "3.jpg"):
+        write_image(tmp_path / file)
+    train = write_lines(tmp_path / "train.txt", [(ours, 0), ("1.jpg", 1)])
+    test = write_lines(tmp_path / "test.txt", [("2.jpg", 0), ("3.jpg", 1)])
+    assert list_set(train, test, tmp_path, size=4, workers=0).train.images[[0]].shape == (1, 3, 4, 4)
+    both = write_lines(tmp_path / "both.txt", [(ours, 0), (theirs, 0)])
+    with pytest.raises(ValueError, match="named twice"):
+        check_files(read_list(both), tmp_path)
 
 
 WAYS = ["a/1.jpg", "absolute", "folder_link/1.jpg", "file_link.jpg", "hard_link.jpg"]

@@ -11,7 +11,8 @@ A list is read once and checked as a whole, so that training does not stop in it
 import json
 import os
 import posixpath
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,24 +138,29 @@ def check_files(images: ImageList, root: str | Path) -> list[Identity]:
     """The identities of the files that a list names, in its order; a FileNotFoundError says how many are not there.
 
     Every folder is listed once, which costs a network drive far less than one look-up per image; only links are
-    followed. A ValueError names a file that two paths lead to.
+    followed. A path in another Unicode form than the file's becomes the file's. A ValueError names a file that two
+    paths lead to.
     """
     folders: dict[str, tuple[Identity | None, dict[str, Identity]]] = {}  # identity and files, by the path in the list
     named: set[tuple[Identity | None, str]] = set()
     files: list[Identity] = []
     missing = []
-    for file in images.files:
-        folder, _, name = file.rpartition("/")
-        if folder not in folders:
-            folders[folder] = _listing(Path(root, folder))
-        place, listing = folders[folder]
-        if name not in listing:
-            missing.append(file)
-        elif (place, name) in named:
-            raise ValueError(f"{images.source}: {file} is named twice, by different paths")
+    for i, file in enumerate(images.files):
+        for spelling in _spellings(file):
+            folder, _, name = spelling.rpartition("/")
+            if folder not in folders:
+                folders[folder] = _listing(Path(root, folder))
+            place, listing = folders[folder]
+            if name in listing:
+                break
         else:
-            named.add((place, name))
-            files.append(listing[name])
+            missing.append(file)
+            continue
+        if (place, name) in named:
+            raise ValueError(f"{images.source}: {file} is named twice, by different paths")
+        named.add((place, name))
+        files.append(listing[name])
+        images.files[i] = spelling
     if missing:
         raise FileNotFoundError(
             f"{len(missing):,} of the {len(images.files):,} images of {images.source} are not under {root}: "
@@ -162,6 +168,14 @@ def check_files(images: ImageList, root: str | Path) -> list[Identity]:
             "paths start from"
         )
     return files
+
+
+def _spellings(file: str) -> Iterator[str]:
+    """A path as it is given, then in one Unicode form: composed, as Linux writes it, or decomposed, as macOS did."""
+    yield file
+    if not file.isascii():
+        yield unicodedata.normalize("NFC", file)
+        yield unicodedata.normalize("NFD", file)
 
 
 def _listing(folder: Path) -> tuple[Identity | None, dict[str, Identity]]:
