@@ -20,6 +20,7 @@ from matplotlib.colors import to_rgb
 
 from ltlab import cam, plots
 from ltlab.classifiers import tau_normalised
+from ltlab.course import quiz
 from ltlab.data import LongTailedData, load
 from ltlab.losses import BalancedSoftmaxLoss, CostSensitiveLoss, CrossEntropyLoss
 from ltlab.mixup import draw_lambda, forward_mixed
@@ -139,11 +140,12 @@ def test_a_saved_notebook_keeps_picture_and_summary() -> None:
 
 def test_where_a_control_s_comm_last_spoke_is_forgotten_when_it_is_shown() -> None:
     """Else ipykernel 7.4 keeps the first key waiting for the cells that still run."""
-    explorer = line_explorer(moving=True)
-    spoken = vars(explorer.controls["slope"].comm)
-    spoken["_reply_subshell_id"] = None
-    explorer._repr_mimebundle_()
-    assert "_reply_subshell_id" not in spoken
+    explorer, asked = line_explorer(moving=True), quiz("02")
+    for widget, control in ((explorer, explorer.controls["slope"]), (asked, asked.buttons[0][1])):
+        spoken = vars(control.comm)
+        spoken["_reply_subshell_id"] = None
+        widget._repr_mimebundle_()
+        assert "_reply_subshell_id" not in spoken
 
 
 def test_summary_and_picture_have_names_for_screen_readers() -> None:

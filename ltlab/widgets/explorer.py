@@ -21,6 +21,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from traitlets import Unicode
 
+from .quiz import answer_at_once
+
 CSS_DPI = 96  # a CSS pixel is 1/96 inch, so a font of 12 points looks like one
 PIXEL_RATIO = 2  # drawn pixels per CSS pixel: crisp on a high-density screen, and when scaled down on a narrow one
 
@@ -134,8 +136,7 @@ class Explorer(ipywidgets.VBox):
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """The live widget; where there is no kernel (a saved notebook on a code host), picture and summary."""
         live = super()._repr_mimebundle_(**kwargs) or {}
-        for control in self.controls.values():  # ipykernel 7.4 would queue their messages behind the cells to be run
-            getattr(control.comm, "__dict__", {}).pop("_reply_subshell_id", None)
+        answer_at_once(self.controls.values())
         summary = f"{self.summary}. To move the controls: Run > Run All Cells"
         size = {"width": int(self._picture.width), "height": int(self._picture.height), "alt": summary}
         picture = io.BytesIO()

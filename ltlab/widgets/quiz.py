@@ -99,6 +99,7 @@ class Quiz(ipywidgets.VBox):
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         """The live widget; where there is no kernel (a saved notebook on a code host), text with folded answers."""
         live = super()._repr_mimebundle_(**kwargs) or {}
+        answer_at_once(button for row in self.buttons for button in row)
         return {**live, "text/html": self._as_html(), "text/plain": self._as_text()}
 
     def _as_html(self) -> str:
@@ -123,6 +124,12 @@ class Quiz(ipywidgets.VBox):
                 lines.append(f"   {letter}) {choice.text}")
                 right += [f"{number}{letter}"] if choice.right else []
         return "\n".join([*lines, f"Right: {', '.join(right)}"])
+
+
+def answer_at_once(controls: Iterable[Any]) -> None:
+    """Keep ipykernel 7.4 from queueing the messages of `controls` behind the cells to be run."""
+    for control in controls:
+        getattr(control.comm, "__dict__", {}).pop("_reply_subshell_id", None)
 
 
 def option(letter: str, tooltip: str, text: str) -> tuple[ipywidgets.Button, ipywidgets.HBox]:
