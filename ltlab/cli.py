@@ -105,7 +105,7 @@ class Training:
 
         settings = settings_for(data.name, data.side, len(data.train))
         if self.settings is not None:
-            settings = look_up("settings", self.settings, SETTINGS | {"small": SMALL})
+            settings = look_up("settings", self.settings, {"small": SMALL} | SETTINGS)
         if self.batch_size is not None:
             settings = replace(settings, batch_size=self.batch_size)
         return settings if self.lr is None else settings.with_learning_rate(self.lr)
