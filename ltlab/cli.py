@@ -289,8 +289,8 @@ def _draw_run(result: "Result", classes: "pd.DataFrame", path: Path) -> None:
 
 
 def compare(
-    *recipe: str, family: str | None = None, seeds: int = 3, processes: int = 1, output: Path | None = None,
-    data: Data = Data(), training: Training = Training(), compute: Compute = Compute(),
+    *recipe: str, family: str | None = None, seeds: int = 3, processes: int = 1, prior: str | None = None,
+    output: Path | None = None, data: Data = Data(), training: Training = Training(), compute: Compute = Compute(),
 ) -> None:  # fmt: skip
     """Train recipes with several seeds and print one table.
 
@@ -298,9 +298,12 @@ def compare(
 
     Args:
         recipe: names, see `ltlab recipes`, or custom recipes, FILE.py:NAME
-        family: its recipes: re-weighting, re-sampling, mixup, two-stage, cam, combinations, large; or all
+        family: its recipes: re-weighting, re-sampling, mixup, two-stage, cam,
+            calibration, alignment, combinations, large; or all
         seeds: how many; each draws the subset and the training
         processes: runs side by side, each with its part of the CPU's threads; small networks gain
+        prior: also the error where the test set's classes are as frequent as in train, uniform or reversed, or as
+            the numbers in a FILE say, one per class
         output: folder of the runs; runs/compare-DATA-IMBALANCE is the default
     """
     from matplotlib import pyplot as plt
@@ -317,13 +320,14 @@ def compare(
     first = data.load(data.data, 0)
     if training.changes():
         chosen = [training.resolve(one, first) for one in chosen]
+    given = results.prior_named(prior, first.class_counts) if prior else None
     folder = output or Path("runs", f"compare-{data.folder_name(data.data)}")
     rows = results.compare(
         chosen, lambda seed: data.load(data.data, seed) if seed else first, seeds, folder=folder,
         epochs=training.epochs, processes=processes, progress=sys.stderr.isatty(),
         **compute.of(training.settings_for(first)),
     )  # fmt: skip
-    table = results.table(rows)
+    table = results.table(rows, given)
     table.round(4).to_csv(folder / "table.csv")
     plots.comparison(table, baseline="ce" if "ce" in table.index else None)
     plt.savefig(folder / "comparison.png", dpi=150)

@@ -32,7 +32,7 @@ OPTIONS = {
     "lab": "",
     "train": f"data {DATA} {TRAINING} {COMPUTE} recipe seed output resume start-from evaluate-every results "
     "tensorboard batch-norm",
-    "compare": f"data {DATA} {TRAINING} {COMPUTE} family seeds processes output",
+    "compare": f"data {DATA} {TRAINING} {COMPUTE} family seeds processes prior output",
     "search": f"data {DATA} {TRAINING} {COMPUTE} seeds budget-minutes validation output",
     "recipes": "data code",
     "data": f"{DATA} seed sheet cam",
@@ -256,6 +256,21 @@ def test_compare_by_another_settings(tmp_path):
     ltlab("compare", "ce", *options[:4], "--output", "rows", *TINY, cwd=tmp_path)
     rows = pd.read_csv(tmp_path / "rows" / "runs.csv")
     assert rows["batch_size"].tolist() == [16, 16, 32] and rows["fingerprint"].nunique() == 3
+    (tmp_path / "prior.txt").write_text("1 0 0 0 0 0 0 0 0 0")
+    (tmp_path / "short.txt").write_text("1, 2")
+    for prior, error in (("uniform", rows["balanced_error"][2]), ("prior.txt", 1 - _first(rows)[2])):
+        done = ltlab("compare", "ce", *options[:4], "--output", "rows", "--prior", prior, *TINY, cwd=tmp_path)
+        assert done.returncode == 0 and "under prior (%)" in done.stdout, done.stderr
+        table = pd.read_csv(tmp_path / "rows" / "table.csv")
+        assert table["error_under_prior"].item() == pytest.approx(100 * error)
+    for prior in ("tail", "short.txt"):
+        refused = ltlab("compare", "ce", "--output", "new", "--prior", prior, *TINY, cwd=tmp_path)
+        assert refused.returncode == 2 and f"prior={prior}" in refused.stderr and not (tmp_path / "new").exists()
+
+
+def _first(rows: pd.DataFrame) -> list[float]:
+    """The accuracy of the first class, run by run."""
+    return [float(text.split()[0]) for text in rows["per_class_accuracy"]]
 
 
 @pytest.mark.parametrize(

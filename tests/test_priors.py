@@ -48,6 +48,21 @@ def test_a_class_without_test_images_may_have_none_of_the_prior():
         results.errors_under(one, [0.2] * 5)
 
 
+def test_a_prior_by_its_name_or_from_a_file(tmp_path):
+    for name, t in (("train", 0), ("uniform", 0.5), ("reversed", 1)):
+        assert torch.equal(results.prior_named(name, COUNTS), results.prior_path(COUNTS, t))
+    (tmp_path / "counts.csv").write_text("10,0,5\n5,20\n")
+    assert results.prior_named(str(tmp_path / "counts.csv"), COUNTS).tolist() == pytest.approx(
+        [0.25, 0, 0.125, 0.125, 0.5]
+    )
+    for text in ("1 2", "1 2 3 4 five", "0 0 0 0 0", "1 1 1 1 -1"):
+        (tmp_path / "wrong").write_text(text)
+        with pytest.raises(ValueError, match=r"prior=.*wrong"):
+            results.prior_named(str(tmp_path / "wrong"), COUNTS)
+    with pytest.raises(ValueError, match=r"prior=trian.*train"):
+        results.prior_named("trian", COUNTS)
+
+
 def test_what_is_refused():
     for t in (-0.1, 1.1, float("nan"), "train"):
         with pytest.raises(ValueError, match="t="):

@@ -1,5 +1,7 @@
 """The errors of finished runs under any prior of the test set: from their rows, without a network."""
 
+from pathlib import Path
+
 import pandas as pd
 import torch
 from torch import Tensor
@@ -24,6 +26,28 @@ def prior_path(class_counts: ClassCounts, t: float) -> Tensor:
     if not 0 <= comparable(t) <= 1:
         raise ValueError(f"t={t!r}: it must be from 0 (training prior) over 0.5 (uniform) to 1 (reversed)")
     return ((1 - 2 * float(t)) * as_counts(class_counts).log()).softmax(0)
+
+
+PRIORS = {"train": 0.0, "uniform": 0.5, "reversed": 1.0}  # places on `prior_path`
+
+
+def prior_named(name: str, class_counts: ClassCounts) -> Tensor:
+    """The prior of that name, "train", "uniform" or "reversed", or that in a file: a number per class, in class order.
+
+    The numbers are separated by spaces, commas or lines, and may be counts: they are divided by their sum.
+
+    Raises:
+        ValueError: neither a name nor a file; what is in the file is not a number per class, at least 0.
+    """
+    if name in PRIORS:
+        return prior_path(class_counts, PRIORS[name])
+    try:
+        numbers = [float(number) for number in Path(name).read_text(encoding="utf-8").replace(",", " ").split()]
+    except OSError as error:
+        raise ValueError(f"prior={name}: it is one of {', '.join(PRIORS)}, or a file of a number per class") from error
+    except ValueError as error:
+        raise ValueError(f"prior={name}: {error}; it holds a number per class") from error
+    return as_prior(f"prior={name}:", torch.tensor(numbers) / max(sum(numbers), 1e-12), len(as_counts(class_counts)))
 
 
 def errors_under(rows: pd.DataFrame, prior: ClassCounts) -> pd.Series:

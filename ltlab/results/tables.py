@@ -4,8 +4,10 @@ import math
 
 import pandas as pd
 
+from ..counts import ClassCounts
 from ..recipes import FAMILIES
 from .controls import CONTROLS, control_of
+from .priors import errors_under
 from .published import SOURCES, published
 
 ERRORS = {  # column of a summary: how a row gives it, as a fraction
@@ -57,8 +59,11 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     return means.assign(seconds=groups["seconds"].mean(), device=devices)
 
 
-def table(rows: pd.DataFrame) -> pd.DataFrame:
+def table(rows: pd.DataFrame, prior: ClassCounts | None = None) -> pd.DataFrame:
     """`summary` next to the published error on the same data set and imbalance.
+
+    With a prior, also error_under_prior, in percent, and its *_std: the error where the test set's classes are as
+    frequent as the prior says, see `errors_under`.
 
     Adds the columns published (percent; NaN where there is none), published_as, the name of the method there, and
     source, a key of `SOURCES`. Of several published errors the first source's is taken. They belong to exponential
@@ -66,9 +71,12 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
     all the same, one with other class counts or on held-out images does not.
 
     Raises:
-        ValueError: as `summary`.
+        ValueError: as `summary` and `errors_under`.
     """
     means, first = summary(rows), rows.iloc[0]
+    if prior is not None:
+        percent = (100 * errors_under(rows, prior)).groupby(rows["recipe"], sort=False)
+        means["error_under_prior"], means["error_under_prior_std"] = percent.mean(), percent.std(ddof=1)
     others = published(first["data"], first["imbalance"]).dropna(subset="recipe")
     options = str(first["options"]).split()
     if "kind=exp" not in options or any(option.startswith("held_out=") for option in options):
@@ -128,6 +136,8 @@ def formatted(table: pd.DataFrame) -> pd.DataFrame:
     text = pd.DataFrame(index=table.index)
     for column in ("error",) if _balanced(table) else ("error", "balanced_error"):
         text[f"{column.removesuffix('_error')} (%)"] = list(map(mean_std, table[column], table[f"{column}_std"]))
+    if "error_under_prior" in table:
+        text["under prior (%)"] = list(map(mean_std, table["error_under_prior"], table["error_under_prior_std"]))
     for group in ("many", "medium", "few"):
         text[f"{group} (%)"] = [mean_std(mean, digits=1) for mean in table[f"{group}_error"]]
     if any(table["published"].notna()):
@@ -145,6 +155,8 @@ def caption(table: pd.DataFrame) -> str:
     ]
     if not _balanced(table):
         lines.insert(1, "balanced: mean error of the classes; the test set is not balanced, so go by this one")
+    if "error_under_prior" in table:
+        lines.append("under prior: mean error of the classes, weighted by the prior asked for")
     lines += [
         f"seconds: mean of one run on {'; '.join(devices)}",
     ]
