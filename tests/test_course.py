@@ -19,7 +19,14 @@ from ltlab import mixup, recipes, results, samplers
 from ltlab.cam import ForegroundTransform
 from ltlab.course import CHECKS, QUIZZES, Matches, Verdict, check, difference, questions, quiz
 from ltlab.course.check_bag_of_tricks import CHOICE_MISTAKES, SEARCHES, choose
-from ltlab.losses import BalancedSoftmaxLoss, ClassBalancedLoss, CostSensitiveLoss, effective_numbers
+from ltlab.data import long_tail_counts
+from ltlab.losses import (
+    BalancedSoftmaxLoss,
+    ClassBalancedLoss,
+    CostSensitiveLoss,
+    LabelAwareSmoothingLoss,
+    effective_numbers,
+)
 from ltlab.recipes import Recipe, Stage
 from ltlab.widgets import Choice, Question, Quiz
 
@@ -223,6 +230,10 @@ def over_sampling(epochs):
     return recipes.get("over_sampling").resolve(recipes.SHAPES).with_epochs(epochs)
 
 
+def smoothed(head, tail, **options):
+    return LabelAwareSmoothingLoss(long_tail_counts(10, 320, 100), head, tail, **options)
+
+
 LAYER3 = mixup.ManifoldMixup(alpha=1.0, layer="layer3")
 CAM, BALANCED_DRAWS = ForegroundTransform(), partial(samplers.PowerSampler, q=0.0)
 
@@ -343,6 +354,10 @@ MISTAKES = [
     ("07.bug", lambda runs: by_seed(runs).min().idxmin(), "luckiest"),
     ("07.bug", lambda runs: by_seed(runs).dropna().mean().idxmax(), "largest"),
     ("07.bug", lambda runs: by_seed(runs).dropna().mean().min(), "kind"),
+    ("08.tweak", smoothed(0.2, 0.05), "head"),
+    ("08.tweak", smoothed(2 / 9, 0.05), "tail"),
+    ("08.tweak", LabelAwareSmoothingLoss([3, 1]), "counts"),
+    ("08.tweak", 0.2, "kind"),
 ]
 
 
@@ -401,6 +416,8 @@ OTHER_WAYS = [
     ("05.bug", trained_on_fixed_features),
     ("06.tweak", {"flip": [False], "translate": [[0.0, -3.0]], "rotate": [270], "scale": torch.ones(1)}),
     ("07.bug", best_on_shared_seeds),
+    ("08.tweak", smoothed(2 / 9, 1 / 18)),
+    ("08.tweak", smoothed(0.2, 0.05, shape=3.0, spread="others")),
 ]
 
 

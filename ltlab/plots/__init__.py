@@ -9,6 +9,7 @@ from .. import require_extra
 
 require_extra("course")
 
+from .calibration_figures import ReliabilityBars, gap_signs, reliability_diagram
 from .class_figures import class_counts, confusion_matrix, count_axis, per_class_error
 from .image_figures import contact_sheet, image_grid, mask_outline, mosaic
 from .recipe_figures import beside, comparison, gains, trade_off
@@ -30,7 +31,8 @@ from .training_figures import training_curves, training_step
 
 __all__ = [
     "BARS_UP_TO", "FAMILY_COLOURS", "FAMILY_MARKERS", "FONT_SIZE", "GROUP_COLOURS", "NAMES_UP_TO", "NUMBERS_UP_TO",
+    "ReliabilityBars",
     "beside", "check_names", "class_counts", "comparison", "confusion_matrix", "contact_sheet", "count_axis", "dress",
-    "family_colours", "gains", "group_colours", "image_grid", "mask_outline", "mosaic", "name_ticks",
-    "per_class_error", "trade_off", "training_curves", "training_step",
+    "family_colours", "gains", "gap_signs", "group_colours", "image_grid", "mask_outline", "mosaic", "name_ticks",
+    "per_class_error", "reliability_diagram", "trade_off", "training_curves", "training_step",
 ]  # fmt: skip

@@ -12,6 +12,9 @@ explore_lambda        how strongly mixup mixes, and whose label a mixed picture 
 explore_timeline      which trick is on when
 explore_post_hoc      corrections after training
 explore_foreground    what a model takes for the object, and the object moved
+explore_reliability   confidence against accuracy, at any temperature
+explore_smoothing     label-aware smoothing, and the logit gap that is best under it
+explore_noise_floor   the calibration error of a perfectly calibrated network
 explore_bag           an option for every slot, and what was measured nearest to the recipe they make
 prediction            a guess before the result, and the result next to the guess
 quiz                  questions with buttons, and why an answer is right or not
@@ -27,9 +30,12 @@ from .explore_imbalance import imbalance_explorer
 from .explore_lambda import beta_explorer, remix_explorer
 from .explore_long_tail import IMBALANCES, long_tail_explorer, real_distributions_explorer
 from .explore_mixup import manifold_explorer, mixup_explorer
+from .explore_noise_floor import noise_floor_explorer
 from .explore_post_hoc import post_hoc_explorer
+from .explore_reliability import reliability_explorer
 from .explore_resampling import sampling_explorer
 from .explore_reweighting import effective_number_explorer, focal_explorer, gradient_explorer, pulls
+from .explore_smoothing import smoothing_explorer
 from .explore_timeline import timeline_explorer
 from .explorer import Explorer, blank_figure
 from .prediction import Prediction, Resolution
@@ -37,9 +43,32 @@ from .quiz import Choice, Question, Quiz
 from .sliders import choice
 
 __all__ = [
-    "IMBALANCES", "Choice", "Explorer", "Prediction", "Question", "Quiz", "Resolution", "bag_explorer", "beta_explorer",
-    "blank_figure", "choice", "effective_number_explorer", "focal_explorer", "foreground_explorer", "gradient_explorer",
+    "IMBALANCES",
+    "Choice",
+    "Explorer",
+    "Prediction",
+    "Question",
+    "Quiz",
+    "Resolution",
+    "bag_explorer",
+    "beta_explorer",
+    "blank_figure",
+    "choice",
+    "effective_number_explorer",
+    "focal_explorer",
+    "foreground_explorer",
+    "gradient_explorer",
     "imbalance_explorer",
-    "long_tail_explorer", "manifold_explorer", "mixup_explorer", "post_hoc_explorer", "pulls",
-    "real_distributions_explorer", "remix_explorer", "sampling_explorer", "timeline_explorer",
+    "long_tail_explorer",
+    "manifold_explorer",
+    "mixup_explorer",
+    "noise_floor_explorer",
+    "post_hoc_explorer",
+    "pulls",
+    "real_distributions_explorer",
+    "reliability_explorer",
+    "remix_explorer",
+    "sampling_explorer",
+    "smoothing_explorer",
+    "timeline_explorer",
 ]  # fmt: skip

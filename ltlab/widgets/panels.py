@@ -14,6 +14,7 @@ from .explorer import CSS_DPI
 REFERENCE = {"color": "0.45", "linewidth": 1.5}  # of lines to compare with
 LEGEND = {"frameon": False, "fontsize": plots.FONT_SIZE, "handlelength": 1.8, "borderaxespad": 0.2}
 A_COLOUR, B_COLOUR = "#832db6", "#a96b59"  # of a pair; blue, green and vermilion belong to the groups
+SIGNS = LEGEND | {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 2, "handlelength": 1, "columnspacing": 1}
 TITLE = {"fontsize": plots.FONT_SIZE, "loc": "left"}
 
 
