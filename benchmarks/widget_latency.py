@@ -48,6 +48,9 @@ CONTROLS = {  # what is moved, and by which keys
     "timeline_explorer": ("stage 2 from", TO_AND_FRO),
     "post_hoc_explorer": ("tau of logit adjustment", TO_AND_FRO),
     "foreground_explorer": ("angle", TO_AND_FRO),
+    "reliability_explorer": ("temperature", TO_AND_FRO),
+    "noise_floor_explorer": ("test set", TO_AND_FRO),
+    "smoothing_explorer": ("head", TO_AND_FRO),
     "bag_explorer": ("loss", ["Space ArrowDown Enter", "Space ArrowUp Enter"] * 15),
 }
 ORDINARY = """

@@ -46,10 +46,14 @@ OWN: dict[str, str] = {  # what a notebook's cells take from the cells before th
                   "data, RUNS = SimpleNamespace(load=lambda *_, **__: tailed), Path('runs')\n"
                   "trained = lambda *_, **__: untrained(2)\ntrain = SimpleNamespace(fit=trained)",
     "07_bag_of_tricks": "table = results.table(results.measured(recipes.RECIPES))",
+    "08_calibration": "from ltlab import calibration\ntorch.manual_seed(0)\nlabels, part = test.labels, tailed\n"
+                      "logits = {name: 2 * torch.eye(10)[labels] + torch.randn(len(labels), 10)\n"
+                      "          for name in ('CE', 'mixup')}",
 }  # fmt: skip
 NEEDED = {  # and cells that they take as they are, by how they are recognised
     "01_the_long_tail": ("predict(",),
     "05_two_stage": ("def my_adjusted",),
+    "08_calibration": ("def my_gap",),
 }
 
 

@@ -41,6 +41,10 @@ SETS = {
     "slots that are on": ((explore_timeline.ON_COLOUR, explore_timeline.OFF_COLOUR), WITH_A_SIGN),
     "recipes near and far": ((explore_bag.FULL, explore_bag.PALE, explore_bag.PALER), BY_COLOUR_ALONE),
     "better and worse than a control": ((recipe_figures.BETTER, recipe_figures.WORSE), BY_COLOUR_ALONE),
+    "gaps of confidence": (
+        (calibration_figures.OVER_COLOUR, calibration_figures.UNDER_COLOUR, "0.75"),
+        BY_COLOUR_ALONE,
+    ),
     "outlines": ((explore_foreground.TRUE_COLOUR, "white", "black"), BY_COLOUR_ALONE),
 }
 

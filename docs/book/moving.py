@@ -13,9 +13,10 @@ from tempfile import TemporaryDirectory
 
 import ipywidgets
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
-from ltlab import classifiers, data, recipes, results, train, widgets
+from ltlab import classifiers, data, mixup, recipes, results, train, widgets
+from ltlab.recipes import Recipe, Stage
 from ltlab.widgets import Explorer
 
 MOST_FRAMES = 31  # of a slider; one with more steps is shown at every second or third
@@ -103,6 +104,25 @@ def between_two_images() -> Explorer:
     return widgets.mixup_explorer(shapes(), trained_with_mixup(), a=0, b=1, lam=0.7)
 
 
+@cache
+def without_the_held_out() -> dict[str, Tensor]:
+    """Test logits of the two networks of notebook 08, trained as there."""
+    stages = {"CE": Stage(), "mixup": Stage(mix=mixup.InputMixup(1.0))}
+    part, found = results.hold_out(shapes()), {}
+    for name, stage in stages.items():
+        run = train.fit(Recipe(stage, name=name), part, progress=False, evaluate_every=1000)
+        found[name] = train.predict(run.model, shapes().test.images)
+    return found
+
+
+def reliability() -> Explorer:
+    return widgets.reliability_explorer(without_the_held_out(), shapes().test.labels, shapes().class_counts)
+
+
+def smoothing() -> Explorer:
+    return widgets.smoothing_explorer(shapes().class_counts, names=shapes().class_names)
+
+
 MOVING = (
     Moving("00_start_here", "imbalance_explorer", "imbalance", lambda: widgets.imbalance_explorer(imbalance=100)),
     Moving("01_the_long_tail", "long_tail_explorer", "imbalance", long_tail),
@@ -117,6 +137,9 @@ MOVING = (
     Moving("06_cam_drs", "foreground_explorer", "angle", foreground, trained=True),
     Moving("07_bag_of_tricks", "bag_explorer", "loss", bag),
     Moving("07_bag_of_tricks", "bag_explorer", "sampler", bag),
+    Moving("08_calibration", "reliability_explorer", "temperature", reliability, trained=True),
+    Moving("08_calibration", "noise_floor_explorer", "num_images", widgets.noise_floor_explorer),
+    Moving("08_calibration", "smoothing_explorer", "head", smoothing),
 )
 
 

@@ -23,7 +23,9 @@ def as_sure_as_asked_for(answer: Any) -> str:
     sure = 1 - answer.smoothing.double() * (1 - 1 / len(_COUNTS))  # (C,), the target of the label
     for end, place in (("head", _COUNTS.argmax()), ("tail", _COUNTS.argmin())):
         if abs(sure[place] - WANTED[end]) > 0.003:
-            told = f"with {answer} the best network is {sure[place]:.1%} sure of the {end}'s class, not {WANTED[end]:.0%}"
+            told = (
+                f"with {answer} the best network is {sure[place]:.1%} sure of the {end}'s class, not {WANTED[end]:.0%}"
+            )
             raise NotYet(end, f"{told}: how much of the smoothing does the label get back?")
     return "80 % for circles, 95 % for arrows: the label keeps 1 - e + e/C with the spread 'all', 1 - e with 'others'"
 
