@@ -12,6 +12,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from ltlab import plots
+from ltlab.plots import calibration_figures as gaps
 from ltlab.plots import recipe_figures
 from ltlab.widgets import explore_bag, explore_foreground, explore_timeline, panels
 
@@ -41,10 +42,7 @@ SETS = {
     "slots that are on": ((explore_timeline.ON_COLOUR, explore_timeline.OFF_COLOUR), WITH_A_SIGN),
     "recipes near and far": ((explore_bag.FULL, explore_bag.PALE, explore_bag.PALER), BY_COLOUR_ALONE),
     "better and worse than a control": ((recipe_figures.BETTER, recipe_figures.WORSE), BY_COLOUR_ALONE),
-    "gaps of confidence": (
-        (calibration_figures.OVER_COLOUR, calibration_figures.UNDER_COLOUR, "0.75"),
-        BY_COLOUR_ALONE,
-    ),
+    "gaps of confidence": ((gaps.OVER_COLOUR, gaps.UNDER_COLOUR, gaps.ACCURACY_COLOUR, "black"), BY_COLOUR_ALONE),
     "outlines": ((explore_foreground.TRUE_COLOUR, "white", "black"), BY_COLOUR_ALONE),
 }
 
