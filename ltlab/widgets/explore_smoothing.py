@@ -14,7 +14,7 @@ from .panels import REFERENCE, TITLE, Bars, ByFrequency, check_bars, plot_at
 from .sliders import choice, class_slider, slider
 
 SHAPES = ("concave", "linear", "convex")
-SPREADS = (("all classes (code)", "all"), ("other classes (paper)", "others"))
+SPREADS = (("all (code)", "all"), ("others (paper)", "others"))
 HIGHEST = 10.0  # of the axis of logit gaps; an infinite one ends there
 
 
