@@ -46,11 +46,9 @@ class Kept:
 
     def aligned(self, rho: float, parts: str, gated: bool, seed: int) -> AlignedClassifier:
         """Stage 2 of DisAlign on the kept features: SGD with one cosine from 0.1 to 0."""
-        classifier = AlignedClassifier(self.base)
+        classifier = AlignedClassifier(self.base, "interpolate" if gated else "ungated")
         for part in PARTS[parts]:
             getattr(classifier, part).requires_grad_(False)
-        if not gated:
-            classifier.gate.requires_grad_(False).bias.fill_(torch.inf)  # sigmoid 1
         loss, generator = GeneralizedReweightLoss(self.counts, rho), torch.Generator().manual_seed(seed)
         learnt = [parameter for parameter in classifier.parameters() if parameter.requires_grad]
         optimizer = torch.optim.SGD(learnt, lr=0.1, momentum=0.9, weight_decay=5e-4)

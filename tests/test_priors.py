@@ -40,6 +40,18 @@ def test_errors_are_those_of_the_logits(t):
     assert len(results.errors_under(rows(), prior)) == 0
 
 
+def test_the_table_has_the_mean_over_seeds_under_each_prior():
+    both = pd.concat([rows(LOGITS, 3 * LOGITS.flip(0)), rows(LOGITS.roll(1, 1)).assign(recipe="lws")])
+    table = results.errors_by_prior(both, COUNTS)
+    assert table.index.tolist() == ["ce", "lws"] and table.columns.tolist() == [k / 10 for k in range(11)]
+    for t in (0, 0.3, 1):
+        prior = results.prior_path(COUNTS, t)
+        errors = [100 * metrics.error_under(z, LABELS, prior) for z in (LOGITS, 3 * LOGITS.flip(0), LOGITS.roll(1, 1))]
+        assert table[t].tolist() == pytest.approx([sum(errors[:2]) / 2, errors[2]])
+    balanced = [100 * metrics.balanced_error(z, LABELS) for z in (LOGITS, 3 * LOGITS.flip(0))]
+    assert results.errors_by_prior(both, COUNTS, [0.5]).loc["ce", 0.5] == pytest.approx(sum(balanced) / 2, abs=1e-9)
+
+
 def test_a_class_without_test_images_may_have_none_of_the_prior():
     one = rows(LOGITS[:4])  # no image of class 4
     expected = metrics.error_under(LOGITS[:4], LABELS[:4], [0.25] * 4 + [0])

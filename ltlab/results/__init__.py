@@ -22,7 +22,7 @@ from .code import to_code
 from .comparison import compare, measure
 from .controls import CONTROLS, control_of, with_controls
 from .held_out import hold_out
-from .priors import errors_under, prior_named, prior_path
+from .priors import errors_by_prior, errors_under, prior_named, prior_path
 from .published import PUBLISHED_AS, SOURCES, published
 from .rows import append_row, fingerprint, measured, provenance, read_rows, result_row
 from .search import Search, search
@@ -31,8 +31,7 @@ from .tricks import combined, trick_families
 
 __all__ = [
     "CONTROLS", "PUBLISHED_AS", "SOURCES", "Search", "append_row", "caption", "combined", "compare", "control_of",
-    "errors_under", "fingerprint", "formatted", "gains", "hold_out", "mean_std", "measure", "measured", "prior_named",
-    "prior_path",
-    "provenance", "published", "read_rows", "result_row", "search", "summary", "table", "to_code", "trick_families",
-    "with_controls",
+    "errors_by_prior", "errors_under", "fingerprint", "formatted", "gains", "hold_out", "mean_std", "measure",
+    "measured", "prior_named", "prior_path", "provenance", "published", "read_rows", "result_row", "search", "summary",
+    "table", "to_code", "trick_families", "with_controls",
 ]  # fmt: skip

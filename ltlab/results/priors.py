@@ -1,5 +1,6 @@
 """The errors of finished runs under any prior of the test set: from their rows, without a network."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -7,6 +8,8 @@ import torch
 from torch import Tensor
 
 from ..counts import ClassCounts, as_counts, as_prior, comparable
+
+TENTHS = tuple(k / 10 for k in range(11))  # of the way from the training prior to its reverse
 
 
 def prior_path(class_counts: ClassCounts, t: float) -> Tensor:
@@ -64,6 +67,24 @@ def errors_under(rows: pd.DataFrame, prior: ClassCounts) -> pd.Series:
         ValueError: a run without accuracies, or with NaN for a class that counts; otherwise as `counts.as_prior`.
     """
     return pd.Series([_error(row, prior) for _, row in rows.iterrows()], rows.index, float, name="error_under_prior")
+
+
+def errors_by_prior(rows: pd.DataFrame, class_counts: ClassCounts, ts: Iterable[float] = TENTHS) -> pd.DataFrame:
+    """Mean error over seeds of every recipe under the priors of `prior_path`, in percent.
+
+    Args:
+        rows: as for `errors_under`.
+        class_counts: (C,) training images per class, above zero.
+        ts: places on the path from the training prior, 0, over uniform, 0.5, to reversed, 1.
+
+    Returns:
+        Indexed by recipe in the order of the rows, one column per t.
+
+    Raises:
+        ValueError: as `errors_under` and `prior_path`.
+    """
+    errors = pd.DataFrame({t: errors_under(rows, prior_path(class_counts, t)) for t in ts})
+    return 100 * errors.groupby(rows["recipe"], sort=False).mean()
 
 
 def _error(row: pd.Series, prior: ClassCounts) -> float:

@@ -15,6 +15,8 @@ explore_foreground    what a model takes for the object, and the object moved
 explore_reliability   confidence against accuracy, at any temperature
 explore_smoothing     label-aware smoothing, and the logit gap that is best under it
 explore_noise_floor   the calibration error of a perfectly calibrated network
+explore_alignment     scale, shift and gate of a trained classifier
+explore_prior         which recipe is best for which test set
 explore_bag           an option for every slot, and what was measured nearest to the recipe they make
 prediction            a guess before the result, and the result next to the guess
 quiz                  questions with buttons, and why an answer is right or not
@@ -24,6 +26,7 @@ from .. import require_extra
 
 require_extra("course")
 
+from .explore_alignment import alignment_explorer
 from .explore_bag import bag_explorer
 from .explore_foreground import foreground_explorer
 from .explore_imbalance import imbalance_explorer
@@ -32,6 +35,7 @@ from .explore_long_tail import IMBALANCES, long_tail_explorer, real_distribution
 from .explore_mixup import manifold_explorer, mixup_explorer
 from .explore_noise_floor import noise_floor_explorer
 from .explore_post_hoc import post_hoc_explorer
+from .explore_prior import prior_explorer
 from .explore_reliability import reliability_explorer
 from .explore_resampling import sampling_explorer
 from .explore_reweighting import effective_number_explorer, focal_explorer, gradient_explorer, pulls
@@ -43,32 +47,10 @@ from .quiz import Choice, Question, Quiz
 from .sliders import choice
 
 __all__ = [
-    "IMBALANCES",
-    "Choice",
-    "Explorer",
-    "Prediction",
-    "Question",
-    "Quiz",
-    "Resolution",
-    "bag_explorer",
-    "beta_explorer",
-    "blank_figure",
-    "choice",
-    "effective_number_explorer",
-    "focal_explorer",
-    "foreground_explorer",
-    "gradient_explorer",
-    "imbalance_explorer",
-    "long_tail_explorer",
-    "manifold_explorer",
-    "mixup_explorer",
-    "noise_floor_explorer",
-    "post_hoc_explorer",
-    "pulls",
-    "real_distributions_explorer",
-    "reliability_explorer",
-    "remix_explorer",
-    "sampling_explorer",
-    "smoothing_explorer",
+    "IMBALANCES", "Choice", "Explorer", "Prediction", "Question", "Quiz", "Resolution", "alignment_explorer",
+    "bag_explorer", "beta_explorer", "blank_figure", "choice", "effective_number_explorer", "focal_explorer",
+    "foreground_explorer", "gradient_explorer", "imbalance_explorer", "long_tail_explorer", "manifold_explorer",
+    "mixup_explorer", "noise_floor_explorer", "post_hoc_explorer", "prior_explorer", "pulls",
+    "real_distributions_explorer", "reliability_explorer", "remix_explorer", "sampling_explorer", "smoothing_explorer",
     "timeline_explorer",
 ]  # fmt: skip

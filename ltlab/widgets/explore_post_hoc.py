@@ -12,7 +12,7 @@ from ..classifiers import tau_normalised_weight
 from ..losses import adjust_logits
 from ..metrics import class_groups, per_class_accuracy, top1_error
 from .explorer import Explorer, blank_figure
-from .panels import TITLE, Bars, ByFrequency, check_bars, plot_at
+from .panels import TITLE, Bars, ByFrequency, GroupBars, check_bars, plot_at
 from .sliders import slider, switch
 
 
@@ -49,26 +49,20 @@ def post_hoc_explorer(
     def in_groups(per_class: Tensor, in_all: float) -> dict[str, float]:
         return {"all": in_all} | {name: per_class[mask].nanmean().item() for name, mask in groups.items()}
 
-    before, colours = in_groups(per_class, in_all), {"all": "0.45"} | plots.GROUP_COLOURS
+    before = in_groups(per_class, in_all)
     figure = blank_figure(1000, 380)
-    left = _bars(figure, 65, 270, [*before.values()], [colours[name] for name in before], "top-1 error (%)")
-    right = _bars(figure, 405, 590, per_class.tolist(), classes.colours, "error of a class (%)")
+    left = GroupBars(figure, 65, 270, before, "top-1 error (%)")
+    right = _bars(figure, per_class.tolist(), classes.colours)
     right.ax.set_title("outlines: as trained", **TITLE)
-    plots.name_ticks(left.ax, [*before])
     plots.name_ticks(right.ax, classes.names, angle=35)
     if len(classes) > plots.NAMES_UP_TO:
         right.ax.set_xlabel("class, most frequent first")
-    style = {"ha": "center", "fontsize": plots.FONT_SIZE}
-    style["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # no outline strikes a number through
-    numbers = [left.ax.text(x, 0, "", **style) for x in range(len(before))]
 
     def update(tau: float, weight_tau: float = 0.0, keep: bool = True) -> str:
         per_class, in_all = errors(tau, weight_tau, keep)
         now = in_groups(per_class, in_all)
-        left.show([*now.values()])
+        left.show(now.values())
         right.show(per_class)
-        for number, error in zip(numbers, now.values(), strict=True):
-            number.set(text=f"{error:.1f}", y=error + 2)
         shown = ", ".join(f"{name} {error:.1f} % ({error - before[name]:+.1f})" for name, error in now.items())
         normalised = "" if features is None else f", tau of weight normalisation {weight_tau:.2f}"
         return f"tau of logit adjustment {tau:.2f}{normalised}{'' if keep else ', bias dropped'}: error of {shown}"
@@ -78,11 +72,11 @@ def post_hoc_explorer(
         controls["weight_tau"] = slider("weight_tau", 0, 0, 1, 0.05, description="tau of weight normalisation")
         controls |= {} if bias is None else {"keep": switch("bias", True)}
     label = "Error by group and by class after a correction"
-    return Explorer(controls, figure, update, moving=[left, *numbers, right], label=label)
+    return Explorer(controls, figure, update, moving=[left, right], label=label)
 
 
-def _bars(figure: Figure, left: float, width: float, heights: list[float], colours: list[str], ylabel: str) -> Bars:
-    ax = plot_at(figure, left, 38, width, 266, ylabel=ylabel)
+def _bars(figure: Figure, heights: list[float], colours: list[str]) -> Bars:
+    ax = plot_at(figure, 405, 38, 590, 266, ylabel="error of a class (%)")
     ax.set(ylim=(0, 108), yticks=range(0, 101, 20), xlim=(-0.6, len(heights) - 0.4))
     return Bars(ax, heights, outlined=True, color=colours)
 

@@ -1,6 +1,6 @@
 """The parts that explorers draw with: axes placed in pixels, classes by frequency, bars that move."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,6 +78,39 @@ class Bars:
             bar.set_height(height)
         for bar, colour in zip(self.bars, colours, strict=False):
             bar.set_color(colour)
+
+
+class GroupBars:
+    """Bars of all images and of the groups of classes, in percent, with their numbers; outlines keep the first heights.
+
+    Args:
+        left, width: CSS pixels of the axes.
+        values: {"all" or the name of a group: percent}, which the outlines keep.
+        ylim: the lower and upper end of the axis; numbers stand above bars, and below those that hang.
+    """
+
+    def __init__(
+        self, figure: Figure, left: float, width: float, values: Mapping[str, float], ylabel: str,
+        ylim: tuple[float, float] = (0, 108),
+    ) -> None:  # fmt: skip
+        colours = [({"all": "0.45"} | plots.GROUP_COLOURS)[name] for name in values]
+        ticks = range(-100, 101, 20)
+        self.ax = plot_at(figure, left, 38, width, 266, ylabel=ylabel)
+        self.ax.set(ylim=ylim, yticks=[tick for tick in ticks if ylim[0] <= tick <= ylim[1]])
+        self.ax.set_xlim(-0.6, len(values) - 0.4)
+        self.bars = Bars(self.ax, [*values.values()], outlined=True, color=colours)
+        plots.name_ticks(self.ax, [*values])
+        style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": plots.FONT_SIZE}
+        style["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # no outline strikes a number through
+        self.numbers = [self.ax.text(x, 0, "", **style) for x in range(len(values))]
+        self.artists: list[Any] = [*self.bars.artists, *self.numbers]
+
+    def show(self, values: Iterable[float], form: str = ".1f") -> None:
+        """Set all heights, and the numbers to them in a format."""
+        heights = [*values]
+        self.bars.show(heights)
+        for number, height in zip(self.numbers, heights, strict=True):
+            number.set(text=f"{height:{form}}".replace("-", "−"), y=height + (5 if height >= 0 else -5))
 
 
 def data_sets(counts_by_name: Mapping[str, Any] | None, default: Callable[[], dict[str, Any]]) -> dict[str, Any]:
