@@ -1,4 +1,4 @@
-"""Scale, shift and gate of a trained classifier: what each does to error and confidence, and which shift a loss wants."""
+"""Scale, shift and gate of a classifier: what each does to error and confidence, and which shift a loss wants."""
 
 from typing import Any
 
