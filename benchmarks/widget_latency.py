@@ -51,6 +51,8 @@ CONTROLS = {  # what is moved, and by which keys
     "reliability_explorer": ("temperature", TO_AND_FRO),
     "noise_floor_explorer": ("test set", TO_AND_FRO),
     "smoothing_explorer": ("head", TO_AND_FRO),
+    "alignment_explorer": ("tau of the margin", TO_AND_FRO),
+    "prior_explorer": ("test prior: 0 training, 0.5 uniform, 1 reversed", TO_AND_FRO),
     "bag_explorer": ("loss", ["Space ArrowDown Enter", "Space ArrowUp Enter"] * 15),
 }
 ORDINARY = """

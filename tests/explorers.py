@@ -49,6 +49,11 @@ OWN: dict[str, str] = {  # what a notebook's cells take from the cells before th
     "08_calibration": "from ltlab import calibration\ntorch.manual_seed(0)\nlabels, part = test.labels, tailed\n"
                       "logits = {name: 2 * torch.eye(10)[labels] + torch.randn(len(labels), 10)\n"
                       "          for name in ('CE', 'mixup')}",
+    "09_alignment": "from ltlab import losses\ntorch.manual_seed(0)\nlabels = test.labels\n"
+                    "logits = 2 * torch.eye(10)[labels] + torch.randn(len(labels), 10)\n"
+                    "gate = torch.rand(len(labels), 1)\n"
+                    "adjusted = 100 * metrics.top1_error(losses.adjust_logits(logits, counts), labels)\n"
+                    "lines = {'post hoc, tau 1': {'error, all': adjusted}}",
 }  # fmt: skip
 NEEDED = {  # and cells that they take as they are, by how they are recognised
     "01_the_long_tail": ("predict(",),

@@ -4,6 +4,7 @@ import ast
 import copy
 import re
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from ltlab.losses import (
     BalancedSoftmaxLoss,
     ClassBalancedLoss,
     CostSensitiveLoss,
+    GeneralizedReweightLoss,
     LabelAwareSmoothingLoss,
     effective_numbers,
 )
@@ -234,6 +236,11 @@ def smoothed(head, tail, **options):
     return LabelAwareSmoothingLoss(long_tail_counts(10, 320, 100), head, tail, **options)
 
 
+def aligned(name="disalign_slow_gate", **slots):
+    first, second = recipes.get("disalign").stages
+    return Recipe(first, replace(second, **slots), name=name)
+
+
 LAYER3 = mixup.ManifoldMixup(alpha=1.0, layer="layer3")
 CAM, BALANCED_DRAWS = ForegroundTransform(), partial(samplers.PowerSampler, q=0.0)
 
@@ -358,6 +365,14 @@ MISTAKES = [
     ("08.tweak", smoothed(2 / 9, 0.05), "tail"),
     ("08.tweak", LabelAwareSmoothingLoss([3, 1]), "counts"),
     ("08.tweak", 0.2, "kind"),
+    ("09.tweak", aligned(), "rates"),
+    ("09.tweak", aligned(rates={"classifier": 0.1}), "part"),
+    ("09.tweak", aligned(rates={"classifier.gate": 10.0}), "factor"),
+    ("09.tweak", aligned(rates={"classifier.gate.weight": 0.1}), "factor"),
+    ("09.tweak", aligned("disalign", rates={"classifier.gate": 0.1}), "name"),
+    ("09.tweak", aligned(rates={"classifier.gate": 0.1}, loss=CostSensitiveLoss), "loss"),
+    ("09.tweak", aligned(rates={"classifier.gate": 0.1}, batch_norm="shift"), "trains"),
+    ("09.tweak", recipes.get("crt"), "stages"),
 ]
 
 
@@ -418,6 +433,8 @@ OTHER_WAYS = [
     ("07.bug", best_on_shared_seeds),
     ("08.tweak", smoothed(2 / 9, 1 / 18)),
     ("08.tweak", smoothed(0.2, 0.05, shape=3.0, spread="others")),
+    ("09.tweak", aligned(rates={"classifier.gate.weight": 0.1, "classifier.gate.bias": 0.1})),
+    ("09.tweak", aligned(rates={"classifier.gate": 0.1}, loss=GeneralizedReweightLoss([3, 1], rho=1.2))),
 ]
 
 

@@ -123,6 +123,18 @@ def smoothing() -> Explorer:
     return widgets.smoothing_explorer(shapes().class_counts, names=shapes().class_names)
 
 
+def alignment() -> Explorer:
+    explorer = widgets.alignment_explorer(plainly_trained().logits, shapes().test.labels, shapes().class_counts)
+    explorer.controls["tau"].value = 1.0
+    return explorer
+
+
+def bent_prior() -> Explorer:
+    rows = results.measured(["ce", "logit_adjusted_post_hoc", "disalign", "crt", "balanced_softmax", "ldam"])
+    rows = rows[rows["per_class_accuracy"] != ""]
+    return widgets.prior_explorer(rows, shapes().class_counts, names=shapes().class_names)
+
+
 MOVING = (
     Moving("00_start_here", "imbalance_explorer", "imbalance", lambda: widgets.imbalance_explorer(imbalance=100)),
     Moving("01_the_long_tail", "long_tail_explorer", "imbalance", long_tail),
@@ -140,6 +152,8 @@ MOVING = (
     Moving("08_calibration", "reliability_explorer", "temperature", reliability, trained=True),
     Moving("08_calibration", "noise_floor_explorer", "num_images", widgets.noise_floor_explorer),
     Moving("08_calibration", "smoothing_explorer", "head", smoothing),
+    Moving("09_alignment", "alignment_explorer", "tau", alignment, trained=True),
+    Moving("09_alignment", "prior_explorer", "t", bent_prior),
 )
 
 

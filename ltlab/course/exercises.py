@@ -10,6 +10,7 @@ from typing import Any
 
 from ..names import look_up
 from . import (
+    check_alignment,
     check_bag_of_tricks,
     check_calibration,
     check_foreground,
@@ -27,7 +28,7 @@ NOT_YOURS = (str(Path(__file__).parents[1]), sysconfig.get_path("stdlib"), sysco
 ROOMS = (
     check_start_here, check_long_tail, check_reweighting, check_resampling,
     check_mixing, check_two_stage, check_foreground, check_bag_of_tricks,
-    check_calibration,
+    check_calibration, check_alignment,
 )  # fmt: skip
 CHECKS = {f"{number:02}.{kind}": verify for number, room in enumerate(ROOMS) for kind, verify in room.EXERCISES.items()}
 
