@@ -63,14 +63,15 @@ def _estimate(
 
 
 _GENERATOR = torch.Generator().manual_seed(0)
-_TOY = torch.tensor([[0.9, 0.1], [0.6, 0.4], [0.3, 0.7], [0.2, 0.8]]).log()
+_TOY = torch.tensor([[0.95, 0.05], [0.8, 0.2], [0.4, 0.6], [0.3, 0.7]]).log()
+_PRIOR = torch.tensor([0.6, 0.3, 0.1])
 _THREE = 2 * torch.randn(200, 3, generator=_GENERATOR, dtype=torch.float64)
 
 my_estimate_prior = Matches(
     oracle=estimate_prior,
     cases={
-        "four images of two classes": (_TOY, torch.tensor([0.75, 0.25])),
-        "200 images of three classes": (_THREE, torch.tensor([0.6, 0.3, 0.1])),
+        "four images of two classes": (_TOY, torch.tensor([0.6, 0.4])),
+        "200 images of three classes": (_THREE + _PRIOR.log(), _PRIOR),
     },
     mistakes={
         "not_divided": ("The network's probabilities hold the training prior: divide it out", _estimate(divided=False)),

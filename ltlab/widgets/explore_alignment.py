@@ -42,8 +42,8 @@ def alignment_explorer(logits: Tensor, labels: Tensor, class_counts: Any, gate: 
     before = aligned.logits(0.0, 0.0, 0.0)
     error, gap = aligned.errors(before), aligned.gaps(before)
     figure = blank_figure(1000, 360)
-    errors = GroupBars(figure, 65, 240, error, "top-1 error (%)")
-    gaps = GroupBars(figure, 385, 240, gap, "confidence − accuracy (points)", ylim=(-60, 100))
+    errors = GroupBars(figure, 62, 250, error, "top-1 error (%)")
+    gaps = GroupBars(figure, 392, 250, gap, "confidence − accuracy (points)", ylim=(-60, 100))
     gaps.ax.axhline(0, **REFERENCE)
     errors.ax.set_title("outlines: as trained", **TITLE)
     loss = _Loss(figure)
@@ -129,7 +129,7 @@ class _Loss:
     """The loss over tau, its least value, and where the slider stands."""
 
     def __init__(self, figure: Figure) -> None:
-        self.ax = plot_at(figure, 705, 38, 285, 266, xlabel="tau of the margin", ylabel="GRW, least = 1")
+        self.ax = plot_at(figure, 722, 38, 256, 266, xlabel="tau of the margin", ylabel="GRW, least = 1")
         self.ax.set(xlim=(0, 2), ylim=(0.9, 3), xticks=[0, 0.5, 1, 1.5, 2])
         self.ax.set_title("line: least; dot: the slider", **TITLE)
         (self.curve,) = self.ax.plot([], [], color=CURVE)

@@ -91,14 +91,14 @@ class _Lines:
     def __init__(self, figure: Figure, errors: Mapping[str, list[float]]) -> None:
         self.errors = errors
         top = max(max(values) for values in errors.values())
-        ax = plot_at(figure, 390, 38, 365, 250, xlabel="t", ylabel="error (%)", xlim=(0, 1), ylim=(0, 1.05 * top))
+        ax = plot_at(figure, 390, 38, 330, 250, xlabel="t", ylabel="error (%)", xlim=(0, 1), ylim=(0, 1.05 * top))
         ax.set_xticks([*ENDS.values()], [f"{end:g}\n{name}" for name, end in ENDS.items()])
         for name, colour in zip(errors, COLOURS, strict=False):
             ax.plot(TS, errors[name], color=colour)
         (self.here,) = ax.plot([], [], **REFERENCE, linestyle="--")
         self.dots = [ax.plot([], [], color=colour, marker="o", markersize=7)[0] for colour in COLOURS[: len(errors)]]
         self.colours = dict(zip(errors, COLOURS, strict=False))
-        side = plot_at(figure, 775, 38, 220, 250)
+        side = plot_at(figure, 742, 38, 256, 250)
         side.set_axis_off()
         side.set(xlim=(0, 1), ylim=(len(COLOURS) - 0.5, -0.5))
         side.set_title("by error at this prior (%)", **TITLE)
