@@ -45,13 +45,13 @@ def slow_gate(answer: Any) -> str:
 
 
 def _estimate(
-    *, divided: bool = True, normalised: bool = True, again: bool = True, start: bool = True
+    *, divided: bool = True, normalised: bool = True, again: bool = True
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """Expectation-maximisation; every argument leaves something out."""
 
     def estimate(logits: Tensor, train_prior: Tensor) -> Tensor:
         p, pi = logits.double().softmax(1), train_prior.double()
-        q = pi if start else torch.full_like(pi, 1 / len(pi))
+        q = pi
         for _ in range(500 if again else 1):
             posterior = p * q / pi if divided else p * q
             posterior = posterior / posterior.sum(1, keepdim=True) if normalised else posterior
@@ -77,9 +77,8 @@ my_estimate_prior = Matches(
         "not_divided": ("The network's probabilities hold the training prior: divide it out", _estimate(divided=False)),
         "not_normalised": ("Each image's posterior must sum to one before the mean is taken",
                            _estimate(normalised=False)),
-        "once": ("That is one step; repeat it until the prior no longer moves", _estimate(again=False)),
-        "mean": ("That is the mean of the network's probabilities, which hold the training prior",
-                 lambda logits, train_prior: logits.double().softmax(1).mean(0)),
+        "once": ("That is one step, the mean of probabilities that hold the training prior; repeat until nothing moves",
+                 _estimate(again=False)),
     },
     right="a posterior for each image, its mean as the next prior, until nothing moves: calibration.estimate_prior",
 )  # fmt: skip
@@ -104,8 +103,8 @@ fixed_error = Matches(
     oracle=error_under,
     cases={
         "four images, three of class 0": (
-            torch.tensor([[2.0, 0], [0, 1], [1, 0], [1, 0]]), torch.tensor([0, 0, 0, 1]),
-            torch.tensor([0.5, 0.5], dtype=torch.float64)),
+            torch.tensor([[2.0, 0], [0, 1], [0, 1], [1, 0]]), torch.tensor([0, 0, 0, 1]),
+            torch.tensor([0.2, 0.8], dtype=torch.float64)),
         "200 images, most of class 0": (
             _THREE, torch.randint(3, (200,), generator=_GENERATOR) * (torch.arange(200) % 2),
             torch.tensor([0.1, 0.2, 0.7], dtype=torch.float64)),
