@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -83,8 +84,8 @@ def errors_by_prior(rows: pd.DataFrame, class_counts: ClassCounts, ts: Iterable[
     Raises:
         ValueError: as `errors_under` and `prior_path`.
     """
-    errors = pd.DataFrame({t: errors_under(rows, prior_path(class_counts, t)) for t in ts})
-    return 100 * errors.groupby(rows["recipe"], sort=False).mean()
+    errors: Any = pd.DataFrame({t: 100 * errors_under(rows, prior_path(class_counts, t)) for t in ts})
+    return errors.groupby(rows["recipe"], sort=False).mean()
 
 
 def _error(row: pd.Series, prior: ClassCounts) -> float:

@@ -75,12 +75,12 @@ def error_table(
     rows: pd.DataFrame, counts: Tensor, adapted: Mapping[str, Callable[[Tensor], float]]
 ) -> dict[str, list[float]]:
     """Errors in percent under each prior: of every recipe its mean over seeds, then of what is adapted."""
-    number = rows["recipe"].nunique() + len(adapted)
+    number = len(set(rows["recipe"])) + len(adapted)
     if not 1 <= number <= len(COLOURS):
         raise ValueError(f"rows must be of 1 to {len(COLOURS)} recipes, adapted ones included, got {number}")
     table = errors_by_prior(rows, counts, TS)
     priors = [prior_path(counts, t) for t in TS]
-    return {name: line.tolist() for name, line in table.iterrows()} | {
+    return {str(name): line.tolist() for name, line in table.iterrows()} | {
         name: [100 * error(prior) for prior in priors] for name, error in adapted.items()
     }
 
