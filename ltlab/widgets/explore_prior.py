@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .. import plots
 from ..results.priors import errors_by_prior, prior_path
+from ..results.shown import LABELS
 from .explorer import Explorer, blank_figure
 from .panels import REFERENCE, TITLE, Bars, ByFrequency, check_bars, plot_at
 from .sliders import slider
@@ -113,5 +114,5 @@ class _Lines:
             dot.set_data([t], [error])
         ranked = sorted(now, key=lambda name: now[name])
         for text, name in zip(self.texts, ranked, strict=True):
-            text.set(text=f"{now[name]:4.1f}  {name}", color=self.colours[name])
+            text.set(text=f"{now[name]:4.1f}  {LABELS.get(name, name)}", color=self.colours[name])
         return ranked
