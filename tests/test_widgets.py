@@ -52,6 +52,7 @@ from ltlab.widgets.explore_reweighting import PULLING
 from ltlab.widgets.explore_timeline import OFF_COLOUR, ON_COLOUR, learning_rates, with_second_stage_at
 from ltlab.widgets.panels import Bars, ByFrequency
 from ltlab.widgets.pixels import show_pixels
+from ltlab.widgets.prediction import Prediction
 from ltlab.widgets.sliders import slider, stops
 
 WIDTH, HEIGHT = 160, 120
@@ -140,8 +141,9 @@ def test_a_saved_notebook_keeps_picture_and_summary() -> None:
 
 def test_where_a_control_s_comm_last_spoke_is_forgotten_when_it_is_shown() -> None:
     """Else ipykernel 7.4 keeps the first key waiting for the cells that still run."""
-    explorer, asked = line_explorer(moving=True), quiz("02")
-    for widget, control in ((explorer, explorer.controls["slope"]), (asked, asked.buttons[0][1])):
+    explorer, asked, guess = line_explorer(moving=True), quiz("02"), Prediction("Which?", ["this", "that"])
+    controls = {explorer: explorer.controls["slope"], asked: asked.buttons[0][1], guess: guess.voting}
+    for widget, control in controls.items():
         spoken = vars(control.comm)
         spoken["_reply_subshell_id"] = None
         widget._repr_mimebundle_()

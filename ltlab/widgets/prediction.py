@@ -8,7 +8,7 @@ from typing import Any
 import ipywidgets
 import traitlets
 
-from .quiz import marked_up, option, paragraph
+from .quiz import answer_at_once, marked_up, option, paragraph
 
 
 class Prediction(ipywidgets.VBox):
@@ -70,8 +70,10 @@ class Prediction(ipywidgets.VBox):
         """The live widget; where there is no kernel, the question and its options as text."""
         items = "".join(f"<li>{marked_up(text)}</li>" for text in self.options)
         lettered = [f"   {letter}) {text}" for letter, text in zip(ascii_lowercase, self.options, strict=False)]
+        live = super()._repr_mimebundle_(**kwargs) or {}
+        answer_at_once([*self.buttons, *self.hands, self.voting])
         return {
-            **(super()._repr_mimebundle_(**kwargs) or {}),
+            **live,
             "text/html": f'<p><b>{marked_up(self.question)}</b></p><ol type="a">{items}</ol>',
             "text/plain": "\n".join([self.question, *lettered]),
         }
