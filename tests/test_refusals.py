@@ -509,25 +509,25 @@ def test_an_optimizer_counts_in_the_identity_only_where_it_is_set_and_takes_no_r
 # --- what surrounds a call -------------------------------------------------------------------------------------------
 
 
+HALF = torch.autocast("cpu", torch.bfloat16)
 SURROUNDINGS = {
     "float64": lambda: torch.set_default_dtype(torch.float64),
     "meta": lambda: torch.set_default_device("meta"),
     "no_grad": lambda: torch.set_grad_enabled(False),
-    "autocast": lambda: torch.autocast("cpu", torch.bfloat16).__enter__(),
+    "autocast": HALF.__enter__,
 }
 
 
 @pytest.fixture
 def surroundings(request):
     """What an earlier cell has left behind."""
-    modes = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
     SURROUNDINGS[request.param]()
     yield request.param
     torch.set_default_dtype(torch.float32)
     torch.set_default_device(None)
     torch.set_grad_enabled(True)
-    torch.set_autocast_enabled("cpu", modes[0])
-    torch.set_autocast_dtype("cpu", modes[1])
+    if request.param == "autocast":
+        HALF.__exit__(None, None, None)
 
 
 MANY = {name: recipes.get(name).resolve(SHAPES).with_epochs(epochs)

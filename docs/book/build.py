@@ -18,7 +18,8 @@ from sphinx.cmd.build import build_main
 BOOK = Path(__file__).parent
 ROOT = BOOK.parents[1]
 ROOMS = (  # along the training step, then what is believed and shown of it
-    "data", "samplers", "cam", "mixup", "models", "classifiers", "losses", "recipes", "train", "metrics", "results",
+    "data", "samplers", "cam", "mixup", "models", "classifiers", "losses", "recipes", "train", "metrics",
+    "calibration", "results",
     "plots", "widgets", "course", "testing",
 )  # fmt: skip
 
