@@ -1,12 +1,12 @@
-r"""What a probability is worth: whether a network that says 80 % is right four times in five, and for whom.
+"""What a probability is worth: whether a network that says 80 % is right four times in five, and for whom.
 
 With softmax p of the logits, the label y and the confidence p_i = max_c p_ic of image i,
 
 | name                            | formula                                                                       |
 |---------------------------------|-------------------------------------------------------------------------------|
 | `reliability`                   | accuracy and mean confidence of the images in each bin of the confidence      |
-| `expected_calibration_error`    | sum_m \|B_m\| / N \|accuracy(B_m) - confidence(B_m)\|                         |
-| `maximum_calibration_error`     | max_m \|accuracy(B_m) - confidence(B_m)\|                                     |
+| `expected_calibration_error`    | sum_m N_m / N abs(accuracy_m - confidence_m), N_m images in bin m             |
+| `maximum_calibration_error`     | max_m abs(accuracy_m - confidence_m)                                          |
 | `classwise_calibration_error`   | mean over the classes c of the same error of p_c                              |
 | `noise_floor`                   | the expected error of a predictor that is perfectly calibrated                |
 | `signed_gap`                    | mean confidence - accuracy, over the images of each group of classes          |

@@ -20,7 +20,7 @@ class Reliability(NamedTuple):
     confidence: Tensor  # (M,)
 
     def gaps(self) -> Tensor:
-        """|accuracy - confidence| of every bin, (M,); NaN where it is empty."""
+        """How far accuracy and confidence of every bin are apart, (M,), at least 0; NaN where it is empty."""
         return (self.accuracy - self.confidence).abs()
 
 
