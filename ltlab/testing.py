@@ -66,6 +66,7 @@ def shown_as(value: object) -> str:
 
 
 def is_float(value: object, shape: tuple[int, ...]) -> bool:
+    """Whether it is a floating-point tensor of this shape."""
     return isinstance(value, Tensor) and value.is_floating_point() and value.shape == shape
 
 

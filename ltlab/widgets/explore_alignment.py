@@ -108,7 +108,7 @@ class _Aligned:
         return {name: 100 * gap for name, gap in calibration.signed_gap(logits, self.labels, self.groups).items()}
 
     def losses(self, gate: float | str, tilt: float, rho: float) -> Tensor:
-        """GRW at each of `TAUS`, divided by the loss's least value."""
+        """GRW at each of `TAUS`."""
         scaled, s = self._parts(gate, tilt)
         weight = self.frequency * self.counts[self.labels].float() ** -rho
         weight = weight / weight.sum()

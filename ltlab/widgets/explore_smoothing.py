@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from torch import Tensor
 
 from .. import plots
@@ -47,19 +48,14 @@ def smoothing_explorer(
     grid = torch.linspace(low, high, 200, dtype=torch.float64)
     figure = blank_figure(1000, 400)
     left = plot_at(figure, 65, 34, 250, 270, xlabel="training images", ylabel="smoothing")
-    middle = plot_at(figure, 385, 34, 270, 270, ylabel="optimal logit gap")
-    right = plot_at(figure, 730, 34, 260, 270, ylabel="target")
     margin = 0.04 * (high - low) or 0.5
     left.set(xlim=(low - margin, high + margin), ylim=(0, 1))
     (curve,) = left.plot([], [], **REFERENCE)
     dots = left.scatter(counts, 0 * counts, c=classes.colours, zorder=3)
+    middle = plot_at(figure, 385, 34, 270, 270, ylabel="optimal logit gap")
     middle.set_title(f"cross-entropy: infinite (drawn as {HIGHEST:g})", **TITLE)
-    gaps, target = Bars(middle, [0] * n, color=classes.colours), Bars(right, [0] * n, color=classes.colours)
-    for ax, top in ((middle, HIGHEST), (right, 1.02)):
-        ax.set(ylim=(0, top), xlim=(-0.6, n - 0.4))
-        plots.name_ticks(ax, classes.names, angle=60)
-        if n > plots.NAMES_UP_TO:
-            ax.set_xlabel("class, most frequent first")
+    gaps = _bars(middle, classes, HIGHEST)
+    target = _bars(plot_at(figure, 730, 34, 260, 270, ylabel="target"), classes, 1.02)
 
     def update(head: float, tail: float, shape: Any, spread: Any, rank: int) -> str:
         used = min(head, tail)
@@ -85,6 +81,15 @@ def smoothing_explorer(
     }
     moving = [curve, dots, gaps, target]
     return Explorer(controls, figure, update, moving=moving, label="Label-aware smoothing and the optimal logit gap")
+
+
+def _bars(ax: Axes, classes: ByFrequency, top: float) -> Bars:
+    """A bar per class, the most frequent one first, on an axis from 0 to `top`."""
+    ax.set(ylim=(0, top), xlim=(-0.6, len(classes) - 0.4))
+    plots.name_ticks(ax, classes.names, angle=60)
+    if len(classes) > plots.NAMES_UP_TO:
+        ax.set_xlabel("class, most frequent first")
+    return Bars(ax, [0] * len(classes), color=classes.colours)
 
 
 def _targets(counts: Tensor, head: float, tail: float, shape: Any, spread: Any) -> Tensor:
