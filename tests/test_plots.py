@@ -279,3 +279,4 @@ def test_counts_of_a_series_are_drawn_by_class() -> None:
     assert tick_names(plots.class_counts(counts, names="abc").xaxis) == ["c", "a", "b"]
     errors = plots.per_class_error([0.1, 0.2, 0.3], counts)
     assert heights(errors) == pytest.approx([30, 10, 20])
+    assert plots.group_colours(counts, many=60, few=20) == [plots.GROUP_COLOURS[g] for g in ("medium", "few", "many")]

@@ -38,7 +38,9 @@ def family_colours(families: Iterable[str]) -> dict[str, str]:
 
 def group_colours(counts: Any, *, many: int = 100, few: int = 20) -> list[str]:
     """The colour of every class's group, many, medium or few, by its training images, (C,)."""
-    counts, colours = np.asarray(counts), [*GROUP_COLOURS.values()]
+    from ..counts import in_class_order  # here, as it imports torch
+
+    counts, colours = in_class_order(counts, "counts").numpy(force=True), [*GROUP_COLOURS.values()]
     return [colours[group] for group in (counts <= many).astype(int) + (counts < few)]
 
 
