@@ -250,6 +250,33 @@ def test_the_temperature_of_true_probabilities_is_one():
     assert K.fit_temperature(*TAIL, [1 / n for n in COUNTS]) > K.fit_temperature(*TAIL)
 
 
+@pytest.mark.parametrize("weight", [None, [1 / n for n in COUNTS]])
+def test_vector_scaling_is_the_most_likely_and_scales_with_the_logits(weight):
+    scale, bias = K.fit_vector_scaling(LOGITS, LABELS, weight)
+    t = K.fit_temperature(LOGITS, LABELS, weight)
+    w = torch.ones(C, dtype=torch.float64) if weight is None else torch.tensor(weight, dtype=torch.float64)
+    unit = torch.eye(C, dtype=torch.float64)
+
+    def loss(scale, bias):
+        likely = len(LABELS) * torch.nn.functional.cross_entropy(scale * LOGITS + bias, LABELS, w)
+        return (likely + ((t * scale - 1) ** 2 + bias**2).sum() / 2).item()
+
+    for step in (*(0.01 * unit), *(-0.01 * unit)):
+        assert loss(scale, bias) < min(loss(scale + step, bias), loss(scale, bias + step))
+    assert bias.sum().item() == pytest.approx(0, abs=1e-6)
+    again = K.fit_vector_scaling(3 * LOGITS, LABELS, weight)
+    torch.testing.assert_close((3 * again[0], again[1]), (scale, bias), rtol=0, atol=1e-5)
+
+
+def test_vector_scaling_is_finite_where_a_class_is_separated_and_near_the_temperature_where_images_are_few():
+    images = torch.cat([EYE, EYE])  # class 0 is separated from the others
+    scale, bias = K.fit_vector_scaling(images, [0, 1, 2, 0, 2, 2])
+    assert scale.isfinite().all() and bias.abs().max() < 2
+    few = torch.cat([(c == LABELS).nonzero()[:3, 0] for c in range(C)])
+    scale, bias = K.fit_vector_scaling(LOGITS[few], LABELS[few])
+    assert (scale * K.fit_temperature(LOGITS[few], LABELS[few]) - 1).abs().max() < 1 and bias.abs().max() < 1
+
+
 @pytest.mark.parametrize("prior", [UNIFORM, PRIOR, PRIOR.flip(0), [0.5, 0, 0, 0.25, 0.25]])
 def test_a_known_prior_is_found(prior):
     logits, _ = drawn(20_000, prior=prior, trained=PRIOR)
@@ -344,6 +371,10 @@ EYE, PERFECT = torch.eye(3), torch.tensor([0, 1, 2])
         (lambda: K.fit_temperature(LOGITS, LABELS, [1, 1]), "weight must be 5"),
         (lambda: K.fit_temperature(LOGITS, LABELS, [-1, 1, 1, 1, 1]), "weight must be"),
         (lambda: K.fit_temperature(EYE, [1, 1, 1], [1, 0, 1]), "weight is 0"),
+        (lambda: K.fit_vector_scaling(EYE[:2], [0, 1]), "class 2"),
+        (lambda: K.fit_vector_scaling(EYE, [0, 1, 2], [1, 0, 1]), "class 1"),
+        (lambda: K.fit_vector_scaling(EYE, PERFECT), "separate"),
+        (lambda: K.fit_vector_scaling(EYE.log(), PERFECT), "logits must be finite"),
         (lambda: K.estimate_prior(EYE, [0.5, 0.5, 0.0]), "train_prior must be above 0.*class 2"),
         (lambda: K.estimate_prior(EYE, [5, 3, 2]), "train_prior.*sum 10; divide"),
         (lambda: K.estimate_prior(EYE, [0.5, 0.5]), "train_prior must be 3"),

@@ -13,6 +13,7 @@ With softmax p of the logits, the label y and the confidence p_i = max_c p_ic of
 | `negative_log_likelihood`       | -mean_i log p_iy, a proper score                                              |
 | `brier_score`                   | mean_i sum_c (p_ic - [y_i = c])^2, a proper score                             |
 | `fit_temperature`               | T with the least negative log-likelihood of z / T on held-out images          |
+| `fit_vector_scaling`            | a scale and a bias per class, by the same likelihood of scale z + bias        |
 | `estimate_prior`                | the prior of unlabelled images, by expectation-maximisation                   |
 | `set_thresholds`                | t_c, so that the label is in {c: p_c >= t_c} as often as asked for            |
 | `prediction_sets`               | these sets                                                                    |
@@ -39,7 +40,7 @@ from .bins import (
     reliability,
 )
 from .conformal import prediction_sets, set_coverage, set_thresholds
-from .fitting import estimate_prior, fit_temperature
+from .fitting import estimate_prior, fit_temperature, fit_vector_scaling
 from .scores import brier_score, negative_log_likelihood, signed_gap
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "estimate_prior",
     "expected_calibration_error",
     "fit_temperature",
+    "fit_vector_scaling",
     "maximum_calibration_error",
     "negative_log_likelihood",
     "noise_draws",
