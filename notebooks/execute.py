@@ -5,6 +5,7 @@ uv run python notebooks/execute.py 01_the_long_tail.ipynb solutions/01_the_long_
 """
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def execute(path: Path) -> None:
 def strip(notebook: nbformat.NotebookNode) -> None:
     """Drop widget state and views: a view without its state is an error, its picture stays.
 
-    Also what would make every execution a change: times of execution, the kernel's version.
+    Also bars of progress, and what would make every execution a change: times, the version.
     """
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -44,6 +45,10 @@ def strip(notebook: nbformat.NotebookNode) -> None:
         cell.metadata.pop("execution", None)
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(WIDGET, None)
+            if "text" in output:  # what a terminal shows: a line begins anew after \r
+                output["text"] = re.sub(r"[^\n]*\r", "", output["text"])
+        if "outputs" in cell:
+            cell["outputs"] = [o for o in cell["outputs"] if o.get("text", "…")]
 
 
 if __name__ == "__main__":

@@ -580,16 +580,21 @@ def test_inference_mode_is_refused_by_name(data, no_step):
         run(RECIPE, data)
 
 
-@pytest.mark.parametrize("terminal", [False, True])
-def test_a_progress_bar_is_for_a_terminal(data, monkeypatch, terminal):
-    """In a log file its lines would be in the way."""
-    stderr = io.StringIO()
-    stderr.isatty = lambda: terminal
-    monkeypatch.setattr(sys, "stderr", stderr)
+@pytest.mark.parametrize("place", ["log file", "terminal", "notebook"])
+def test_a_progress_bar_is_for_a_terminal_and_a_notebook(data, monkeypatch, place):
+    """In a log file its lines would be in the way, and in a saved notebook a widget."""
+    out, err = io.StringIO(), io.StringIO()
+    err.isatty = lambda: place == "terminal"
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
     monkeypatch.delenv("TQDM_DISABLE", raising=False)
-    monkeypatch.setattr(running, "tqdm", partial(running.tqdm, file=stderr))
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    if place == "notebook":
+        monkeypatch.setitem(sys.modules, "ipykernel", sys)
     run(Stage(epochs=1), data, progress=True)
-    assert bool(stderr.getvalue()) == terminal
+    shown = {"log file": [False, False], "terminal": [False, True], "notebook": [True, False]}
+    assert [bool(stream.getvalue()) for stream in (out, err)] == shown[place]
+    assert (out.getvalue() + err.getvalue()).rpartition("\r")[2].strip() == ""  # it leaves nothing behind
 
 
 # --- curves for TensorBoard ------------------------------------------------------------------------------------------

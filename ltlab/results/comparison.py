@@ -3,7 +3,6 @@
 import glob
 import os
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -13,10 +12,10 @@ from typing import Any
 
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
 
 from ..counts import check_integer
 from ..data import LongTailedData
+from ..progress import in_notebook, progress_bar
 from ..recipes import Plan, Recipe, settings_for
 from ..recipes import get as recipe_named
 from ..train import find_device, fit
@@ -45,7 +44,7 @@ def compare(
         device, precision, capture: as for `fit`.
         processes: how many runs train side by side, each in a process with its fraction of the CPU's threads. Small
             nets gain. The data of all seeds are then in memory; lambdas and functions of a notebook are copied too.
-        progress: in a terminal or a notebook, show a bar of the runs and, with one process, of the run's epochs.
+        progress: in a terminal or a notebook, show a bar of the runs, and in a terminal of one run's epochs.
 
     Raises:
         ValueError: no recipe, an unknown one, or one name twice; `seeds` or `processes` below 1; fewer epochs than a
@@ -62,10 +61,10 @@ def compare(
     device, folder = find_device(device), Path(folder).resolve()  # as other processes find it
     path = folder / "runs.csv"
     done = runs_in(path)
-    train = partial(measure, device=device, precision=precision, capture=capture, progress=progress and processes == 1)
+    epochs_shown = progress and processes == 1 and not in_notebook()  # where a cell has one line of progress
+    train = partial(measure, device=device, precision=precision, capture=capture, progress=epochs_shown)
     asked: dict[tuple[str, int], tuple[str, int, str]] = {}  # recipe and seed: with the fingerprint
-    seen = progress and (sys.stderr.isatty() or "ipykernel" in sys.modules)  # in a terminal or notebook, not in a log
-    with tqdm(total=len(recipes) * seeds, desc="compare", unit="run", disable=not seen, leave=False) as bar:
+    with progress_bar(shown=progress, total=len(recipes) * seeds, desc="compare", unit="run") as bar:
 
         def missing() -> Iterator[tuple[Plan, LongTailedData, int, Path]]:
             """What `measure` takes, for every run without a row."""

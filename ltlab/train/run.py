@@ -12,12 +12,12 @@ from pathlib import Path
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from .. import metrics, models
 from ..classifiers import declared, take_scale
 from ..data import ImageSplit, LongTailedData
 from ..names import look_up
+from ..progress import progress_bar
 from ..recipes import Plan, PlannedStage, describe
 from ..samplers import generator_seed
 from . import checkpoint as checkpoints
@@ -130,8 +130,10 @@ class Run:
         total = self.recipe.epochs
         for row in self.history:
             write(row)
-        with tqdm(total=total, initial=len(self.history), desc=self.recipe.name, unit="epoch", leave=False,
-                  disable=None if progress and self.processes.rank == 0 else True) as bar:  # fmt: skip
+        shown = progress and self.processes.rank == 0
+        with progress_bar(
+            shown=shown, total=total, initial=len(self.history), desc=self.recipe.name, unit="epoch"
+        ) as bar:
             while self.stage < len(self.recipe.stages):
                 started, stage = time.perf_counter(), self.recipe.stages[self.stage]
                 step, take = self.begin_stage()
