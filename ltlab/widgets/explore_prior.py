@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from .. import plots
-from ..results.priors import errors_by_prior, prior_path
+from ..results.priors import PRIORS, errors_by_prior, prior_path
 from ..results.shown import LABELS
 from .explorer import Explorer, blank_figure
 from .panels import REFERENCE, TITLE, Bars, ByFrequency, check_bars, plot_at
@@ -18,7 +18,18 @@ from .sliders import slider
 STEPS = 20
 TS = tuple(k / STEPS for k in range(STEPS + 1))
 COLOURS = ("black", *(sns.color_palette("colorblind").as_hex()[k] for k in (0, 1, 2, 3, 4, 5, 6, 8, 9)))
-ENDS = {"training": 0.0, "uniform": 0.5, "reversed": 1.0}
+MARKERS = {
+    "o": "●",
+    "s": "■",
+    "^": "▲",
+    "v": "▼",
+    "D": "◆",
+    "P": "✚",
+    "X": "✖",
+    "<": "◀",
+    ">": "▶",
+    "*": "★",
+}  # as text too
 
 
 def prior_explorer(
@@ -58,7 +69,7 @@ def prior_explorer(
         at = round(t * STEPS)
         bars.show(100 * priors[at][classes.order])
         ranked = lines.show(at)
-        near = next((f", {name} prior" for name, end in ENDS.items() if abs(t - end) < 1e-9), "")
+        near = next((f", {name} prior" for name, end in PRIORS.items() if abs(t - end) < 1e-9), "")
         best, *_, worst = ranked if len(ranked) > 1 else ranked * 2
         plain = f", ce {errors['ce'][at]:.1f} %" if "ce" in errors and "ce" not in (best, worst) else ""
         return (
@@ -92,14 +103,14 @@ class _Lines:
     def __init__(self, figure: Figure, errors: Mapping[str, list[float]]) -> None:
         self.errors = errors
         top = max(max(values) for values in errors.values())
-        ax = plot_at(figure, 390, 38, 330, 250, xlabel="t", ylabel="error (%)", xlim=(0, 1), ylim=(0, 1.05 * top))
-        ax.set_xticks([*ENDS.values()], [f"{end:g}\n{name}" for name, end in ENDS.items()])
+        ax = plot_at(figure, 380, 38, 310, 250, xlabel="t", ylabel="error (%)", xlim=(0, 1), ylim=(0, 1.05 * top))
+        ax.set_xticks([*PRIORS.values()], [f"{end:g}\n{name}" for name, end in PRIORS.items()])
         for name, colour in zip(errors, COLOURS, strict=False):
             ax.plot(TS, errors[name], color=colour)
         (self.here,) = ax.plot([], [], **REFERENCE, linestyle="--")
-        self.dots = [ax.plot([], [], color=colour, marker="o", markersize=7)[0] for colour in COLOURS[: len(errors)]]
-        self.colours = dict(zip(errors, COLOURS, strict=False))
-        side = plot_at(figure, 742, 38, 256, 250)
+        self.looks = dict(zip(errors, zip(COLOURS, MARKERS, strict=True), strict=False))  # colour and marker
+        self.dots = [ax.plot([], [], color=c, marker=m, markersize=7)[0] for c, m in self.looks.values()]
+        side = plot_at(figure, 708, 38, 290, 250)
         side.set_axis_off()
         side.set(xlim=(0, 1), ylim=(len(COLOURS) - 0.5, -0.5))
         side.set_title("by error at this prior (%)", **TITLE)
@@ -114,5 +125,6 @@ class _Lines:
             dot.set_data([t], [error])
         ranked = sorted(now, key=lambda name: now[name])
         for text, name in zip(self.texts, ranked, strict=True):
-            text.set(text=f"{now[name]:4.1f}  {LABELS.get(name, name)}", color=self.colours[name])
+            colour, marker = self.looks[name]
+            text.set(text=f"{MARKERS[marker]} {now[name]:4.1f}  {LABELS.get(name, name)}", color=colour)
         return ranked
