@@ -10,7 +10,7 @@ from .. import require_extra
 require_extra("course")
 
 from .calibration_figures import ReliabilityBars, gap_signs, reliability_diagram
-from .class_figures import class_counts, confusion_matrix, count_axis, per_class_error
+from .class_figures import class_counts, confusion_matrix, count_axis, group_colours, per_class_error
 from .image_figures import contact_sheet, image_grid, mask_outline, mosaic
 from .recipe_figures import beside, comparison, gains, trade_off
 from .style import (
@@ -24,7 +24,6 @@ from .style import (
     check_names,
     dress,
     family_colours,
-    group_colours,
     name_ticks,
 )
 from .training_figures import training_curves, training_step

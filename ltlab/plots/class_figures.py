@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import StrMethodFormatter
 
 from . import style
-from .style import BARS_UP_TO, FONT_SIZE, GROUP_COLOURS, NUMBERS_UP_TO, check_names, dress, group_colours, new_axes
+from .style import BARS_UP_TO, FONT_SIZE, GROUP_COLOURS, NUMBERS_UP_TO, check_names, dress, new_axes
 
 
 def class_counts(
@@ -129,6 +129,12 @@ def confusion_matrix(
     plt.setp(ax.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
     plt.setp(ax.get_yticklabels(), rotation=0)
     return ax
+
+
+def group_colours(counts: Any, *, many: int = 100, few: int = 20) -> list[str]:
+    """The colour of every class's group, many, medium or few, by its training images, (C,)."""
+    counts, colours = _in_class_order(counts), [*GROUP_COLOURS.values()]
+    return [colours[group] for group in (counts <= many).astype(int) + (counts < few)]
 
 
 def _in_class_order(counts: Any) -> np.ndarray:

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
-import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 
@@ -34,14 +33,6 @@ def family_colours(families: Iterable[str]) -> dict[str, str]:
     found = set(families)
     known = {family: colour for family, colour in FAMILY_COLOURS.items() if family in found}
     return known | dict.fromkeys(sorted(found - set(known)), "0.4")
-
-
-def group_colours(counts: Any, *, many: int = 100, few: int = 20) -> list[str]:
-    """The colour of every class's group, many, medium or few, by its training images, (C,)."""
-    from ..counts import in_class_order  # here, as it imports torch
-
-    counts, colours = in_class_order(counts, "counts").numpy(force=True), [*GROUP_COLOURS.values()]
-    return [colours[group] for group in (counts <= many).astype(int) + (counts < few)]
 
 
 def new_axes(width: float, height: float) -> Axes:

@@ -26,12 +26,13 @@ from .priors import errors_by_prior, errors_under, prior_named, prior_path
 from .published import PUBLISHED_AS, SOURCES, published
 from .rows import append_row, fingerprint, measured, provenance, read_rows, result_row
 from .search import Search, search
+from .shown import LABELS
 from .tables import caption, formatted, gains, mean_std, summary, table
 from .tricks import combined, trick_families
 
 __all__ = [
-    "CONTROLS", "PUBLISHED_AS", "SOURCES", "Search", "append_row", "caption", "combined", "compare", "control_of",
-    "errors_by_prior", "errors_under", "fingerprint", "formatted", "gains", "hold_out", "mean_std", "measure",
-    "measured", "prior_named", "prior_path", "provenance", "published", "read_rows", "result_row", "search", "summary",
-    "table", "to_code", "trick_families", "with_controls",
+    "CONTROLS", "LABELS", "PUBLISHED_AS", "SOURCES", "Search", "append_row", "caption", "combined", "compare",
+    "control_of", "errors_by_prior", "errors_under", "fingerprint", "formatted", "gains", "hold_out", "mean_std",
+    "measure", "measured", "prior_named", "prior_path", "provenance", "published", "read_rows", "result_row", "search",
+    "summary", "table", "to_code", "trick_families", "with_controls",
 ]  # fmt: skip
