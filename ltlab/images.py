@@ -11,7 +11,10 @@ BEYOND = 1e-3  # by which floats may lie outside [0, 1], as after interpolation
 
 
 def to_float(images: Tensor) -> Tensor:
-    """Images as float32 in [0, 1], channels last in memory, as convolutions prefer; floats are in [0, 1] already."""
+    """Images as float32 in [0, 1], channels last in memory, as convolutions prefer; floats are in [0, 1] already.
+
+    Features, (N, K, 1, 1) floating point, are any numbers and stay so.
+    """
     floats = images.to(torch.float32, memory_format=torch.channels_last)
     return floats if images.is_floating_point() else floats.div_(255)
 
@@ -92,12 +95,14 @@ def as_evaluated(images: Tensor, crop: int | None, device: torch.device) -> Tens
     """A batch as evaluation passes it to a network: not augmented, cropped to the centre, `to_float`, on the device.
 
     Args:
-        images: (N, 3, H, W) uint8, or float in [0, 1].
+        images: (N, 3, H, W) uint8, or float in [0, 1]; or features, (N, K, 1, 1) floating point.
         crop: see `centre_crop`; None keeps the whole image.
 
     Raises:
         ValueError: images of another shape or dtype, or smaller than `crop`; floats outside [0, 1], or NaN.
     """
+    if images.shape[2:] == (1, 1) and images.is_floating_point():
+        return to_float(images.to(device))
     if images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(
             f"images must be (N, 3, H, W), got {tuple(images.shape)}; images[None] makes a batch of one image, "

@@ -75,7 +75,7 @@ class Net(nn.Module):
         self.feature_layers = tuple(layers)
         for name, layer in layers.items():
             self.add_module(name, layer)
-        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.pool: nn.Module = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.classifier = nn.Linear(width, num_classes)
 
     def features(self, images: Tensor) -> Tensor:
@@ -204,9 +204,21 @@ def _large_net(net: "ResNet", num_classes: int, mean: Tensor | None, std: Tensor
     return Net(layers, net.fc.in_features, num_classes, mean, std)
 
 
+@usual_defaults()
+def head(num_classes: int, mean: Tensor, std: Tensor) -> Net:
+    """No layers at all: features (N, K, 1, 1), standardised, go to the classifier.
+
+    mean, std: (K,) statistics of the training features.
+    """
+    model = Net({}, len(mean), num_classes, mean, std)
+    model.pool = nn.Flatten()  # which takes no time
+    return model
+
+
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "small_net": small_net, "resnet32": resnet32, "resnet10": resnet10, "resnet50": resnet50,
 }  # fmt: skip
+NETWORKS: dict[str, Callable[..., nn.Module]] = MODELS | {"head": head}  # also what takes features
 
 
 @usual_defaults()
@@ -231,7 +243,7 @@ def build(
         ValueError: an unknown model, classifier or name of weights; the nearest known one is named. Weights for a
             model that has none; a cosine classifier for a model whose classifier is neither linear nor that.
     """
-    make = look_up("model", name, MODELS) if isinstance(name, str) else name
+    make = look_up("model", name, NETWORKS) if isinstance(name, str) else name
     kind = CLASSIFIERS[one_of("classifier", classifier, ("linear", "cosine", "cosine_learnt"))].type
     if weights is not None:
         if "weights" not in inspect.signature(make).parameters:
@@ -269,8 +281,12 @@ def put_classifier(model: nn.Module, name: str, state: Mapping[str, Tensor]) -> 
 def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation per channel of uint8 images (N, 3, H, W), in units of [0, 1]. -> (3,), (3,)
 
-    Exact: computed from the 256-bin histogram of every channel in float64. A constant channel gets std 1.
+    Exact: computed from the 256-bin histogram of every channel in float64. A constant channel gets std 1. Of features,
+    (N, K, 1, 1) float32, those of every feature, (K,) each.
     """
+    if images.is_floating_point():
+        std, mean = torch.std_mean(images.flatten(1), 0, correction=0)
+        return mean, std.where(std > 0, 1)
     level = torch.arange(256, dtype=torch.float64, device=images.device) / 255
     mean, std = [], []
     for channel in images.unbind(1):

@@ -9,6 +9,8 @@
     lists         the formats of the lists of large sets
     benchmarks    ImageNet-LT, Places-LT, iNaturalist 2018, and custom lists
     streaming     StreamedSplit: what a split that does not fit into memory looks like
+    backbones     frozen networks by name
+    extraction    features: what a frozen network makes of a set
     loading       all of them by name
 
 Start with `load("shapes-lt")`. A small set is held in memory, as uint8 tensors that can move to a device; a large one
@@ -16,7 +18,9 @@ stays on disk and gives the same batches.
 """
 
 from .arrays import array_set
+from .backbones import Backbone, backbone_of
 from .benchmarks import list_set
+from .extraction import features
 from .loading import DATA_SETS, load
 from .profiles import benchmark_class_counts, long_tail_counts, long_tail_subset
 from .sets import ImageSplit, LongTailedData, Split
@@ -24,12 +28,15 @@ from .streaming import StreamedSplit
 
 __all__ = [
     "DATA_SETS",
+    "Backbone",
     "ImageSplit",
     "LongTailedData",
     "Split",
     "StreamedSplit",
     "array_set",
+    "backbone_of",
     "benchmark_class_counts",
+    "features",
     "list_set",
     "load",
     "long_tail_counts",

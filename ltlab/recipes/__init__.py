@@ -23,6 +23,7 @@ from .files import load
 from .recipe import OTHERS, Plan, PlannedStage, Recipe, Stage
 from .schedules import (
     CIFAR,
+    FEATURES,
     IMAGENET,
     IMAGENET_90,
     INAT,
@@ -39,7 +40,7 @@ from .schedules import (
 )
 
 __all__ = [
-    "CIFAR", "FAMILIES", "IMAGENET", "IMAGENET_90", "INAT", "INAT_90", "OTHERS", "PLACES", "RECIPES", "SETTINGS",
-    "SHAPES", "SMALL", "OneCycle", "Plan", "PlannedStage", "Recipe", "Schedule", "Settings", "Stage", "Steps",
-    "describe", "family", "get", "load", "settings_for",
+    "CIFAR", "FAMILIES", "FEATURES", "IMAGENET", "IMAGENET_90", "INAT", "INAT_90", "OTHERS", "PLACES", "RECIPES",
+    "SETTINGS", "SHAPES", "SMALL", "OneCycle", "Plan", "PlannedStage", "Recipe", "Schedule", "Settings", "Stage",
+    "Steps", "describe", "family", "get", "load", "settings_for",
 ]  # fmt: skip

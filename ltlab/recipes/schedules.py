@@ -277,9 +277,28 @@ IMAGENET_90 = replace(
 )
 INAT_90 = replace(IMAGENET_90, name="iNaturalist 2018, 90 epochs", model="resnet50", colour_jitter=None)
 
+# A classifier on the features of a frozen network: nothing to augment, and a step takes a fraction of a millisecond.
+FEATURES = Settings(
+    name="features",
+    model="head",
+    epochs=20,
+    batch_size=128,
+    weight_decay=5e-4,
+    schedules={
+        "base": OneCycle(lr=0.01, rise=0.1),
+        "first": OneCycle(lr=0.01, rise=0.1),
+        "second": OneCycle(lr=0.01, rise=0.1),
+        "finetune": OneCycle(lr=0.001, rise=0),
+        "retrain": OneCycle(lr=0.01, rise=0.1),
+        "refit": OneCycle(lr=0.01, rise=0),
+    },
+    crop_padding=0,
+    flip=False,
+)
+
 SETTINGS = {  # by the names that a person types
     "shapes": SHAPES, "cifar": CIFAR, "imagenet-lt": IMAGENET, "imagenet-lt-90": IMAGENET_90, "inat18": INAT,
-    "inat18-90": INAT_90, "places-lt": PLACES,
+    "inat18-90": INAT_90, "places-lt": PLACES, "features": FEATURES,
 }  # fmt: skip
 
 OF_DATA = {
@@ -291,12 +310,15 @@ OF_DATA = {
 def settings_for(data_name: str, side: int | None = None, images: int | None = None) -> Settings:
     """The settings of a data set by its name; of a custom set by the side and number of its training images.
 
+    Of features, whose side is 1, they are `FEATURES`.
     From `LARGE` pixels on it is trained like ImageNet-LT, below that, with at most `FEW` images, by `SMALL`, else like
     `CIFAR`; what is left out counts as small side and many images. Any other settings are given to the recipe,
     `recipe.resolve(SETTINGS["inat18"])`.
     """
     if data_name in OF_DATA:
         return OF_DATA[data_name]
+    if side == 1:
+        return FEATURES
     if side is not None and side >= LARGE:
         return IMAGENET
     return CIFAR if images is None or images > FEW else SMALL

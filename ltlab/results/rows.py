@@ -80,11 +80,11 @@ def augmentation_of(settings: Settings) -> str:
     """The augmentation in a few words: "crop 4, flip" is a random crop from the image padded by 4, and a flip."""
     parts = {
         f"random resized crop {settings.crop}": settings.crop is not None,
-        f"crop {settings.crop_padding}": settings.crop is None or settings.crop_padding > 0,
+        f"crop {settings.crop_padding}": settings.crop_padding > 0,
         "flip": settings.flip,
         f"colour jitter {settings.colour_jitter}": settings.colour_jitter is not None,
     }
-    return ", ".join(name for name, there in parts.items() if there)
+    return ", ".join(name for name, there in parts.items() if there) or "none"
 
 
 def fingerprint(recipe: Plan, data: LongTailedData, network: str | None = None) -> str:

@@ -46,6 +46,11 @@ def check_types(recipe: object, data: object, model: object) -> None:
 def check_plan(plan: Plan, data: LongTailedData, model: nn.Module | None, capture: bool, processes: OneProcess) -> None:
     """Refuse what cannot be trained, before anything is; `model` is a custom one, None the settings'."""
     settings, crop = plan.settings, plan.settings.crop
+    if data.holds_features and any(stage.foreground for stage in plan.stages):
+        raise ValueError(
+            f"recipe {plan.name!r} has a foreground slot, which moves pixels, and {data.name!r} holds features: "
+            "train it on the images"
+        )
     if makes_maps(plan.stages[0].foreground):
         raise ValueError(
             "stage 1 has a foreground slot, which needs the model of a stage before it: give it masks, "

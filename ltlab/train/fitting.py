@@ -161,7 +161,7 @@ def _network_for(state: dict, model: nn.Module | Callable[..., nn.Module] | None
     """A network to load a checkpoint's weights into, its classifier as the stages have left it."""
     made_by, given = state["identity"]["protocol.model"], state["identity"].get("network", "Net")
     head = checkpoints.classifier_in(state)
-    if model is None and (given != "Net" or made_by not in models.MODELS):
+    if model is None and (given != "Net" or made_by not in models.NETWORKS):
         known = made_by if given == "Net" else given
         raise ValueError(f"{known} is a custom network, give one to load into, load_model(..., model=...)")
     if isinstance(model, nn.Module):
