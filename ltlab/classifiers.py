@@ -26,6 +26,7 @@ Source: Kang et al., "Decoupling Representation and Classifier for Long-Tailed R
 """
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar, cast
@@ -44,6 +45,7 @@ from .names import one_of
 Function = TypeVar("Function", bound=Callable)
 
 
+AUTHORS_WIDTH = 64  # features of the ResNet-32 that LDAM's code trains
 SCALE = 30.0  # of cosines, as in LDAM: without it a softmax of them stays almost flat
 
 
@@ -55,6 +57,9 @@ class CosineClassifier(nn.Module):
     Shapes: x (N, K) -> (N, C), at least float32; `weight` is (C, K), as a Linear's, and `scale`, (), a buffer. It is
     bare at first, s = 1; a run gives it the scale of its `LDAMLoss`, or `SCALE` for any other loss, see `take_scale`. A
     feature of zeros gets logits of zeros.
+
+    Weights begin in U(-b, b): b = 1 up to 64 features, as in LDAM's code for ResNet-32, and b = sqrt(3 / K), norm 1,
+    for more. The gradient of a direction falls with the norm, and long weights would hardly turn.
 
     Source: Cao et al., NeurIPS 2019; Wang et al., "NormFace", ACM MM 2017.
     """
@@ -68,7 +73,9 @@ class CosineClassifier(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        nn.init.uniform_(self.weight, -1, 1)
+        width = self.weight.shape[1]
+        bound = 1.0 if width <= AUTHORS_WIDTH else math.sqrt(3 / width)
+        nn.init.uniform_(self.weight, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.scale * at_least_float32(F.linear(F.normalize(x), F.normalize(self.weight)))

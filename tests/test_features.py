@@ -12,6 +12,7 @@ from torch import nn
 from torchvision.transforms.v2 import functional as F
 
 from ltlab import models
+from ltlab.classifiers import CosineClassifier
 from ltlab.data import LongTailedData, Split, backbone_of, extraction, features, load
 from ltlab.data.backbones import Preparation
 from ltlab.data.lite0 import SameConv
@@ -266,6 +267,12 @@ def test_a_head_is_standardisation_and_a_linear_layer(held, tmp_path):
     weight, bias = result.model.classifier.weight.detach().double(), result.model.classifier.bias.detach().double()
     torch.testing.assert_close(result.logits, (z @ weight.T + bias).float(), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(predict(load_model(path), held.test.images), result.logits)
+
+
+def test_cosine_weights_of_many_features_are_short_enough_to_turn():
+    few, many = CosineClassifier(64, 50), CosineClassifier(1280, 50)
+    assert few.weight.abs().max() > 0.9  # U(-1, 1), as in LDAM's code
+    torch.testing.assert_close(many.weight.norm(dim=1), torch.ones(50), rtol=0.1, atol=0)
 
 
 def test_ltlab_s_own_networks_are_backbones(data, tmp_path):

@@ -189,7 +189,7 @@ def _of_torchvision(name: str) -> tuple[nn.Module, Preparation]:
 
 def _of_timm(name: str) -> tuple[nn.Module, Preparation]:
     import timm  # pyright: ignore[reportMissingImports]
-    from timm.data import resolve_model_data_config  # pyright: ignore[reportMissingImports]
+    from timm.data.config import resolve_model_data_config  # pyright: ignore[reportMissingImports]
 
     try:
         network = timm.create_model(name, pretrained=True, num_classes=0)

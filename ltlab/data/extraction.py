@@ -77,9 +77,8 @@ def features(
     with evaluating(network.network), _writing(folder):
         folder = folder / network.digest()
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / "lock"):
-            store = _Store(folder, _probed(network, data.train, folder))
-            train, test = (_of_split(network, split, store, batch_size, progress) for split in (data.train, data.test))
+        store = _Store(folder, _probed(network, data.train, folder))
+        train, test = (_of_split(network, split, store, batch_size, progress) for split in (data.train, data.test))
     options = data.options | {"backbone": network.name, "size": network.prepare.crop, "precision": precision}
     return dataclasses.replace(data, name=f"{data.name} features", train=train, test=test, options=options)
 
@@ -92,12 +91,23 @@ class _Store:
 
     def __init__(self, folder: Path, width: int) -> None:
         self.keys_file, self.rows_file, self.width = folder / "keys.bin", folder / "rows.bin", width
+        self.lock = FileLock(folder / "lock")  # of the process that writes; others read meanwhile
+        self.read()
+
+    def read(self) -> int:
+        """Learn which rows are there, and how many."""
         for file in (self.keys_file, self.rows_file):
             file.touch()
-        n = min(self.keys_file.stat().st_size // KEY, self.rows_file.stat().st_size // (2 * width))
-        for file, size in ((self.keys_file, KEY * n), (self.rows_file, 2 * width * n)):
-            os.truncate(file, size)
-        self.place = {key: i for i, key in enumerate(_cut(self.keys_file.read_bytes()))}
+        n = min(self.keys_file.stat().st_size // KEY, self.rows_file.stat().st_size // (2 * self.width))
+        keys = self.keys_file.read_bytes()[: KEY * n]
+        self.place = {keys[KEY * i : KEY * (i + 1)]: i for i in range(n)}
+        return n
+
+    def clean(self) -> None:
+        """Remove half a row that a stopped process has left."""
+        n = self.read()
+        os.truncate(self.keys_file, KEY * n)
+        os.truncate(self.rows_file, 2 * self.width * n)
 
     def append(self, keys: Sequence[bytes], rows: np.ndarray) -> None:
         for file, content in ((self.rows_file, rows.tobytes()), (self.keys_file, b"".join(keys))):
@@ -110,25 +120,35 @@ class _Store:
         every = np.memmap(self.rows_file, np.float16, "r", shape=(len(self.place), self.width))
         return every[[self.place[key] for key in keys]]
 
-
-def _cut(content: bytes) -> list[bytes]:
-    return [content[i : i + KEY] for i in range(0, len(content), KEY)]
+    def missing(self, keys: Sequence[bytes]) -> list[int]:
+        """Where the first of every key is that has no row yet."""
+        first = {key: i for i, key in reversed([*enumerate(keys)])}  # of equal images one is enough
+        return sorted(i for key, i in first.items() if key not in self.place)
 
 
 def _of_split(network: Backbone, split: ImageSplit, store: _Store, batch_size: int, progress: bool) -> Split:
+    keys = _keys(split)
+    if store.missing(keys):
+        with store.lock:
+            store.clean()
+            _fill(network, split, keys, store, batch_size, progress)
+    rows = torch.from_numpy(store.rows(keys).astype(np.float32))  # (N, K)
+    return Split(rows[:, :, None, None].to(split.labels.device), split.labels)
+
+
+def _fill(
+    network: Backbone, split: ImageSplit, keys: list[bytes], store: _Store, batch_size: int, progress: bool
+) -> None:  # fmt: skip
+    """Compute what is missing, batch by batch onto the disk."""
     from tqdm.auto import tqdm  # here, as the core does not need it
 
-    keys = _keys(split)
-    first = {key: i for i, key in reversed([*enumerate(keys)])}  # of equal images one is enough
-    missing = torch.tensor(sorted(i for key, i in first.items() if key not in store.place), dtype=torch.int64)
+    missing = torch.tensor(store.missing(keys), dtype=torch.int64, device=split.labels.device)
+    chunks = missing.split(batch_size) if len(missing) else ()  # another process may have filled it meanwhile
     with tqdm(total=len(keys), initial=len(keys) - len(missing), desc=f"features of {network.name}", unit="image",
-              leave=False, disable=None if progress and len(missing) else True) as bar:  # fmt: skip
-        chunks = missing.to(split.labels.device).split(batch_size) if len(missing) else ()
+              leave=False, disable=None if progress else True) as bar:  # fmt: skip
         for chunk, (_, images, _) in zip(chunks, split.batches(chunks), strict=True):
             store.append([keys[i] for i in chunk.tolist()], _half(network, network(images).cpu()))
             bar.update(len(chunk))
-    rows = torch.from_numpy(store.rows(keys).astype(np.float32))  # (N, K)
-    return Split(rows[:, :, None, None].to(split.labels.device), split.labels)
 
 
 def _half(network: Backbone, values: Tensor) -> np.ndarray:
