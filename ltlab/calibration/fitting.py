@@ -55,12 +55,12 @@ def fit_temperature(logits: Tensor, labels: Labels, weight: ClassCounts | None =
 def fit_vector_scaling(logits: Tensor, labels: Labels, weight: ClassCounts | None = None) -> tuple[Tensor, Tensor]:
     """Scale and bias of each class, fitted to held-out images around the best temperature T.
 
-        p = softmax(scale z + bias);   argmin -sum_i w_{y_i} log p_{iy_i} + sum_c ((T scale_c - 1)^2 + bias_c^2) / 2
+        p = softmax(scale z + bias);   argmin -sum_i w_{y_i} log p_{iy_i} + sum_c ((T scale_c - 1)^2 + bias_c^2) / 200
 
-    with weights of mean one: the most likely values if T scale - 1 and bias are standard normal, which keeps them
-    finite where a class is separated from the others. A temperature is one scale and no bias; it cannot mend a gap that
-    is opposite in head and tail. Convex; logits times three give scales divided by three, and biases sum to zero. Few
-    images leave what the temperature says.
+    with weights of mean one: the most likely values if T scale - 1 and bias are normal, mean 0 and standard deviation
+    10, which keeps them finite where a class is separated from the others. A temperature is one scale and no bias; it
+    cannot mend a gap that is opposite in head and tail. Convex; logits times three give scales divided by three, and
+    biases sum to zero. Two numbers are fitted per class: with few images of each, a temperature is better.
 
     Args:
         logits, weight: as for `fit_temperature`.
@@ -91,7 +91,7 @@ def fit_vector_scaling(logits: Tensor, labels: Labels, weight: ClassCounts | Non
     def loss() -> Tensor:
         optimizer.zero_grad()
         log_p = (scale * z + bias).log_softmax(1).gather(1, labels[:, None])[:, 0]
-        value = ((scale - 1).square().sum() + bias.square().sum()) / (2 * len(z)) - (w * log_p).sum()
+        value = ((scale - 1).square().sum() + bias.square().sum()) / (200 * len(z)) - (w * log_p).sum()
         value.backward()
         return value
 
