@@ -2,6 +2,7 @@
 
     profiles      how many images each class keeps, and which
     sets          ImageSplit, Split and LongTailedData: what every set looks like once loaded
+    detection_sets  DetectionSplit and DetectionData: images with boxes
     shapes        shapes-lt, drawn by code
     cifar         CIFAR-10-LT and CIFAR-100-LT
     arrays        arrays or tensors in memory, or an .npz file of them
@@ -20,6 +21,7 @@ stays on disk and gives the same batches.
 from .arrays import array_set
 from .backbones import Backbone, backbone_of
 from .benchmarks import list_set
+from .detection_sets import FREQUENCY_GROUPS, DetectionData, DetectionSplit, frequency_groups
 from .extraction import features
 from .loading import DATA_SETS, load
 from .profiles import benchmark_class_counts, long_tail_counts, long_tail_subset
@@ -28,7 +30,10 @@ from .streaming import StreamedSplit
 
 __all__ = [
     "DATA_SETS",
+    "FREQUENCY_GROUPS",
     "Backbone",
+    "DetectionData",
+    "DetectionSplit",
     "ImageSplit",
     "LongTailedData",
     "Split",
@@ -37,6 +42,7 @@ __all__ = [
     "backbone_of",
     "benchmark_class_counts",
     "features",
+    "frequency_groups",
     "list_set",
     "load",
     "long_tail_counts",
