@@ -107,8 +107,8 @@ def test_masks_are_where_the_shape_s_colour_is():
 
 def test_context_is_the_fraction_of_own_textures(monkeypatch):
     drawn = []
-    textures = shapes._textures
-    monkeypatch.setattr(shapes, "_textures", lambda kinds, *rest: drawn.append(kinds) or textures(kinds, *rest))
+    textures = shapes.texture_tones
+    monkeypatch.setattr(shapes, "texture_tones", lambda kinds, *rest: drawn.append(kinds) or textures(kinds, *rest))
     for context, low, high in ((0.0, 0, 0), (0.5, 0.45, 0.55), (1.0, 1, 1)):
         drawn.clear()
         data = load("shapes-lt", context=context, **(SMALL | {"max_count": 100}))

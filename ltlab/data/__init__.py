@@ -2,8 +2,9 @@
 
     profiles      how many images each class keeps, and which
     sets          ImageSplit, Split and LongTailedData: what every set looks like once loaded
-    detection_sets  DetectionSplit and DetectionData: images with boxes
+    detection_sets  DetectionSplit and DetectionData: the same for images with boxes
     shapes        shapes-lt, drawn by code
+    scenes        scenes-lt, drawn by code
     cifar         CIFAR-10-LT and CIFAR-100-LT
     arrays        arrays or tensors in memory, or an .npz file of them
     folders       a folder of images

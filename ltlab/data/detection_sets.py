@@ -41,7 +41,7 @@ class DetectionSplit:
         shape = tuple(getattr(self.images, "shape", ()))
         if len(shape) != 4 or shape[1] != 3 or self.images.dtype != torch.uint8:
             raise ValueError(f"images must be (N, 3, H, W) uint8, got {shape}")
-        n, (height, width) = shape[0], shape[2:]
+        n, _, height, width = self.images.shape
         of_objects = {"boxes": (self.boxes, torch.float32, (4,)), "labels": (self.labels, torch.int64, ())}
         if self.masks is not None:
             of_objects["masks"] = (self.masks, torch.bool, (height, width))
@@ -55,7 +55,7 @@ class DetectionSplit:
                         f"got {value.dtype} of shape {tuple(value.shape)}"
                     )
         boxes = torch.cat([*self.boxes, torch.zeros(0, 4, device=self.images.device)])  # (sum of n_i, 4)
-        (x1, y1, x2, y2) = boxes.T
+        x1, y1, x2, y2 = boxes.unbind(1)
         good = (x1 >= 0) & (x1 < x2) & (x2 <= width) & (y1 >= 0) & (y1 < y2) & (y2 <= height)  # also False for NaN
         if not good.all():
             bad = int((~good).nonzero()[0])

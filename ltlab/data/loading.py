@@ -4,18 +4,21 @@ import inspect
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 from ..defaults import usual_defaults
 from ..names import one_of
 from .arrays import npz_set
 from .benchmarks import BENCHMARK_LISTS, benchmark_set
+from .detection_sets import DetectionData
 from .places import expanded
+from .scenes import scenes_lt
 from .sets import LongTailedData
 from .shapes import shapes_lt
 
 DATA_SETS = {
     "shapes-lt": "ten shapes on textured backgrounds with true masks, drawn by code in about a second",
+    "scenes-lt": "scenes of one to four shapes with true boxes and masks, drawn by code in seconds: for detection",
     "cifar10-lt": "CIFAR-10 with the long tail of Cao et al., downloaded once (170 MB)",
     "cifar100-lt": "CIFAR-100 with the long tail of Cao et al., downloaded once (169 MB)",
     "imagenet-lt": "ImageNet with the long tail of Liu et al., streamed from your copy of ILSVRC-2012",
@@ -24,15 +27,27 @@ DATA_SETS = {
 }
 
 
+@overload
+def load(
+    name: Literal["scenes-lt"], *, imbalance: float | Literal["default"] = "default", kind: str = "exp", seed: int = 0,
+    root: None = None, **options: Any,
+) -> DetectionData: ...  # fmt: skip
+@overload
+def load(
+    name: str | Path, *, imbalance: float | Literal["default"] | None = "default", kind: str = "exp", seed: int = 0,
+    root: str | Path | None = None, **options: Any,
+) -> LongTailedData: ...  # fmt: skip
 @usual_defaults()
 def load(
     name: str | Path, *, imbalance: float | Literal["default"] | None = "default", kind: str = "exp", seed: int = 0,
     root: str | Path | None = None, **options: Any,
-) -> LongTailedData:  # fmt: skip
+) -> LongTailedData | DetectionData:  # fmt: skip
     """Load a long-tailed data set by its name or its path.
 
         name                           what                                          options
         "shapes-lt"                    ten shapes drawn by code, `shapes_lt`         context, pose_variety, noise, ...
+        "scenes-lt"                    scenes with boxes, drawn by code, for         noise, held_out, rare, ...
+                                       detection, `scenes_lt`
         "cifar10-lt", "cifar100-lt"    CIFAR, downloaded once, `cifar_lt`            download
         "imagenet-lt", "places-lt",    from your disk, `benchmark_set`               lists, size, workers, on_error
         "inat18"
@@ -46,9 +61,9 @@ def load(
 
     Args:
         imbalance, kind: the profile of the training images, see `long_tail_counts`. imbalance=1 makes it flat, None
-            keeps all images. The default is 100 for the shapes and CIFAR, and None for your images. The lists of the
-            large benchmarks are a long tail already: there imbalance is None or 100, which keep all images, and
-            kind is "exp".
+            keeps all images. The default is 100 for the shapes and CIFAR, 200 for the scenes, and None for your images.
+            The lists of the large benchmarks are a long tail already: there imbalance is None or 100, which keep all
+            images, and kind is "exp".
         seed: draws or chooses the training images, from 0 to 2**32 - 1; the test images do not depend on it. A large
             benchmark ignores it.
         root: folder of the CIFAR files, see `download_folder`; for a large benchmark the folder that the paths of its
@@ -78,7 +93,7 @@ def load(
     return make(**options)
 
 
-def _maker(name: str | Path, stream: bool) -> Callable[..., LongTailedData]:
+def _maker(name: str | Path, stream: bool) -> Callable[..., LongTailedData | DetectionData]:
     """The function that makes the set. Only CIFAR and folders import torchvision, which takes as long as torch."""
     path = expanded(name)
     custom = name not in DATA_SETS
@@ -94,6 +109,8 @@ def _maker(name: str | Path, stream: bool) -> Callable[..., LongTailedData]:
     name = one_of("data set, file ending in .npz or folder", str(name), DATA_SETS)
     if name == "shapes-lt":
         return shapes_lt
+    if name == "scenes-lt":
+        return scenes_lt
     if name in BENCHMARK_LISTS:
         return partial(benchmark_set, name)
     from .cifar import cifar_lt

@@ -81,7 +81,7 @@ def _draw(
 
     own = torch.rand(n, generator=generator) < context
     other = (labels + torch.randint(1, len(SHAPES), (n,), generator=generator)) % len(SHAPES)
-    tone = _textures(torch.where(own, labels, other), size, generator)  # (N, H, W) in [0, 1]
+    tone = texture_tones(torch.where(own, labels, other), size, generator)  # (N, H, W) in [0, 1]
 
     shape, dark, light = _colours(n, generator)  # each (N, 3, 1, 1)
     background = torch.lerp(dark, light, tone[:, None])
@@ -105,7 +105,7 @@ def _posed_shapes(labels: Tensor, pose: Tensor, size: int) -> Tensor:
         of_x, of_y, shift = (torch.stack(row) / TEMPLATE_EXTENT)[:, :, None, None]  # each (N, 1, 1)
         grid[..., i] = of_x * x + of_y * y + shift
     coverage = torch.empty(len(labels), size, size)
-    for c, template in enumerate(_templates()):
+    for c, template in enumerate(shape_templates()):
         mine = labels == c
         sheet = template.expand(int(mine.sum()), 1, -1, -1)
         distance = F.grid_sample(sheet, grid[mine], padding_mode="border", align_corners=False)[:, 0]
@@ -114,7 +114,7 @@ def _posed_shapes(labels: Tensor, pose: Tensor, size: int) -> Tensor:
     return coverage
 
 
-def _templates() -> list[Tensor]:
+def shape_templates() -> list[Tensor]:
     """The signed distance of every shape on one grid over [-2, 2]². -> 10 of (1, 1, T, T)"""
     line = (torch.arange(TEMPLATE_SIZE) + 0.5) / TEMPLATE_SIZE * 2 - 1
     y, x = torch.meshgrid(line * TEMPLATE_EXTENT, line * TEMPLATE_EXTENT, indexing="ij")
@@ -196,7 +196,7 @@ TEXTURES: tuple[Callable[[Tensor, Tensor, Tensor, Tensor], Tensor], ...] = (
 )  # fmt: skip
 
 
-def _textures(kinds: Tensor, size: int, generator: torch.Generator) -> Tensor:
+def texture_tones(kinds: Tensor, size: int, generator: torch.Generator) -> Tensor:
     """A background wave of each kind with its own frequency and phase, squashed to [0, 1]. -> (N, H, W)"""
     n = len(kinds)
     frequency = math.pi * (3.0 + 2.0 * torch.rand(n, 1, 1, generator=generator))  # 3 to 5 periods over the image
@@ -217,14 +217,14 @@ def _colours(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor
     hue, away, value, vivid, muted = torch.rand(5, n, generator=generator)
     behind = hue + 0.25 + 0.5 * away  # at least a quarter turn of the colour circle away
     bright = value < 0.5  # dark shape on light ground, or light on dark
-    shape = _rgb(hue, 0.65 + 0.3 * vivid, torch.where(bright, 0.55, 0.95))
+    shape = hsv_to_rgb(hue, 0.65 + 0.3 * vivid, torch.where(bright, 0.55, 0.95))
     ground = torch.where(bright, 0.72, 0.22)
-    dark = _rgb(behind, 0.25 + 0.2 * muted, ground)
-    light = _rgb(behind, 0.15 + 0.2 * muted, ground + 0.22)
+    dark = hsv_to_rgb(behind, 0.25 + 0.2 * muted, ground)
+    light = hsv_to_rgb(behind, 0.15 + 0.2 * muted, ground + 0.22)
     return shape, dark, light
 
 
-def _rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
+def hsv_to_rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
     """HSV, each (N,), hue in turns, to RGB (N, 3, 1, 1): v - v s max(0, min(k, 4 - k, 1)), k = (n + 6h) mod 6."""
     k = (torch.tensor([5.0, 3.0, 1.0]) + 6 * hue[:, None]) % 6  # (N, 3)
     ramp = torch.minimum(k, 4 - k).clamp(0, 1)
