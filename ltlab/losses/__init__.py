@@ -20,16 +20,31 @@ the prior pi_c = n_c / sum_k n_k, the loss of one sample is
 | `LabelAwareSmoothingLoss`  | the same with s_y, rising from `tail` at n_min to `head` at n_max              |
 | `EqualizationLoss`         | -log (e^{z_y} / sum_k w_k e^{z_k}),  w_k = 0 for randomly dropped rare k != y  |
 
+The losses of long-tailed detection, in `sigmoid`, `federated`, `seesaw` and `grouped`, are losses of classification
+too. With `background=` they have a column more, for what is no object, and `scores(logits)` for a detector.
+
+| loss                       | formula                                                                        |
+|----------------------------|--------------------------------------------------------------------------------|
+| `BinaryCrossEntropyLoss`   | -sum_k log q_k,  q as in `FocalLoss`, sigmoid                                  |
+| `SigmoidEqualizationLoss`  | the same without rare k != y                                                   |
+| `FederatedLoss`            | the same without most k that no sample of the batch has                        |
+| `EqualizationV2Loss`       | the same, weighted by each class's gradients so far                            |
+| `ACSLLoss`                 | the same without k != y of low probability                                     |
+| `SeesawLoss`               | -log (e^{z_y} / sum_k s_yk e^{z_k}),  s_yk by counts so far and probabilities  |
+| `BalancedGroupSoftmaxLoss` | a softmax per group of classes with about as many instances                    |
+
 Every loss is an `nn.Module`: `loss(logits, targets)` with targets (N,) int64, or (N, C) probabilities as
 mixup makes them; see `Loss` for the targets, the reductions and the errors. Counts and settings live in
 non-persistent buffers: they move with `.to()` but are settings, not learnt, so a checkpoint of a model does
-not depend on the loss it was trained with.
+not depend on the loss it was trained with. What `EqualizationV2Loss` and `SeesawLoss` have summed is persistent.
 """
 
 from .base import Loss
 from .cross_entropy import ClassBalancedLoss, CostSensitiveLoss, CrossEntropyLoss, GeneralizedReweightLoss
 from .equalization import EqualizationLoss, equalized_cross_entropy
+from .federated import FederatedLoss
 from .focal import ClassBalancedFocalLoss, FocalLoss, sigmoid_focal, softmax_focal
+from .grouped import BalancedGroupSoftmaxLoss
 from .logits import (
     BalancedSoftmaxLoss,
     CDTLoss,
@@ -39,18 +54,32 @@ from .logits import (
     log_prior,
 )
 from .margin import LDAMLoss, ldam_margins
+from .seesaw import SeesawLoss
+from .sigmoid import (
+    ACSLLoss,
+    BinaryCrossEntropyLoss,
+    EqualizationV2Loss,
+    SigmoidEqualizationLoss,
+    equalization_weights,
+    gradient_ratio,
+)
 from .smoothing import LabelAwareSmoothingLoss, LabelSmoothingLoss, label_aware_smoothing
 from .softmax import log_odds, margin_cross_entropy, softmax_cross_entropy
 from .weights import class_balanced_weights, cost_sensitive_weights, effective_numbers
 
 __all__ = [
+    "ACSLLoss",
+    "BalancedGroupSoftmaxLoss",
     "BalancedSoftmaxLoss",
+    "BinaryCrossEntropyLoss",
     "CDTLoss",
     "ClassBalancedFocalLoss",
     "ClassBalancedLoss",
     "CostSensitiveLoss",
     "CrossEntropyLoss",
     "EqualizationLoss",
+    "EqualizationV2Loss",
+    "FederatedLoss",
     "FocalLoss",
     "GeneralizedReweightLoss",
     "LDAMLoss",
@@ -58,12 +87,16 @@ __all__ = [
     "LabelSmoothingLoss",
     "LogitAdjustedLoss",
     "Loss",
+    "SeesawLoss",
+    "SigmoidEqualizationLoss",
     "adjust_logits",
     "class_balanced_weights",
     "class_dependent_temperatures",
     "cost_sensitive_weights",
     "effective_numbers",
+    "equalization_weights",
     "equalized_cross_entropy",
+    "gradient_ratio",
     "label_aware_smoothing",
     "ldam_margins",
     "log_odds",
