@@ -18,12 +18,14 @@ from ltlab.samplers import (
     ProgressivelyBalancedSampler,
     RandomOverSampler,
     RandomUnderSampler,
+    RepeatFactorSampler,
     ReversedSampler,
     ShuffledSampler,
     bilateral_probabilities,
     class_probabilities,
     generator_seed,
     progressive_probabilities,
+    repeat_factors,
     reversed_probabilities,
 )
 
@@ -40,6 +42,7 @@ SAMPLERS = {
     "progressive": partial(ProgressivelyBalancedSampler, epochs=10),
     "over": RandomOverSampler,
     "under": RandomUnderSampler,
+    "repeat factor": partial(RepeatFactorSampler, threshold=0.4),
 }
 every_sampler = pytest.mark.parametrize("make", SAMPLERS.values(), ids=SAMPLERS)
 
@@ -222,6 +225,47 @@ def test_equal_classes_are_mixed_through_the_epoch(make):
 
 
 # --- epochs, seeds, processes ----------------------------------------------------------------------------------------
+
+
+SETS = [[0], [0, 0, 1], [], [0, 2], [1], [0], [0], [0, 1, 0], [0], [0]]
+
+
+@pytest.mark.parametrize("form", [list, torch.tensor, set, tuple])
+def test_repeat_factors_are_the_formula_over_the_classes_of_an_image(form):
+    of_image, of_class = repeat_factors([form(classes) for classes in SETS], 0.5)
+    expected = [max(1.0, math.sqrt(0.5 / f)) for f in (0.8, 0.3, 0.1)]
+    assert of_class.tolist() == pytest.approx(expected)
+    assert of_image.tolist() == pytest.approx([max([expected[c] for c in classes], default=1.0) for classes in SETS])
+
+
+def test_repeat_factor_limits():
+    y = labels_of(COUNTS)
+    of_image, of_class = repeat_factors(y, 0.3)
+    assert of_image.equal(of_class[y])  # with one class per image
+    assert of_class.tolist() == pytest.approx([max(1, math.sqrt(0.3 * 69 / n)) for n in COUNTS])
+    for threshold in (0, 1 / 69):
+        sampler = RepeatFactorSampler(y, threshold)
+        assert sorted(sampler) == list(range(69))
+
+
+def test_repeat_factor_epochs_round_each_image_down_or_up_and_average_to_its_factor():
+    sampler = RepeatFactorSampler(SETS, 0.5)
+    times = torch.stack([torch.bincount(row, minlength=10) for row in epochs_of(sampler, 3000)]).double()
+    factors = repeat_factors(SETS, 0.5)[0]
+    assert len(sampler) == math.ceil(factors.sum()) and (times.sum(1) == len(sampler)).all()
+    scaled = factors * len(sampler) / factors.sum()
+    assert (times >= scaled.floor()).all() and (times <= scaled.ceil()).all()
+    torch.testing.assert_close(times.mean(0), scaled, atol=0.04, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "threshold", "message"),
+    [([[0], [1]], 1.5, "threshold=1.5"), ([[0], [1]], math.nan, "threshold=nan"), ([0, 1], "0.1", "threshold='0.1'"),
+     ([[], []], 0.1, "no class at all"), ([[0], [-1]], 0.1, r"labels\[1\]"), ([[0], [0.5]], 0.1, r"labels\[1\]")],
+)  # fmt: skip
+def test_bad_repeat_factors(labels, threshold, message):
+    with pytest.raises(ValueError, match=message):
+        RepeatFactorSampler(labels, threshold)
 
 
 @every_sampler

@@ -7,6 +7,7 @@ import torch
 
 from ltlab.data import DetectionData, DetectionSplit, frequency_groups, load, long_tail_counts
 from ltlab.data.scenes import CLASSES, tight_boxes
+from ltlab.results import hold_out
 
 SMALL = {"max_count": 12, "imbalance": 6, "test_count": 2}
 
@@ -128,3 +129,24 @@ def test_labels_and_groups_must_fit_the_classes():
         DetectionData("mine", split, split, ("a", "b"), torch.tensor([0, 3]))
     with pytest.raises(ValueError, match="class_names"):
         DetectionData("mine", split, split, ("a", "a"), torch.tensor([0, 0]))
+
+
+def test_hold_out_takes_a_fraction_of_every_class_and_leaves_every_class_to_train(scenes):
+    held = hold_out(scenes, 0.2, seed=3)
+    assert held.fingerprint == hold_out(scenes, 0.2, seed=3).fingerprint != hold_out(scenes, 0.2, seed=4).fingerprint
+    assert len(held.train) + len(held.test) == len(scenes.train) and held.options["held_out"] == 0.2
+    assert held.groups.equal(scenes.groups)
+    shown = held.test.images_per_class(18)
+    assert (held.image_counts + shown).equal(scenes.image_counts) and held.image_counts.min() >= 1
+    least = torch.minimum((0.2 * scenes.image_counts).round().clamp(min=1), scenes.image_counts - 1)
+    assert (shown >= least).all() and (shown.sum() < 1.3 * least.sum())
+    rows = {row.numpy().tobytes() for row in scenes.train.images}
+    parts = [row.numpy().tobytes() for split in (held.train, held.test) for row in split.images]
+    assert len(rows) == len(parts) and set(parts) == rows
+
+
+def test_a_class_in_one_image_only_trains():
+    split = split_of(labels=[torch.tensor([1]), torch.tensor([0])], boxes=[torch.tensor([[0.0, 1.0, 6.0, 8.0]])] * 2)
+    split = split.take(torch.tensor([0, 1, 1, 1, 1]))
+    held = hold_out(DetectionData("mine", split, split, ("a", "b"), torch.tensor([0, 0])), 0.5)
+    assert held.image_counts.tolist() == [2, 1] and held.test.images_per_class(2).tolist() == [2, 0]

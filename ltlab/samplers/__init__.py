@@ -11,6 +11,7 @@ images in class j of C, n_max and n_min the largest and the smallest count, and 
     ProgressivelyBalancedSampler   N draws with replacement                from n_j / N to 1 / C over training
     RandomOverSampler              C * n_max: minority images repeated     1 / C, exactly
     RandomUnderSampler             C * n_min: majority images left out     1 / C, exactly
+    RepeatFactorSampler            images repeated by their rarest class   see `repeat_factors`
 
 All are `torch.utils.data.Sampler`s and work on labels alone. They share `EpochSampler`: an epoch's sequence is a
 pure function of (seed, epoch), and every process of a distributed run keeps a disjoint part of one sequence.
@@ -26,6 +27,7 @@ from .probabilities import (
     progressive_probabilities,
     reversed_probabilities,
 )
+from .repeat_factor import RepeatFactorSampler, repeat_factors
 
 __all__ = [
     "BilateralSampler",
@@ -37,11 +39,13 @@ __all__ = [
     "ProgressivelyBalancedSampler",
     "RandomOverSampler",
     "RandomUnderSampler",
+    "RepeatFactorSampler",
     "ReversedSampler",
     "ShuffledSampler",
     "bilateral_probabilities",
     "class_probabilities",
     "generator_seed",
     "progressive_probabilities",
+    "repeat_factors",
     "reversed_probabilities",
 ]
