@@ -71,7 +71,7 @@ class Backbone:
         return next(self.network.parameters(), torch.empty(0, device="cpu")).device
 
     def __call__(self, images: Tensor) -> Tensor:
-        seen: list[tuple[Tensor, Tensor]] = []  # what the last linear layer receives and gives
+        seen: list[tuple[Any, Any]] = []  # what the last linear layer receives and gives
         device = self.device
         prepared = self.prepare(images.to(device))
         linear = [part for part in self.network.modules() if type(part) is nn.Linear][-1:]
