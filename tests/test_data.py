@@ -267,8 +267,8 @@ def test_load_refuses_unknown_names_and_options(tmp_path):
         load(tmp_path / "birds.npz")
     with pytest.raises(FileNotFoundError, match=r"no folder .*birds"):
         load(tmp_path / "birds")
-    drawn, cifars = ["shapes-lt", "scenes-lt"], ["cifar10-lt", "cifar100-lt"]
-    assert list(DATA_SETS) == [*drawn, *cifars, "imagenet-lt", "places-lt", "inat18"]
+    drawn, small = ["shapes-lt", "scenes-lt"], ["cifar10-lt", "cifar100-lt", "fashion-lt"]
+    assert list(DATA_SETS) == [*drawn, *small, "imagenet-lt", "places-lt", "inat18"]
 
 
 def test_of_many_names_the_nearest_are_shown():

@@ -6,6 +6,7 @@
     shapes        shapes-lt, drawn by code
     scenes        scenes-lt, drawn by code
     cifar         CIFAR-10-LT and CIFAR-100-LT
+    fashion       Fashion-MNIST-LT
     arrays        arrays or tensors in memory, or an .npz file of them
     folders       a folder of images
     lists         the formats of the lists of large sets

@@ -21,6 +21,7 @@ DATA_SETS = {
     "scenes-lt": "scenes of one to four shapes with true boxes and masks, drawn by code in seconds: for detection",
     "cifar10-lt": "CIFAR-10 with the long tail of Cao et al., downloaded once (170 MB)",
     "cifar100-lt": "CIFAR-100 with the long tail of Cao et al., downloaded once (169 MB)",
+    "fashion-lt": "Fashion-MNIST with an exponential tail, in grey, downloaded once (30 MB)",
     "imagenet-lt": "ImageNet with the long tail of Liu et al., streamed from your copy of ILSVRC-2012",
     "places-lt": "Places-365 with the long tail of Liu et al., streamed from your copy",
     "inat18": "iNaturalist 2018, whose tail is natural, streamed from your copy",
@@ -49,6 +50,7 @@ def load(
         "scenes-lt"                    scenes with boxes, drawn by code, for         noise, held_out, rare, ...
                                        detection, `scenes_lt`
         "cifar10-lt", "cifar100-lt"    CIFAR, downloaded once, `cifar_lt`            download
+        "fashion-lt"                   Fashion-MNIST, downloaded once, `fashion_lt`  download
         "imagenet-lt", "places-lt",    from your disk, `benchmark_set`               lists, size, workers, on_error
         "inat18"
         a path ending in .npz          your arrays, `npz_set`
@@ -61,19 +63,19 @@ def load(
 
     Args:
         imbalance, kind: the profile of the training images, see `long_tail_counts`. imbalance=1 makes it flat, None
-            keeps all images. The default is 100 for the shapes and CIFAR, 200 for the scenes, and None for your images.
-            The lists of the large benchmarks are a long tail already: there imbalance is None or 100, which keep all
-            images, and kind is "exp".
+            keeps all images. The default is 100 for the shapes, CIFAR and Fashion-MNIST, 200 for the scenes, and None for
+            your images. The lists of the large benchmarks are a long tail already: there imbalance is None or 100,
+            which keep all images, and kind is "exp".
         seed: draws or chooses the training images, from 0 to 2**32 - 1; the test images do not depend on it. A large
             benchmark ignores it.
-        root: folder of the CIFAR files, see `download_folder`; for a large benchmark the folder that the paths of its
-            lists start from. The other sets ignore it.
+        root: folder of the files of CIFAR or Fashion-MNIST, see `download_folder`; for a large benchmark the folder
+            that the paths of its lists start from. The other sets ignore it.
         options: those of the set.
 
     Raises:
         ValueError: an unknown name or option, or what the set itself refuses.
         FileNotFoundError: a path that does not exist.
-        ConnectionError: CIFAR could not be downloaded.
+        ConnectionError: the files could not be downloaded.
     """
     make = _maker(name, options.pop("stream", False))
     takes = {p.name: p for p in inspect.signature(make).parameters.values() if p.kind is p.KEYWORD_ONLY}
@@ -94,7 +96,7 @@ def load(
 
 
 def _maker(name: str | Path, stream: bool) -> Callable[..., LongTailedData | DetectionData]:
-    """The function that makes the set. Only CIFAR and folders import torchvision, which takes as long as torch."""
+    """The function that makes the set. Only what needs torchvision imports it, which takes as long as torch."""
     path = expanded(name)
     custom = name not in DATA_SETS
     is_npz = custom and path.suffix.lower() == ".npz"
@@ -113,6 +115,10 @@ def _maker(name: str | Path, stream: bool) -> Callable[..., LongTailedData | Det
         return scenes_lt
     if name in BENCHMARK_LISTS:
         return partial(benchmark_set, name)
+    if name == "fashion-lt":
+        from .fashion import fashion_lt
+
+        return fashion_lt
     from .cifar import cifar_lt
 
     return partial(cifar_lt, name)
