@@ -277,13 +277,14 @@ IMAGENET_90 = replace(
 )
 INAT_90 = replace(IMAGENET_90, name="iNaturalist 2018, 90 epochs", model="resnet50", colour_jitter=None)
 
-# A classifier on the features of a frozen network: nothing to augment, and a step takes a fraction of a millisecond.
+# A classifier on the features of a frozen network: nothing to augment, a step takes a millisecond. Batch, learning rate
+# and weight decay were chosen by plain training's likelihood on held-out training images of both CIFAR-LT.
 FEATURES = Settings(
     name="features",
     model="head",
     epochs=20,
-    batch_size=128,
-    weight_decay=5e-4,
+    batch_size=256,
+    weight_decay=5e-3,
     schedules={
         "base": OneCycle(lr=0.01, rise=0.1),
         "first": OneCycle(lr=0.01, rise=0.1),
