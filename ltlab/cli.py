@@ -475,8 +475,25 @@ def book(*, output: Path | None = None) -> None:
     print(f"written to {site / 'index.html'}")
 
 
+def quizzes(*notebook: str, format: str = "moodle", output: Path | None = None) -> None:
+    """Export the quizzes for Moodle and other learning platforms.
+
+    Args:
+        notebook: numbers, such as 02 05; all of them by default
+        format: moodle (its XML) or gift
+        output: the file; ltlab-quizzes.xml or .gift is the default
+    """
+    from .course import exports
+
+    text = exports.export(format, notebook)
+    path = output or Path(f"ltlab-quizzes{exports.ENDINGS[format]}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    print(f"written to {path}")
+
+
 COMMANDS = {"lab": lab, "train": train, "compare": compare, "search": search, "recipes": list_recipes,
-            "data": show_data, "book": book}  # fmt: skip
+            "data": show_data, "book": book, "quizzes": quizzes}  # fmt: skip
 
 
 # --- reading the command line ----------------------------------------------------------------------------------------

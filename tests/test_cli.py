@@ -37,6 +37,7 @@ OPTIONS = {
     "recipes": "data code",
     "data": f"{DATA} seed sheet cam",
     "book": "output",
+    "quizzes": "format output",
 }
 
 
