@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Self
@@ -67,6 +67,27 @@ class DetectionSplit:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def on_error(self) -> str:
+        return "raise"
+
+    @property
+    def damaged(self) -> dict[str, str]:
+        return {}
+
+    def batches(self, indices: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor, list[dict[str, Tensor]]]]:
+        """For every batch of indices, (n,) int64: the indices, their images (n, 3, H, W) uint8, and n targets.
+
+        A target has the boxes and labels of its image, and its masks if there are any.
+        """
+        for chosen in indices:
+            yield chosen, self.images[chosen], [self.target(i) for i in chosen.tolist()]
+
+    def target(self, i: int) -> dict[str, Tensor]:
+        """The boxes (n_i, 4) and labels (n_i,) of image i, and masks (n_i, H, W) if there are any."""
+        masks = {} if self.masks is None else {"masks": self.masks[i]}
+        return {"boxes": self.boxes[i], "labels": self.labels[i]} | masks
 
     @property
     def image_of_object(self) -> Tensor:
@@ -156,6 +177,11 @@ class DetectionData:
     def image_counts(self) -> Tensor:
         """Training images that show every class. -> (C,) int64"""
         return self.train.images_per_class(len(self.class_names))
+
+    @property
+    def class_counts(self) -> Tensor:
+        """The `image_counts`, by which a stage makes its loss. -> (C,) int64"""
+        return self.image_counts
 
     @cached_property
     def fingerprint(self) -> str:

@@ -91,7 +91,7 @@ class RegionHead(nn.Sequential):
 def small_detector(
     num_classes: int, mean: Tensor | None = None, std: Tensor | None = None, *,
     widths: Sequence[int] = (24, 48, 48, 64, 64), strides: Sequence[int] = (2, 2, 1, 2, 1), proposals: int = 40,
-    regions: int = 24, width: int = 128, pool=True, k=3,
+    regions: int = 24, width: int = 128, 
 ) -> Detector:  # fmt: skip
     backbone = _backbone(widths, strides)
     rcnn = FasterRCNN(
@@ -110,7 +110,7 @@ def small_detector(
         box_detections_per_img=300,
     )
     rcnn.transform = SameSize(mean, std)
-    if pool: rcnn.roi_heads.box_roi_pool = RegionPool(5, 8)
+    rcnn.roi_heads.box_roi_pool = RegionPool(5, 8)  # faster on a CPU
     return Detector(rcnn)
 
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,7 +14,7 @@ from ..counts import check_integer, check_seed
 from ..data import LongTailedData
 from ..defaults import usual_defaults
 from ..names import one_of
-from ..recipes import Recipe
+from ..recipes import Plan, Recipe
 from ..recipes.contents import contents
 from . import checkpoint as checkpoints
 from .checks import check_types
@@ -88,8 +89,22 @@ def fit(
             otherwise at the end of the epoch.
     """
     check_types(recipe, data, model)
-    if isinstance(recipe, str):
-        recipe = recipes.get(recipe)
+    recipe = recipes.get(recipe) if isinstance(recipe, str) else recipe
+    return run_to_end(
+        Run, recipe.resolve(recipes.settings_for(data.name, data.side, len(data.train))), data, model, seed=seed,
+        device=device, checkpoint=checkpoint, resume=resume, start_from=start_from, progress=progress,
+        evaluate_every=evaluate_every, tensorboard=tensorboard, precision=precision, capture=capture,
+        batch_norm=batch_norm, extra_metrics=extra_metrics,
+    )  # fmt: skip
+
+
+def run_to_end(
+    begin: Callable[..., Run], plan: Plan, data: Any, model: nn.Module | None, *, seed: int,
+    device: str | torch.device, checkpoint: str | os.PathLike | None, resume: bool,
+    start_from: str | os.PathLike | None, progress: bool, evaluate_every: int,
+    tensorboard: str | os.PathLike | None, **options: Any,
+) -> Any:  # fmt: skip
+    """Begin a run, or continue one, train it to its end and return its result; see `fit` for the arguments."""
     seed = check_seed(seed)
     evaluate_every = check_integer("evaluate_every", evaluate_every, least=1)
     path, start, board = map(checkpoints.absolute, (checkpoint, start_from, tensorboard))
@@ -98,9 +113,7 @@ def fit(
     processes = join(find_device(device))
     device, first = processes.device, processes.rank == 0
     with _surroundings(seed, device), processes.watched():
-        recipe = recipe.resolve(recipes.settings_for(data.name, data.side, len(data.train)))
-        run = Run(recipe, data, model, processes, seed=seed, precision=precision, capture=capture,
-                  batch_norm=batch_norm, path=path, extra_metrics=extra_metrics)  # fmt: skip
+        run = begin(plan, data, model, processes, seed=seed, path=path, **options)
         try:
             with _surroundings(seed, device):
                 run.try_stages(seed)

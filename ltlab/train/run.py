@@ -54,7 +54,13 @@ class Result:
 
 
 class Run:
-    """The state of a run: how it is begun, moved on by one epoch, saved and loaded."""
+    """The state of a run: how it is begun, moved on by one epoch, saved and loaded.
+
+    A task other than classification is a subclass with another step, evaluation and result.
+    """
+
+    step: type[TrainingStep] = TrainingStep
+    watched = "test_error"  # the column of the history that the progress bar shows
 
     def __init__(
         self, recipe: Plan, data: LongTailedData, model: nn.Module | None, processes: OneProcess, *, seed: int,
@@ -143,8 +149,8 @@ class Run:
                     self.seconds += time.perf_counter() - started
                     self.save()
                     write(row)
-                    error = {} if math.isnan(row["test_error"]) else {"test_error": f"{row['test_error']:.1%}"}
-                    bar.set_postfix({"loss": f"{row['train_loss']:.3f}"} | error, refresh=False)
+                    watched = {} if math.isnan(row[self.watched]) else {self.watched: f"{row[self.watched]:.1%}"}
+                    bar.set_postfix({"loss": f"{row['train_loss']:.3f}"} | watched, refresh=False)
                     bar.update()
                     started = time.perf_counter()
                 if stage.epochs == 0:  # it was over as it began
@@ -183,7 +189,7 @@ class Run:
         if stage.epochs:
             take_scale(getattr(self.model, "classifier", None), slots.loss)
         model = self.processes.connected(self.model) if stage.epochs else self.model
-        step = TrainingStep(model, slots, self.settings, self.optimizer, self.generator, self.autocast, self.processes)
+        step = self.step(model, slots, self.settings, self.optimizer, self.generator, self.autocast, self.processes)
         return step, CapturedStep(step, self.generator) if self.capture else None
 
     def change_classifier(self, stage: PlannedStage) -> None:
@@ -224,15 +230,14 @@ class Run:
             raise FloatingPointError(
                 f"the training loss is {loss} in epoch {number}, learning rate {rate:g}: lower the learning rate"
             )
-        error, extra = self.evaluated() if evaluates else (math.nan, {})
-        row = {"epoch": number, "stage": self.stage + 1, "lr": rate, "train_loss": loss, "test_error": error}
-        self.history.append(row | extra)
+        row = {"epoch": number, "stage": self.stage + 1, "lr": rate, "train_loss": loss}
+        self.history.append(row | (self.evaluated() if evaluates else {self.watched: math.nan}))
         self.epoch += 1
         if self.epoch == stage.epochs:
             self.stage, self.epoch = self.stage + 1, 0
         return self.history[-1]
 
-    def evaluated(self) -> tuple[float, dict[str, float]]:
+    def evaluated(self) -> dict[str, float]:
         """The test error and the extra metrics.
 
         Raises:
@@ -241,9 +246,9 @@ class Run:
         """
         self.logits = logits = self.predict()
         labels = self.data.test.labels
-        error = metrics.top1_error(logits, labels)
+        error = {"test_error": metrics.top1_error(logits, labels)}
         if self.extra_metrics is None:
-            return error, {}
+            return error
         extra = self.extra_metrics(logits.to("cpu", copy=True), labels.cpu())
         try:
             extra = {str(name): float(value) for name, value in extra.items()}
@@ -255,7 +260,7 @@ class Run:
             raise ValueError(
                 f"extra_metrics(logits, labels) gives {taken[0]!r}, which the history has: give it another name"
             )
-        return error, extra
+        return error | extra
 
     def new_optimizer(self, stage: PlannedStage) -> torch.optim.Optimizer:
         """The settings', on the parameters that the stage trains; all others need no gradient."""

@@ -83,7 +83,7 @@ def train_epoch(
     step.slots.set_mode(step.model)
     batches = step.slots.batches(step.settings.batch_size)  # SAMPLER: which image next
     shares = [step.processes.share(batch) for batch in batches]
-    total = torch.zeros((), device=split.labels.device)
+    total = torch.zeros((), device=step.slots.device)
     for number, batch in enumerate(split.batches(shares)):
         set_learning_rate(step.optimizer, learning_rate(number / len(batches)))
         total = total + take(*batch) * len(batches[number])
@@ -202,11 +202,16 @@ class Slots:
     def __init__(
         self, stage: PlannedStage, first_epoch: int, split: ImageSplit, class_counts: Tensor, seed: int
     ) -> None:
-        self.device, self.images = split.labels.device, len(split)
+        self.device, self.images = class_counts.device, len(split)
+        labels = split.labels
+        if isinstance(labels, Tensor):
+            labels = labels.cpu()
+        elif stage.sampler is None:  # a detection set has the labels of each image's objects
+            labels = torch.zeros(self.images, dtype=torch.int64)
         factory = stage.sampler or ShuffledSampler
         schedule, self.sampler_start = _schedule(factory, stage, first_epoch)
         with calling(f"sampler={describe(factory)}", "a stage makes it by sampler(labels, seed=seed)"):
-            self.sampler = factory(split.labels.cpu(), seed=seed, **schedule)
+            self.sampler = factory(labels, seed=seed, **schedule)
         self.foreground: Any = stage.foreground
         self.masks: Any = None  # the slot's rows, one per image, once they are prepared
         self.mix = stage.mix
