@@ -17,6 +17,8 @@ epochs does nothing else: post-hoc corrections are such stages.
     logit_adjusted       bias lowered by tau log prior      post hoc     ready
     scaled_linear        one learnable factor per class     MiSLAS       then trained, with weight and bias
     aligned              scale and shift behind a gate      DisAlign     then trained
+    with_prior           small, every class at a low score  sigmoids     then trained
+    cosine               scaled cosines in its place        Seesaw       then trained
 
 A function says by `@Change` which kinds of classifier it needs and which it leaves, so that a recipe refuses stages
 that do not go together before anything is trained, and a checkpoint tells what to rebuild. Without it, any classifier
@@ -193,6 +195,37 @@ def fresh(model: nn.Module, images: Tensor, labels: Tensor, class_counts: Tensor
         raise ValueError(f"{type(classifier).__name__} has no reset_parameters(), which a fresh classifier needs")
     reset()
     return classifier
+
+
+@Change(needs=("linear",))
+def with_prior(
+    model: nn.Module, images: Tensor, labels: Tensor, class_counts: Tensor, *, prior: float = 0.01
+) -> nn.Linear:
+    """A new linear classifier whose sigmoids are all `prior` at first: b_c = log(prior / (1 - prior)), W ~ N(0, 0.01^2).
+
+    With sigmoids most answers are no; a low start keeps the many negatives from filling the first steps. The weights
+    are drawn from torch's default generator, which a run seeds.
+
+    Raises:
+        ValueError: a prior outside (0, 1).
+
+    Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, section 3.3.
+    """
+    if not 0 < comparable(prior) < 1:
+        raise ValueError(f"prior={prior!r} must be a probability between 0 and 1")
+    classifier = copy.deepcopy(_linear(model, "with_prior"))
+    nn.init.normal_(classifier.weight, std=0.01)
+    nn.init.constant_(classifier.bias, math.log(prior / (1 - prior)))
+    return classifier
+
+
+@Change(needs=("linear",), leaves="cosine")
+def cosine(
+    model: nn.Module, images: Tensor, labels: Tensor, class_counts: Tensor, *, scale: float = 20.0
+) -> CosineClassifier:
+    """A new `CosineClassifier` with this scale, above 0 and not 1, in the place of a linear one."""
+    weight = _linear(model, "cosine").weight
+    return CosineClassifier(weight.shape[1], weight.shape[0], scale)
 
 
 @Change(needs=("linear",), leaves="scaled")
