@@ -7,7 +7,7 @@ The rooms are imported when they are first used, so `import ltlab` costs next to
     cam        moving the object           train      the training step, once
     mixup      between images              metrics, results: what to believe
     losses     what a mistake costs        calibration what a probability is worth
-                                           plots, widgets, course, cli
+    detection  boxes, rare and frequent    plots, widgets, course, cli
                                            testing    checks for custom tricks
 """
 
@@ -19,11 +19,12 @@ __version__ = "0.1.0"
 OLDEST_TORCH = (2, 9)
 EXTRAS = {  # what the rooms import beyond torch, torchvision and NumPy, by the extra that installs it
     "train": ("pandas", "tqdm"),
+    "detection": ("faster_coco_eval",),
     "course": ("pandas", "tqdm", "ipywidgets", "matplotlib", "seaborn"),
 }
 
 _ROOMS = (
-    "calibration", "cam", "classifiers", "cli", "course", "data", "losses", "metrics", "mixup", "models", "plots",
+    "calibration", "cam", "classifiers", "cli", "course", "data", "detection", "losses", "metrics", "mixup", "models", "plots",
     "recipes", "results", "samplers", "testing", "train", "widgets",
 )  # fmt: skip
 

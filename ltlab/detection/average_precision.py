@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .. import require_extra
 from ..counts import check_integer
 from ..data import FREQUENCY_GROUPS
 
@@ -123,10 +124,9 @@ def _annotations(
 
 def _library(truth: dict, rows: np.ndarray) -> list[float]:
     """The library's AP, AP50 and AP of the three groups; its -1, of nothing, as NaN."""
-    try:
-        from faster_coco_eval import COCO, COCOeval_faster
-    except ImportError as error:
-        raise ImportError("AP needs faster-coco-eval: pip install 'ltlab[detection]'") from error
+    require_extra("detection")
+    from faster_coco_eval import COCO, COCOeval_faster
+
     logging.getLogger("faster_coco_eval").setLevel(logging.WARNING)
     annotated = COCO(truth)
     evaluator = COCOeval_faster(annotated, annotated.loadRes(rows), "bbox", lvis_style=True, use_area=True)

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from .. import recipes
+
 from ..counts import check_integer
 from ..data import DetectionData
 from ..images import evaluating, to_float
@@ -19,6 +19,7 @@ from ..train.fitting import run_to_end
 from ..train.run import Run
 from ..train.step import Slots, TrainingStep
 from .average_precision import average_precision
+from .detection_recipes import get
 from .detectors import Detector, small_detector
 
 CLIP = 10.0  # the largest norm of the gradient
@@ -214,7 +215,7 @@ def fit(
         raise TypeError(f"model={model!r:.80}: give a Detector, such as detector('fasterrcnn_resnet50_fpn_v2', 80)")
     if not isinstance(recipe, Recipe | str):
         raise TypeError(f"recipe={recipe!r:.80}: fit trains a recipe, write Recipe(Stage(...)), or a name")
-    recipe = recipes.get(recipe) if isinstance(recipe, str) else recipe
+    recipe = get(recipe) if isinstance(recipe, str) else recipe
     return run_to_end(
         DetectionRun, recipe.resolve(SCENES), data, model, seed=seed, device=device, checkpoint=checkpoint,
         resume=resume, start_from=start_from, progress=progress, evaluate_every=evaluate_every,

@@ -33,8 +33,8 @@ class SlotRoIHeads(RoIHeads):
         logits   (R, C + 1), the background in column 0
         labels   (R,) int64 from 0, the background, to C
 
-    and its scores(logits), (R, C), are the probabilities of the classes. With cross-entropy, and until a loss is set,
-    all losses and detections are torchvision's to the bit. Boxes, masks and keypoints are left to torchvision.
+    and its scores(logits), (R, C), are the probabilities of the classes. With torch's cross-entropy, and until a loss
+    is set, all losses and detections are torchvision's to the bit. Boxes, masks and keypoints are left to torchvision.
     """
 
     logits: Tensor  # of the last batch's regions

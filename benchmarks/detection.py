@@ -1,0 +1,145 @@
+"""Every recipe of detection and its controls on scenes-lt, at settings chosen on held-out scenes.
+
+    python benchmarks/detection.py [--seeds 5] [--processes 2] [--runs FOLDER] [--output FILE] [--only NAME ...]
+
+Every run adds a row to the output (data/results/scenes-lt.csv): recipe, setting, seed, AP by group as fractions on the
+test scenes and, as held_out_..., on the held-out scenes, which draw nothing from the test scenes; seconds of training,
+machine and versions. A second call continues from there. The first seeds try every setting of `GRID`; `chosen` then
+takes, of every recipe, the setting with the highest mean AP on the held-out scenes, and the other seeds run that one
+alone, with those that a comparison names besides. Two-stage recipes start from the checkpoint of plain training.
+
+About 30 s per run on one core. Prints the choice and the table.
+"""
+
+import argparse
+import multiprocessing
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from ltlab import detection, results
+from ltlab.classifiers import with_prior
+from ltlab.data import load
+from ltlab.detection.detection_recipes import RECIPES, acsl
+from ltlab.recipes import Recipe
+
+ROOT = Path(__file__).parents[1]
+TRIED = (0, 1)  # the seeds that choose
+PRIORS = (0.1, 0.01, 0.001)
+GRID: dict[str, tuple[str, tuple[float, ...]]] = {
+    "det_bce": ("prior", (*PRIORS, 0.3)),
+    "det_eqlv2": ("prior", (*PRIORS, 0.3)),
+    "det_eql": ("prior", PRIORS),
+    "det_federated": ("prior", PRIORS),
+    "det_acsl": ("xi", (0.3, 0.7, 0.1, 0.5, 0.9, 0.01)),
+}
+METRICS = ("ap", "ap50", "ap_rare", "ap_common", "ap_frequent")
+
+
+def with_setting(recipe: Recipe, name: str, value: float) -> Recipe:
+    """The recipe with another prior, or another xi."""
+    *first, last = recipe.stages
+    if name == "prior":
+        last = replace(last, classifier=partial(with_prior, prior=value))
+    elif name == "xi":
+        last = replace(last, loss=partial(acsl, xi=value))
+    return recipe.with_stages(*first, last)
+
+
+def measure(job: tuple[str, str, float | None, int, Path]) -> dict[str, Any]:
+    """The row of one run."""
+    name, setting, value, seed, runs = job
+    torch.set_num_threads(1)
+    recipe = RECIPES[name] if value is None else with_setting(RECIPES[name], setting, value)
+    data, base = load("scenes-lt", seed=seed), runs / f"det_ce-seed{seed}.pt"
+    keep = base if name == "det_ce" else None
+    start = base if len(recipe.stages) > 1 and base.exists() else None
+    run = detection.fit(
+        recipe, data, seed=seed, device="cpu", progress=False, evaluate_every=1000, start_from=start,
+        checkpoint=keep, resume=keep is not None and keep.exists(),
+    )  # fmt: skip
+    held_out = load("scenes-lt", seed=seed, held_out=True)
+    found = detection.detect(run.model, held_out.test.images)
+    theirs = detection.average_precision(found, held_out.test.boxes, held_out.test.labels, held_out.groups)
+    return {
+        "data": data.name, "recipe": name, "setting": setting, "value": value, "seed": seed,
+        "epochs": run.recipe.epochs, "batch_size": run.recipe.settings.batch_size,
+        "fingerprint": results.fingerprint(run.recipe, data),
+        **{metric: run.metrics[metric] for metric in METRICS},
+        **{f"held_out_{metric}": theirs[metric] for metric in METRICS},
+        "seconds": run.seconds, **results.provenance(torch.device("cpu")),
+    }  # fmt: skip
+
+
+def chosen(rows: pd.DataFrame) -> dict[str, float]:
+    """The setting of every recipe in the grid by the mean AP on the held-out scenes of the first seeds."""
+    tried = rows[rows["recipe"].isin(GRID) & rows["seed"].isin(TRIED)]
+    means = tried.groupby(["recipe", "value"])["held_out_ap"].mean()
+    return {recipe: float(means[recipe].idxmax()) for recipe in GRID if recipe in means}
+
+
+def jobs(seeds: int, rows: pd.DataFrame) -> Iterator[tuple[str, str, float | None, int]]:
+    """All runs, in the order of their worth: the first seeds' whole grid, then what it chooses."""
+    for seed in TRIED:
+        yield "det_ce", "", None, seed
+        for name in RECIPES:
+            for value in GRID[name][1] if name in GRID else (None,):
+                if name != "det_ce":
+                    yield name, GRID[name][0] if name in GRID else "", value, seed
+    best = chosen(rows)
+    for seed in range(len(TRIED), seeds):
+        yield "det_ce", "", None, seed
+        for name in RECIPES:
+            if name == "det_ce":
+                continue
+            values: set[float | None] = {best[name]} if name in GRID else {None}
+            if name == "det_bce":  # at its own best, and at that of EQL v2
+                values.add(best["det_eqlv2"])
+            for value in sorted(values, key=str):
+                yield name, GRID[name][0] if name in GRID else "", value, seed
+
+
+def report(rows: pd.DataFrame) -> None:
+    """The choice, and AP by group in percent, mean and standard deviation over the seeds."""
+    print("chosen on held-out scenes:", chosen(rows))
+    columns = [f"held_out_{metric}" for metric in METRICS[:1]] + list(METRICS)
+    table = (100 * rows.set_index(["recipe", "value", "seed"])[columns]).groupby(level=[0, 1], dropna=False)
+    print(table.agg(["mean", "std"]).round(1).assign(seeds=table.size()).to_string())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--runs", type=Path, default=Path.home() / "ltlab-runs" / "scenes-lt")
+    parser.add_argument("--output", type=Path, default=ROOT / "data" / "results" / "scenes-lt.csv")
+    parser.add_argument("--only", nargs="*", help="recipes to run")
+    arguments = parser.parse_args()
+    arguments.runs.mkdir(parents=True, exist_ok=True)
+    output = arguments.output
+    rows = pd.read_csv(output, keep_default_na=False, na_values={"value": [""]}) if output.exists() else pd.DataFrame()
+    with multiprocessing.get_context("spawn").Pool(arguments.processes) as pool:
+        for tier in ("first seeds", "other seeds"):
+            there = set() if rows.empty else set(zip(rows["recipe"], rows["value"].astype(str), rows["seed"], strict=True))
+            wanted = [
+                (*job, arguments.runs)
+                for job in jobs(len(TRIED) if tier == "first seeds" else arguments.seeds, rows)
+                if (job[0], str(float("nan") if job[2] is None else job[2]), job[3]) not in there
+                and (not arguments.only or job[0] in arguments.only)
+            ]
+            for row in pool.imap_unordered(measure, wanted):
+                rows = pd.concat([rows, pd.DataFrame([row])]) if len(rows) else pd.DataFrame([row])
+                rows["value"] = rows["value"].astype(float)
+                rows.to_csv(output, index=False, float_format="%.6g")
+                print(row["recipe"], row["setting"], row["value"], row["seed"], {m: round(100 * row[m], 1) for m in METRICS},
+                      f"{row['seconds']:.0f} s", flush=True)  # fmt: skip
+    report(rows)
+
+
+if __name__ == "__main__":
+    main()
