@@ -30,12 +30,11 @@ from ltlab.recipes import Recipe
 
 ROOT = Path(__file__).parents[1]
 TRIED = (0, 1)  # the seeds that choose
-PRIORS = (0.1, 0.01, 0.001)
 GRID: dict[str, tuple[str, tuple[float, ...]]] = {
-    "det_bce": ("prior", (*PRIORS, 0.3)),
-    "det_eqlv2": ("prior", (*PRIORS, 0.3)),
-    "det_eql": ("prior", PRIORS),
-    "det_federated": ("prior", PRIORS),
+    "det_bce": ("prior", (0.1, 0.01, 0.001)),
+    "det_eqlv2": ("prior", (0.1, 0.01, 0.001)),
+    "det_eql": ("prior", (0.1, 0.001)),
+    "det_federated": ("prior", (0.1, 0.001)),
     "det_acsl": ("xi", (0.3, 0.7, 0.1, 0.5, 0.9, 0.01)),
 }
 METRICS = ("ap", "ap50", "ap_rare", "ap_common", "ap_frequent")
@@ -87,14 +86,14 @@ def jobs(seeds: int, rows: pd.DataFrame) -> Iterator[tuple[str, str, float | Non
     """All runs, in the order of their worth: the first seeds' whole grid, then what it chooses."""
     for seed in TRIED:
         yield "det_ce", "", None, seed
-        for name in RECIPES:
+        for name in sorted(RECIPES, key=lambda name: len(RECIPES[name].stages)):
             for value in GRID[name][1] if name in GRID else (None,):
                 if name != "det_ce":
                     yield name, GRID[name][0] if name in GRID else "", value, seed
-    best = chosen(rows)
+    best = chosen(rows) if seeds > len(TRIED) else {}
     for seed in range(len(TRIED), seeds):
         yield "det_ce", "", None, seed
-        for name in RECIPES:
+        for name in sorted(RECIPES, key=lambda name: len(RECIPES[name].stages)):
             if name == "det_ce":
                 continue
             values: set[float | None] = {best[name]} if name in GRID else {None}

@@ -492,7 +492,11 @@ def quizzes(*notebook: str, format: str = "moodle", output: Path | None = None) 
     print(f"written to {path}")
 
 
-COMMANDS = {"lab": lab, "train": train, "compare": compare, "search": search, "recipes": list_recipes,
+def detect() -> None:
+    """Train a detector on boxes, evaluate it, or draw what it finds."""
+
+
+COMMANDS = {"lab": lab, "train": train, "compare": compare, "search": search, "detect": detect, "recipes": list_recipes,
             "data": show_data, "book": book, "quizzes": quizzes}  # fmt: skip
 
 
@@ -559,7 +563,14 @@ def _call(arguments: Sequence[str]) -> None:
         print_error=False, exit_on_error=False, result_action="return_value",
     )  # fmt: skip
     for name, command in COMMANDS.items():
-        app.command(command, name=name)
+        if command is not detect:
+            app.command(command, name=name)
+    if arguments[:1] == ["detect"]:
+        from .detection.commands import COMMANDS as OF_DETECT
+
+        app.command(inside := App("detect", help=detect.__doc__, result_action="return_value"))
+        for name, command in OF_DETECT.items():
+            inside.command(command, name=name)
     app["lab"].default_parameter = Parameter(allow_leading_hyphen=True)
     if "--install-completion" in arguments:
         app.register_install_completion_command()

@@ -13,11 +13,11 @@ from .. import require_extra
 require_extra("train")
 
 from .average_precision import average_precision
-from .detection_run import SCENES, DetectionResult, detect, fit
+from .detection_run import SCENES, DetectionResult, detect, fit, judged
 from .detectors import Detector, detector, small_detector
 from .heads import SlotRoIHeads
 
 __all__ = [
-    "SCENES", "DetectionResult", "Detector", "SlotRoIHeads", "average_precision", "detect", "detector", "fit",
+    "SCENES", "DetectionResult", "Detector", "SlotRoIHeads", "average_precision", "detect", "detector", "fit", "judged",
     "small_detector",
 ]  # fmt: skip

@@ -17,7 +17,7 @@ BY_CLASS = 10_000  # detections of a class over the whole set that fixed AP take
 
 def average_precision(
     detections: Detections, boxes: Sequence[Tensor], labels: Sequence[Tensor], groups: Tensor, *,
-    max_detections: int | None = 300, fixed: bool = False, crowd: Sequence[Tensor] | None = None,
+    max_detections: int | None = 300, fixed: bool = False, crowd: Detections | None = None,
     negatives: Sequence[Sequence[int]] | None = None, not_exhaustive: Sequence[Sequence[int]] | None = None,
 ) -> dict[str, float]:  # fmt: skip
     """AP of detections over IoU 0.50:0.05:0.95, 101 recall points and classes, as a fraction.
@@ -31,7 +31,7 @@ def average_precision(
         groups: (C,), 0 rare, 1 common, 2 frequent.
         max_detections: the best so many of every image count, over all classes together, as in LVIS; None takes all.
         fixed: no cap per image, but the best 10,000 of every class over the set (Dave et al., 2021).
-        crowd: for every image (n_i,) bool, True on boxes around many objects: what they cover is ignored, as in COCO.
+        crowd: for every image boxes (k, 4) and labels (k,) around many objects: detections within are ignored (COCO).
         negatives: for every image the classes that are known to be absent. A detection of a class that is neither
             there nor in it is ignored (LVIS's federated rule); None: all objects of all classes are annotated.
         not_exhaustive: for every image the classes of which not all objects have a box: an unmatched detection of them
@@ -108,17 +108,19 @@ def _best(rows: np.ndarray, column: int, most: int) -> np.ndarray:
 
 
 def _annotations(
-    boxes: Sequence[Tensor], labels: Sequence[Tensor], crowd: Sequence[Tensor] | None
+    boxes: Sequence[Tensor], labels: Sequence[Tensor], crowd: Detections | None
 ) -> list[dict[str, object]]:
     made: list[dict[str, object]] = []
-    for i, (those, kinds) in enumerate(zip(boxes, labels, strict=True)):
-        regions = [False] * len(kinds) if crowd is None else crowd[i].tolist()
-        for (x1, y1, x2, y2), label, region in zip(those.double().tolist(), kinds.tolist(), regions, strict=True):
-            width, height = x2 - x1, y2 - y1
-            made.append({
-                "id": len(made) + 1, "image_id": i, "category_id": label, "bbox": [x1, y1, width, height],
-                "area": width * height, "iscrowd": int(region),
-            })  # fmt: skip
+    single = enumerate(zip(boxes, labels, strict=True))
+    around = enumerate((region["boxes"], region["labels"]) for region in crowd or ())
+    for is_crowd, part in ((0, single), (1, around)):
+        for i, (those, kinds) in part:
+            for (x1, y1, x2, y2), label in zip(those.double().tolist(), kinds.tolist(), strict=True):
+                width, height = x2 - x1, y2 - y1
+                made.append({
+                    "id": len(made) + 1, "image_id": i, "category_id": label, "bbox": [x1, y1, width, height],
+                    "area": width * height, "iscrowd": is_crowd,
+                })  # fmt: skip
     return made
 
 

@@ -132,6 +132,12 @@ class DetectionRun(Run):
             found = self.model(as_floats(batch[1]))
         if not isinstance(found, list) or any(not {"boxes", "labels", "scores"} <= set(each) for each in found):
             raise ValueError("model: a detector gives boxes, labels and scores of every image in evaluation mode")
+        columns, classes = self.model.heads.logits.shape[1], len(self.data.class_names)
+        if columns != classes + 1:
+            raise ValueError(
+                f"model: its classifier gives {columns} logits, but {classes} classes and the background are "
+                f"{classes + 1}: make the detector for {classes} classes"
+            )
 
     def try_loss(self, number: int, slots: Slots) -> None:
         """Refuse a loss that does not fit the classes."""
@@ -154,8 +160,7 @@ class DetectionRun(Run):
             return detect(self.model, self.data.test.images)
 
     def scored(self, detections: list[dict[str, Tensor]]) -> dict[str, float]:
-        test = self.data.test
-        return average_precision(detections, test.boxes, test.labels, self.data.groups)
+        return judged(detections, self.data)
 
     def result(self) -> DetectionResult:
         self.model.heads.set_loss(self.slots[-1].loss)
@@ -164,6 +169,12 @@ class DetectionRun(Run):
         return DetectionResult(
             self.model, history, self.scored(detections), detections, self.recipe, self.seconds
         )
+
+
+def judged(detections: list[dict[str, Tensor]], data: DetectionData, **options: Any) -> dict[str, float]:
+    """`average_precision` of detections of a set's test images, by its rules for crowds and federated annotations."""
+    rules = getattr(data.test, "rules", dict)()
+    return average_precision(detections, data.test.boxes, data.test.labels, data.groups, **rules | options)
 
 
 def detect(model: Detector, images: Any, *, batch_size: int = 50) -> list[dict[str, Tensor]]:
