@@ -29,14 +29,14 @@ from ltlab.detection.detection_recipes import RECIPES, acsl
 from ltlab.recipes import Recipe
 
 ROOT = Path(__file__).parents[1]
-TRIED = (0, 1)  # the seeds that choose
-GRID: dict[str, tuple[str, tuple[float, ...]]] = {
-    "det_bce": ("prior", (0.1, 0.01, 0.001)),
-    "det_eqlv2": ("prior", (0.1, 0.01, 0.001)),
-    "det_eql": ("prior", (0.1, 0.001)),
-    "det_federated": ("prior", (0.1, 0.001)),
-    "det_acsl": ("xi", (0.3, 0.7, 0.1, 0.5, 0.9, 0.01)),
+GRID: dict[str, tuple[str, tuple[float, ...], int]] = {  # what is chosen, among which values, by how many seeds
+    "det_bce": ("prior", (0.1, 0.01, 0.001), 1),
+    "det_eqlv2": ("prior", (0.1, 0.01, 0.001), 1),
+    "det_eql": ("prior", (0.1, 0.001), 1),
+    "det_federated": ("prior", (0.1, 0.001), 1),
+    "det_acsl": ("xi", (0.3, 0.7, 0.1, 0.9, 0.01), 2),
 }
+CORE = ["det_ce", "det_eqlv2", "det_bce", "det_rfs", "det_ce_long", "det_acsl"]  # what matters most comes first
 METRICS = ("ap", "ap50", "ap_rare", "ap_common", "ap_frequent")
 
 
@@ -76,31 +76,25 @@ def measure(job: tuple[str, str, float | None, int, Path]) -> dict[str, Any]:
 
 
 def chosen(rows: pd.DataFrame) -> dict[str, float]:
-    """The setting of every recipe in the grid by the mean AP on the held-out scenes of the first seeds."""
-    tried = rows[rows["recipe"].isin(GRID) & rows["seed"].isin(TRIED)]
-    means = tried.groupby(["recipe", "value"])["held_out_ap"].mean()
-    return {recipe: float(means[recipe].idxmax()) for recipe in GRID if recipe in means}
+    """The setting of every recipe in the grid by the mean AP on the held-out scenes of the first seeds, if all ran."""
+    best = {}
+    for recipe, (_, values, seeds) in GRID.items():
+        tried = rows[(rows["recipe"] == recipe) & (rows["seed"] < seeds)] if len(rows) else rows
+        if len(tried) == len(values) * seeds:
+            best[recipe] = float(tried.groupby("value")["held_out_ap"].mean().idxmax())
+    return best
 
 
-def jobs(seeds: int, rows: pd.DataFrame) -> Iterator[tuple[str, str, float | None, int]]:
-    """All runs, in the order of their worth: the first seeds' whole grid, then what it chooses."""
-    for seed in TRIED:
-        yield "det_ce", "", None, seed
-        for name in sorted(RECIPES, key=lambda name: len(RECIPES[name].stages)):
-            for value in GRID[name][1] if name in GRID else (None,):
-                if name != "det_ce":
-                    yield name, GRID[name][0] if name in GRID else "", value, seed
-    best = chosen(rows) if seeds > len(TRIED) else {}
-    for seed in range(len(TRIED), seeds):
-        yield "det_ce", "", None, seed
-        for name in sorted(RECIPES, key=lambda name: len(RECIPES[name].stages)):
-            if name == "det_ce":
-                continue
-            values: set[float | None] = {best[name]} if name in GRID else {None}
+def jobs(names: list[str], seed: int, best: dict[str, float]) -> Iterator[tuple[str, str, float | None, int]]:
+    """The runs of a seed: the whole grid if it chooses, else what is chosen."""
+    for name in names:
+        setting, values, seeds = GRID.get(name, ("", (None,), 0))
+        if setting and seed >= seeds:
+            values = (best[name],)
             if name == "det_bce":  # at its own best, and at that of EQL v2
-                values.add(best["det_eqlv2"])
-            for value in sorted(values, key=str):
-                yield name, GRID[name][0] if name in GRID else "", value, seed
+                values = dict.fromkeys((best[name], best["det_eqlv2"]))
+        for value in values:
+            yield name, setting, value, seed
 
 
 def report(rows: pd.DataFrame) -> None:
@@ -123,19 +117,25 @@ def main() -> None:
     output = arguments.output
     rows = pd.read_csv(output, keep_default_na=False, na_values={"value": [""]}) if output.exists() else pd.DataFrame()
     with multiprocessing.get_context("spawn").Pool(arguments.processes) as pool:
-        for tier in ("first seeds", "other seeds"):
-            there = set() if rows.empty else set(zip(rows["recipe"], rows["value"].astype(str), rows["seed"], strict=True))
+        core = [name for name in CORE if name in RECIPES]
+        rest = [name for name in RECIPES if name not in CORE]
+        for names, seed in [
+            *((names, seed) for names in (core, rest) for seed in range(min(3, arguments.seeds))),
+            *((names, seed) for names in (core, rest) for seed in range(3, arguments.seeds)),
+        ]:
+            best = chosen(rows)
+            there = set() if rows.empty else set(zip(rows["recipe"], rows["value"].map(str), rows["seed"], strict=True))
             wanted = [
                 (*job, arguments.runs)
-                for job in jobs(len(TRIED) if tier == "first seeds" else arguments.seeds, rows)
-                if (job[0], str(float("nan") if job[2] is None else job[2]), job[3]) not in there
+                for job in jobs(names, seed, best)
+                if (job[0], str(float("nan") if job[2] is None else job[2]), seed) not in there
                 and (not arguments.only or job[0] in arguments.only)
             ]
             for row in pool.imap_unordered(measure, wanted):
                 rows = pd.concat([rows, pd.DataFrame([row])]) if len(rows) else pd.DataFrame([row])
                 rows["value"] = rows["value"].astype(float)
                 rows.to_csv(output, index=False, float_format="%.6g")
-                print(row["recipe"], row["setting"], row["value"], row["seed"], {m: round(100 * row[m], 1) for m in METRICS},
+                print(row["recipe"], row["value"], row["seed"], {m: round(100 * row[m], 1) for m in METRICS},
                       f"{row['seconds']:.0f} s", flush=True)  # fmt: skip
     report(rows)
 

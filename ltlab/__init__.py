@@ -24,8 +24,8 @@ EXTRAS = {  # what the rooms import beyond torch, torchvision and NumPy, by the 
 }
 
 _ROOMS = (
-    "calibration", "cam", "classifiers", "cli", "course", "data", "detection", "losses", "metrics", "mixup", "models", "plots",
-    "recipes", "results", "samplers", "testing", "train", "widgets",
+    "calibration", "cam", "classifiers", "cli", "course", "data", "detection", "losses", "metrics", "mixup", "models",
+    "plots", "recipes", "results", "samplers", "testing", "train", "widgets",
 )  # fmt: skip
 
 

@@ -201,7 +201,7 @@ def fresh(model: nn.Module, images: Tensor, labels: Tensor, class_counts: Tensor
 def with_prior(
     model: nn.Module, images: Tensor, labels: Tensor, class_counts: Tensor, *, prior: float = 0.01
 ) -> nn.Linear:
-    """A new linear classifier whose sigmoids are all `prior` at first: b_c = log(prior / (1 - prior)), W ~ N(0, 0.01^2).
+    """A new linear classifier whose sigmoids are near `prior` at first: W ~ N(0, 0.01^2), b = log(prior / (1 - prior)).
 
     With sigmoids most answers are no; a low start keeps the many negatives from filling the first steps. The weights
     are drawn from torch's default generator, which a run seeds.

@@ -21,8 +21,7 @@ from ltlab.detection import SCENES, SlotRoIHeads, average_precision, detect, det
 from ltlab.detection.detection_recipes import BCE, get, sigmoid
 from ltlab.detection.detection_run import DetectionRun, for_torchvision
 from ltlab.detection.detectors import RegionPool
-from ltlab.losses import CrossEntropyLoss
-from ltlab.losses.sigmoid import EqualizationV2Loss
+from ltlab.losses import CrossEntropyLoss, EqualizationV2Loss
 from ltlab.mixup import InputMixup
 from ltlab.recipes import Recipe, Stage
 
@@ -35,9 +34,7 @@ def scenes() -> DetectionData:
 @pytest.fixture(scope="module")
 def batch(scenes: DetectionData) -> tuple[Tensor, list[dict[str, Tensor]]]:
     images = scenes.train.images[:6].float() / 255
-    targets = [
-        {"boxes": scenes.train.boxes[i], "labels": scenes.train.labels[i] + 1} for i in range(5)
-    ]
+    targets = [{"boxes": scenes.train.boxes[i], "labels": scenes.train.labels[i] + 1} for i in range(5)]
     return images, [*targets, {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}]
 
 
@@ -220,9 +217,7 @@ def test_a_killed_run_resumes_to_the_bit(scenes, tmp_path, monkeypatch, name, ep
 def test_the_second_stage_trains_the_last_layer_alone(scenes, tmp_path):
     first = detection.fit(short("det_ce", 1), scenes, device="cpu", progress=False, checkpoint=tmp_path / "ce.pt")
     kept = copy.deepcopy(first.model.state_dict())
-    both = detection.fit(
-        short("det_acsl", 2), scenes, device="cpu", progress=False, start_from=tmp_path / "ce.pt"
-    )
+    both = detection.fit(short("det_acsl", 2), scenes, device="cpu", progress=False, start_from=tmp_path / "ce.pt")
     changed = {name for name, value in both.model.state_dict().items() if not torch.equal(value, kept[name])}
     assert changed == {"rcnn.roi_heads.box_predictor.cls_score.weight", "rcnn.roi_heads.box_predictor.cls_score.bias"}
     same(both, detection.fit(short("det_acsl", 2), scenes, device="cpu", progress=False))
@@ -233,7 +228,17 @@ def test_the_prior_is_part_of_the_recipe(scenes):
     identities = [sigmoid("own", BCE, prior).resolve(SCENES).identity() for prior in (0.1, 0.01)]
     assert identities[0] != identities[1]
     run = detection.fit(short(sigmoid("own", BCE, 0.1), 1), scenes, device="cpu", progress=False)
-    assert list(run.history) == ["epoch", "stage", "lr", "train_loss", "ap", "ap50", "ap_rare", "ap_common", "ap_frequent"]
+    assert list(run.history) == [
+        "epoch",
+        "stage",
+        "lr",
+        "train_loss",
+        "ap",
+        "ap50",
+        "ap_rare",
+        "ap_common",
+        "ap_frequent",
+    ]
     assert run.history["ap"].iloc[-1] == run.metrics["ap"] and len(run.detections) == len(scenes.test)
 
 
@@ -363,7 +368,7 @@ def test_ap_is_that_of_pycocotools(seed):
 
     ours = average_precision(found, boxes, labels, GROUPS, max_detections=None)
     wanted = {"ap": mean(precision), "ap50": mean(precision[0])} | {
-        f"ap_{name}": mean(precision[:, :, (GROUPS == group).numpy()])
+        f"ap_{name}": mean(precision[:, :, torch.eq(GROUPS, group).numpy()])
         for group, name in enumerate(("rare", "common", "frequent"))
     }
     assert ours == pytest.approx(wanted, abs=1e-12, nan_ok=True) and 0.02 < ours["ap"] < 0.9
@@ -393,7 +398,10 @@ def one(boxes: Tensor, labels: list[int], scores: list[float]) -> dict[str, Tens
 def test_the_federated_rules_on_four_images():
     """One object of class 0 in image 0; class 1 in image 1. A false alarm of class 0 stands above all, in image 2."""
     none = torch.zeros(0, 4)
-    boxes, labels = [BOX, BOX, none, none], [torch.tensor([0]), torch.tensor([1]), *2 * [torch.tensor([], dtype=torch.int64)]]
+    boxes, labels = (
+        [BOX, BOX, none, none],
+        [torch.tensor([0]), torch.tensor([1]), *2 * [torch.tensor([], dtype=torch.int64)]],
+    )
     found = [one(BOX, [0], [0.5]), one(BOX, [1], [0.5]), one(AWAY, [0], [0.9]), one(none, [], [])]
     groups = torch.tensor([0, 2])
 
@@ -428,7 +436,9 @@ def test_a_crowd_is_neither_found_nor_missed():
 def test_nothing_detected_is_an_ap_of_zero_and_nothing_to_detect_is_none():
     nothing = one(torch.zeros(0, 4), [], [])
     assert average_precision([nothing], [BOX], [torch.tensor([0])], torch.tensor([0, 1]))["ap"] == 0
-    none = average_precision([nothing], [torch.zeros(0, 4)], [torch.tensor([], dtype=torch.int64)], torch.tensor([0, 1]))
+    none = average_precision(
+        [nothing], [torch.zeros(0, 4)], [torch.tensor([], dtype=torch.int64)], torch.tensor([0, 1])
+    )
     assert all(np.isnan(value) for value in none.values())
 
 

@@ -69,8 +69,8 @@ class _Columns:
 class Annotations:
     """What a json says, in arrays: N images, M objects, C classes in the order of their ids.
 
-    image_ids (N,), file_names (N,), sizes (N, 2) as height and width; image (M,) and label (M,) as indices, boxes (M, 4)
-    as (x1, y1, x2, y2) float32, crowd (M,) bool; class_ids (C,), class_names, and groups (C,) or None; negatives and
+    image_ids (N,), file_names (N,), sizes (N, 2) as height and width; image (M,) and label (M,) as indices, boxes
+    (M, 4) as (x1, y1, x2, y2) float32, crowd (M,) bool; class_ids (C,), class_names, and groups (C,) or None; negatives and
     not_exhaustive: classes as indices, by image, or None where the file is not federated. `report` counts what was left
     out or changed.
     """
@@ -118,12 +118,14 @@ def read_annotations(path: str | Path) -> Annotations:
     if not content["images"] or not content["categories"]:
         raise ValueError(f"{path} has {len(content['images'])} images and {len(content['categories'])} categories")
     faults = columns.faults
-    images = _rows(content["images"], faults, "images without id, height, width and file_name or coco_url", lambda each: (
-        int(each["id"]), _file_name(each), int(each["height"]), int(each["width"])
-    ))  # fmt: skip
-    classes = _rows(content["categories"], faults, "categories without id and name", lambda each: (
-        int(each["id"]), str(each["name"]), each.get("frequency")
-    ))  # fmt: skip
+    images = _rows(
+        content["images"], faults, "images without id, height, width and file_name or coco_url",
+        lambda each: (int(each["id"]), _file_name(each), int(each["height"]), int(each["width"])),
+    )  # fmt: skip
+    classes = _rows(
+        content["categories"], faults, "categories without id and name",
+        lambda each: (int(each["id"]), str(each["name"]), each.get("frequency")),
+    )  # fmt: skip
     _refuse(path, faults)
     return _checked(path, columns, images, sorted(classes), content["images"])
 
@@ -161,7 +163,9 @@ def _checked(
     path: Path, columns: _Columns, images: list[tuple], classes: list[tuple], entries: list[dict[str, Any]]
 ) -> Annotations:
     """The annotations, if ids are unique and known and boxes are finite."""
-    ids, image_ids, class_ids = (np.array(column, np.int64) for column in (columns.ids, columns.image_ids, columns.class_ids))
+    ids, image_ids, class_ids = (
+        np.array(column, np.int64) for column in (columns.ids, columns.image_ids, columns.class_ids)
+    )
     boxes = np.array(columns.boxes).reshape(-1, 4)
     of_images = np.array([row[0] for row in images], np.int64)
     of_classes = np.array([row[0] for row in classes], np.int64)
@@ -203,7 +207,7 @@ def _repeated(values: np.ndarray) -> np.ndarray:
 
 
 def _cut(boxes: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
-    """Boxes (x, y, width, height) as corners within their images, which to keep, and how many are not what they were."""
+    """Boxes (x, y, width, height) as corners within their images, which to keep, and how many are not as they were."""
     x, y, width, height = boxes.T
     corners = np.stack([x, y, x + width, y + height], 1)
     most = sizes[:, [1, 0, 1, 0]]
@@ -452,5 +456,10 @@ def coco_set(
     per_class = splits[0].images_per_class(len(ours))
     groups = frequency_groups(per_class) if parts[0].groups is None else parts[0].groups
     return DetectionData(
-        name or parts[0].path.stem, splits[0], splits[1], parts[0].class_names, groups, options={"size": size}  # pyright: ignore[reportArgumentType]
+        name or parts[0].path.stem,
+        splits[0],
+        splits[1],
+        parts[0].class_names,
+        groups,
+        options={"size": size},  # pyright: ignore[reportArgumentType]
     )

@@ -77,7 +77,8 @@ def _check(detections: Detections, boxes: Sequence[Tensor], labels: Sequence[Ten
         for name, given in (("labels", labels[i]), ("detections' labels", found["labels"])):
             if len(given) and not 0 <= int(given.min()) <= int(given.max()) < num_classes:
                 raise ValueError(
-                    f"{name} of image {i} must be classes from 0 to {num_classes - 1}, got {sorted(set(given.tolist()))}"
+                    f"{name} of image {i} must be classes from 0 to {num_classes - 1}, "
+                    f"got {int(given.min())} to {int(given.max())}"
                 )
         if not (found["boxes"].isfinite().all() and found["scores"].isfinite().all()):
             raise ValueError(f"detections of image {i} must have finite boxes and scores")
@@ -102,7 +103,7 @@ def _best(rows: np.ndarray, column: int, most: int) -> np.ndarray:
     """The rows with the best scores, at most so many of every value in a column, best first."""
     rows = rows[np.argsort(-rows[:, 5], kind="stable")]
     order = np.argsort(rows[:, column], kind="stable")
-    values, starts = np.unique(rows[order, column], return_index=True)
+    _, starts = np.unique(rows[order, column], return_index=True)
     rank = np.arange(len(rows)) - np.repeat(starts, np.diff([*starts, len(rows)]))
     return rows[np.sort(order[rank < most])]
 

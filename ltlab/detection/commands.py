@@ -16,7 +16,7 @@ from ..data import DetectionData, load
 from ..data.coco import BoxFiles, coco_set
 from .detection_recipes import get
 from .detection_run import SCENES, DetectionResult, detect, fit, judged
-from .detectors import LARGE, detector
+from .detectors import detector
 
 OPTIONS = "options.json"  # of a run's folder: what it was trained with
 ENLARGED = 384  # pixels of the longer side to which small pictures grow, so that names can be read
@@ -112,7 +112,7 @@ def picture(
     path: Path,
 ) -> None:  # fmt: skip
     """Write an image (3, H, W) uint8 with its true boxes, white, and the detections from `threshold` on, orange."""
-    from torchvision.io import write_png
+    from PIL import Image
     from torchvision.transforms.v2.functional import resize
     from torchvision.utils import draw_bounding_boxes
 
@@ -128,7 +128,7 @@ def picture(
     ):  # fmt: skip
         if len(boxes):
             shown = draw_bounding_boxes(shown, boxes * scale, labels, colors=colour, width=width)
-    write_png(shown, str(path))
+    Image.fromarray(shown.permute(1, 2, 0).numpy()).save(path)
 
 
 def _plain(value: Any) -> Any:
@@ -177,8 +177,9 @@ def _data(options: dict[str, Any]) -> DetectionData:
     given = [options[name] for name in ("train_json", "test_json", "images")]
     if not any(given):
         if options["data"] != "scenes-lt":
-            raise ValueError(f"data={options['data']!r}: boxes come from scenes-lt, or from --train-json, --test-json and "
-                             "--images")  # fmt: skip
+            raise ValueError(
+                f"data={options['data']!r}: boxes come from scenes-lt, or from --train-json, --test-json and --images"
+            )
         return load("scenes-lt", seed=options["seed"])
     if not all(given):
         raise ValueError("train_json: a detection set from disk takes --train-json, --test-json and --images")

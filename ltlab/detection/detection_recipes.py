@@ -1,4 +1,15 @@
-"""The recipes of detection by name, each with the settings that were chosen on held-out scenes."""
+"""The recipes of detection by name, each with the settings that were chosen on held-out scenes.
+
+det_ce               cross-entropy with the background as one more class
+det_ce_long          then its last layer alone, for as long: what a second stage gains by itself
+det_bce              a yes/no question per class, and objectness
+det_eqlv2            EQL v2
+det_acsl             cross-entropy, then the last layer by ACSL
+det_bags             cross-entropy, then the last layer by balanced group softmax
+det_eql              EQL, its sigmoid form
+det_federated        federated loss
+det_seesaw           Seesaw loss, on cosines
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -6,14 +17,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..classifiers import with_prior
+from ..classifiers import cosine, with_prior
 from ..data import frequency_groups
-from ..losses import CrossEntropyLoss
-from ..losses.sigmoid import (
+from ..losses import (
     ACSLLoss,
+    BalancedGroupSoftmaxLoss,
     BinaryCrossEntropyLoss,
+    CrossEntropyLoss,
     EqualizationV2Loss,
     FederatedLoss,
+    SeesawLoss,
     SigmoidEqualizationLoss,
 )
 from ..names import look_up
@@ -32,6 +45,11 @@ def acsl(class_counts: Tensor, *, xi: float) -> ACSLLoss:
     return ACSLLoss(xi, groups=frequency_groups(class_counts), background=BACKGROUND)
 
 
+def seesaw(class_counts: Tensor) -> SeesawLoss:
+    """Seesaw for as many classes."""
+    return SeesawLoss(len(class_counts), background=BACKGROUND)
+
+
 def second(loss: Any = None) -> Stage:
     """The last layer, trained on for as long."""
     return Stage(loss=loss or CrossEntropyLoss(), trains="classifier", batch_norm="eval")
@@ -45,6 +63,7 @@ def sigmoid(name: str, loss: nn.Module | Callable, prior: float, **slots: Any) -
 BCE = BinaryCrossEntropyLoss(background=BACKGROUND)
 EQL = partial(SigmoidEqualizationLoss, threshold=0.07, background=BACKGROUND)
 FEDERATED = partial(FederatedLoss, num_sampled=9, background=BACKGROUND)
+BAGS = partial(BalancedGroupSoftmaxLoss, background=BACKGROUND)
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
@@ -54,6 +73,8 @@ RECIPES: dict[str, Recipe] = {
         sigmoid("det_bce", BCE, 0.1),
         sigmoid("det_eqlv2", eqlv2, 0.1),
         Recipe(Stage(), second(partial(acsl, xi=0.3)), name="det_acsl"),
+        Recipe(Stage(loss=seesaw, classifier=partial(cosine, scale=20.0)), name="det_seesaw"),
+        Recipe(Stage(), second(BAGS), name="det_bags"),
         sigmoid("det_eql", EQL, 0.1),
         sigmoid("det_federated", FEDERATED, 0.1),
     )

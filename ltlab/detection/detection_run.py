@@ -8,7 +8,6 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-
 from ..counts import check_integer
 from ..data import DetectionData
 from ..images import evaluating, to_float
@@ -57,7 +56,9 @@ class DetectionStep(TrainingStep):
         flips = chosen.tolist() if self.settings.flip else [False] * len(images)
         images = as_floats(images)
         if isinstance(images, Tensor):
-            images = torch.where(torch.tensor(flips, device=images.device)[:, None, None, None], images.flip(-1), images)
+            images = torch.where(
+                torch.tensor(flips, device=images.device)[:, None, None, None], images.flip(-1), images
+            )
         else:
             images = [image.flip(-1) if flip else image for image, flip in zip(images, flips, strict=True)]
         widths = [image.shape[-1] for image in images]
@@ -113,8 +114,8 @@ class DetectionRun(Run):
             for name in ("mix", "foreground"):
                 if getattr(stage, name) is not None:
                     raise ValueError(
-                        f"stage {number} has a slot {name}=, which is for the images of a classifier: a detector's stage "
-                        "takes sampler= and loss="
+                        f"stage {number} has a slot {name}=, which is for images with one label: a detector's stage takes "
+                        "sampler= and loss="
                     )
             if not stage.epochs:
                 continue
@@ -123,8 +124,7 @@ class DetectionRun(Run):
                 drawn = slots.batches(self.settings.batch_size)[0]
             if number == 1:
                 self.try_model(next(iter(self.data.train.batches([drawn[:2]]))))
-            if stage.classifier is None and number == 1 or not any(s.classifier for s in self.recipe.stages[:number]):
-                self.try_loss(number, slots)
+            self.try_loss(number, slots)
 
     def try_model(self, batch: tuple[Tensor, Any, Any]) -> None:
         """Refuse a detector that does not detect a batch."""
@@ -166,9 +166,7 @@ class DetectionRun(Run):
         self.model.heads.set_loss(self.slots[-1].loss)
         detections = self.detected()
         history = pd.DataFrame(self.history)
-        return DetectionResult(
-            self.model, history, self.scored(detections), detections, self.recipe, self.seconds
-        )
+        return DetectionResult(self.model, history, self.scored(detections), detections, self.recipe, self.seconds)
 
 
 def judged(detections: list[dict[str, Tensor]], data: DetectionData, **options: Any) -> dict[str, float]:

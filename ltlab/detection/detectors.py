@@ -68,7 +68,16 @@ class SameSize(nn.Module):
         super().__init__()
         self.normalise = Normalise(mean, std)
 
-    def forward(self, images: Tensor, targets: list[Target] | None = None) -> tuple[ImageList, list[Target] | None]:
+    def forward(
+        self, images: Tensor | Sequence[Tensor], targets: list[Target] | None = None
+    ) -> tuple[ImageList, list[Target] | None]:
+        if not isinstance(images, Tensor):
+            if len(sizes := {tuple(image.shape[1:]) for image in images}) > 1:
+                raise ValueError(
+                    f"images have the sizes {sorted(sizes)}, this detector takes one: load them with size=..., or use "
+                    "one of torchvision's detectors"
+                )
+            images = torch.stack([*images])
         return ImageList(self.normalise(images), [tuple(images.shape[-2:])] * len(images)), targets
 
     def postprocess(self, detections: list[Target], *sizes: object) -> list[Target]:
