@@ -68,7 +68,7 @@ def measure(job: tuple[str, str, float | None, int, Path]) -> dict[str, Any]:
     return {
         "data": data.name, "recipe": name, "setting": setting, "value": value, "seed": seed,
         "epochs": run.recipe.epochs, "batch_size": run.recipe.settings.batch_size,
-        "fingerprint": results.fingerprint(run.recipe, data),
+        "fingerprint": results.fingerprint(run.recipe, data),  # pyright: ignore[reportArgumentType]
         **{metric: run.metrics[metric] for metric in METRICS},
         **{f"held_out_{metric}": theirs[metric] for metric in METRICS},
         "seconds": run.seconds, **results.provenance(torch.device("cpu")),
@@ -81,7 +81,8 @@ def chosen(rows: pd.DataFrame) -> dict[str, float]:
     for recipe, (_, values, seeds) in GRID.items():
         tried = rows[(rows["recipe"] == recipe) & (rows["seed"] < seeds)] if len(rows) else rows
         if len(tried) == len(values) * seeds:
-            best[recipe] = float(tried.groupby("value")["held_out_ap"].mean().idxmax())
+            means = [tried.loc[tried["value"] == value, "held_out_ap"].mean() for value in values]
+            best[recipe] = values[means.index(max(means))]
     return best
 
 

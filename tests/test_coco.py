@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from ltlab.cli import run
-from ltlab.data import load
-from ltlab.data.coco import coco_set, read_annotations
+from ltlab.data import coco_set, load
+from ltlab.data.coco import read_annotations
 
 CLASSES = 6  # of scenes-lt, the most frequent ones
 

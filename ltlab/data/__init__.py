@@ -11,6 +11,8 @@
     folders       a folder of images
     lists         the formats of the lists of large sets
     benchmarks    ImageNet-LT, Places-LT, iNaturalist 2018, and custom lists
+    coco          boxes from a json as COCO and LVIS have it
+    box_files     BoxFiles and coco_set: images with boxes on disk
     streaming     StreamedSplit: what a split that does not fit into memory looks like
     backbones     frozen networks by name
     extraction    features: what a frozen network makes of a set
@@ -23,6 +25,7 @@ stays on disk and gives the same batches.
 from .arrays import array_set
 from .backbones import Backbone, backbone_of
 from .benchmarks import list_set
+from .box_files import BoxFiles, coco_set
 from .detection_sets import FREQUENCY_GROUPS, DetectionData, DetectionSplit, frequency_groups
 from .extraction import features
 from .loading import DATA_SETS, load
@@ -34,6 +37,7 @@ __all__ = [
     "DATA_SETS",
     "FREQUENCY_GROUPS",
     "Backbone",
+    "BoxFiles",
     "DetectionData",
     "DetectionSplit",
     "ImageSplit",
@@ -43,6 +47,7 @@ __all__ = [
     "array_set",
     "backbone_of",
     "benchmark_class_counts",
+    "coco_set",
     "features",
     "frequency_groups",
     "list_set",

@@ -6,12 +6,15 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
 
 from ..counts import check_integer
+
+if TYPE_CHECKING:
+    from .box_files import BoxFiles
 
 RARE, COMMON = 10, 100  # LVIS: the most training images of a rare class, and of a common one
 FREQUENCY_GROUPS = ("rare", "common", "frequent")
@@ -148,8 +151,8 @@ class DetectionData:
     """
 
     name: str
-    train: DetectionSplit
-    test: DetectionSplit
+    train: "DetectionSplit | BoxFiles"
+    test: "DetectionSplit | BoxFiles"
     class_names: tuple[str, ...]
     groups: Tensor
     options: dict[str, Any] = field(default_factory=dict)

@@ -13,7 +13,7 @@ from torch import Tensor
 from .. import recipes
 from ..counts import check_integer, comparable
 from ..data import DetectionData, load
-from ..data.coco import BoxFiles, coco_set
+from ..data.box_files import BoxFiles, coco_set
 from .detection_recipes import get
 from .detection_run import SCENES, DetectionResult, detect, fit, judged
 from .detectors import detector
@@ -184,7 +184,7 @@ def _data(options: dict[str, Any]) -> DetectionData:
     if not all(given):
         raise ValueError("train_json: a detection set from disk takes --train-json, --test-json and --images")
     folders = options["images"], options["test_images"] or options["images"]
-    return coco_set(*given[:2], folders, size=options["size"], workers=options["workers"])
+    return coco_set(given[0], given[1], folders, size=options["size"], workers=options["workers"])
 
 
 def _report(metrics: dict[str, float], detections: list[dict[str, Tensor]], data: DetectionData, folder: Path) -> None:

@@ -9,6 +9,8 @@ det_bags             cross-entropy, then the last layer by balanced group softma
 det_eql              EQL, its sigmoid form
 det_federated        federated loss
 det_seesaw           Seesaw loss, on cosines
+det_rfs              cross-entropy, images by repeat factor sampling, in fewer epochs and as many steps
+det_eqlv2_rfs        EQL v2 and repeat factor sampling
 """
 
 from collections.abc import Callable
@@ -18,7 +20,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..classifiers import cosine, with_prior
-from ..data import frequency_groups
+from ..data.detection_sets import COMMON, frequency_groups
 from ..losses import (
     ACSLLoss,
     BalancedGroupSoftmaxLoss,
@@ -31,11 +33,12 @@ from ..losses import (
 )
 from ..names import look_up
 from ..recipes import Recipe, Stage
+from ..samplers import RepeatFactorSampler
 
 BACKGROUND = 0  # the background's column in a detector of torchvision
 
 
-def eqlv2(class_counts: Tensor, **options: float) -> EqualizationV2Loss:
+def eqlv2(class_counts: Tensor, **options: Any) -> EqualizationV2Loss:
     """EQL v2 for as many classes."""
     return EqualizationV2Loss(len(class_counts), background=BACKGROUND, **options)
 
@@ -48,6 +51,11 @@ def acsl(class_counts: Tensor, *, xi: float) -> ACSLLoss:
 def seesaw(class_counts: Tensor) -> SeesawLoss:
     """Seesaw for as many classes."""
     return SeesawLoss(len(class_counts), background=BACKGROUND)
+
+
+def repeated(labels: list[Tensor], **options: Any) -> RepeatFactorSampler:
+    """Repeat factors below LVIS's border between common and frequent classes."""
+    return RepeatFactorSampler(labels, min(1.0, COMMON / len(labels)), **options)
 
 
 def second(loss: Any = None) -> Stage:
@@ -77,6 +85,8 @@ RECIPES: dict[str, Recipe] = {
         Recipe(Stage(), second(BAGS), name="det_bags"),
         sigmoid("det_eql", EQL, 0.1),
         sigmoid("det_federated", FEDERATED, 0.1),
+        Recipe(Stage(sampler=repeated, share=0.75), name="det_rfs"),
+        sigmoid("det_eqlv2_rfs", eqlv2, 0.1, sampler=repeated, share=0.75),
     )
 }
 

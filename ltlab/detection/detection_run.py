@@ -29,7 +29,7 @@ SCENES = Settings(
     epochs=8,
     batch_size=8,
     weight_decay=1e-4,
-    schedules={"base": OneCycle(lr=0.04), "second": OneCycle(lr=0.04, rise=0.1)},
+    schedules={"base": OneCycle(lr=0.04)},
     crop_padding=0,
 )
 
@@ -107,6 +107,7 @@ class DetectionRun(Run):
     step = DetectionStep
     watched = "ap"
     model: Detector
+    data: DetectionData  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def try_stages(self, seed: int) -> None:
         """Refuse what a detector's step could not use, and take one image through every stage's loss."""
@@ -114,8 +115,8 @@ class DetectionRun(Run):
             for name in ("mix", "foreground"):
                 if getattr(stage, name) is not None:
                     raise ValueError(
-                        f"stage {number} has a slot {name}=, which is for images with one label: a detector's stage takes "
-                        "sampler= and loss="
+                        f"stage {number} has a slot {name}=, which is for images with one label: a detector's stage "
+                        "takes sampler= and loss="
                     )
             if not stage.epochs:
                 continue

@@ -41,7 +41,7 @@ class Detector(nn.Module):
     def __init__(self, rcnn: GeneralizedRCNN) -> None:
         super().__init__()
         rcnn.roi_heads.__class__ = SlotRoIHeads  # the same parts with another forward
-        self.rcnn = rcnn
+        self.rcnn: Any = rcnn
 
     @property
     def heads(self) -> SlotRoIHeads:
@@ -51,7 +51,7 @@ class Detector(nn.Module):
     def classifier(self) -> nn.Module:
         return self.heads.box_predictor.cls_score
 
-    def __setattr__(self, name: str, value: object) -> None:
+    def __setattr__(self, name: str, value: Any) -> None:
         if name == "classifier":  # a property's setter is passed over for modules
             self.heads.box_predictor.cls_score = value
         else:
@@ -78,7 +78,8 @@ class SameSize(nn.Module):
                     "one of torchvision's detectors"
                 )
             images = torch.stack([*images])
-        return ImageList(self.normalise(images), [tuple(images.shape[-2:])] * len(images)), targets
+        height, width = images.shape[-2:]
+        return ImageList(self.normalise(images), [(height, width)] * len(images)), targets
 
     def postprocess(self, detections: list[Target], *sizes: object) -> list[Target]:
         return detections
@@ -166,7 +167,7 @@ def detector(
     """
     make = look_up("detector", name, LARGE)
     rcnn = make(**LOW | options)
-    heads = rcnn.roi_heads
+    heads: Any = rcnn.roi_heads
     heads.box_predictor = FastRCNNPredictor(heads.box_predictor.cls_score.in_features, num_classes + 1)
     if heads.has_mask():
         layer = heads.mask_predictor.conv5_mask
