@@ -63,8 +63,8 @@ def load(
 
     Args:
         imbalance, kind: the profile of the training images, see `long_tail_counts`. imbalance=1 makes it flat, None
-            keeps all images. The default is 100 for the shapes, CIFAR and Fashion-MNIST, 200 for the scenes, and None for
-            your images. The lists of the large benchmarks are a long tail already: there imbalance is None or 100,
+            keeps all images. The default is 100 for the shapes, CIFAR and Fashion-MNIST, 200 for the scenes, and None
+            for your images. The lists of the large benchmarks are a long tail already: there imbalance is None or 100,
             which keep all images, and kind is "exp".
         seed: draws or chooses the training images, from 0 to 2**32 - 1; the test images do not depend on it. A large
             benchmark ignores it.
