@@ -32,9 +32,7 @@ ROOT = Path(__file__).parents[1]
 GRID: dict[str, tuple[str, tuple[float, ...], int]] = {  # what is chosen, among which values, by how many seeds
     "det_bce": ("prior", (0.1, 0.01, 0.001), 1),
     "det_eqlv2": ("prior", (0.1, 0.01, 0.001), 1),
-    "det_eql": ("prior", (0.1, 0.001), 1),
-    "det_federated": ("prior", (0.1, 0.001), 1),
-    "det_acsl": ("xi", (0.3, 0.7, 0.1, 0.9, 0.01), 2),
+    "det_acsl": ("xi", (0.3, 0.7, 0.1, 0.9, 0.01), 1),
 }
 CORE = ["det_ce", "det_eqlv2", "det_bce", "det_rfs", "det_ce_long", "det_acsl"]  # what matters most comes first
 METRICS = ("ap", "ap50", "ap_rare", "ap_common", "ap_frequent")
