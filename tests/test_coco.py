@@ -1,6 +1,7 @@
 """Detection sets from json: reading, checking, training and evaluating by the command line."""
 
 import json
+import re
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ def test_a_json_is_trained_on_evaluated_and_shown_by_the_command_line(tmp_path, 
 
 def test_what_is_read_is_what_was_written(tmp_path):
     train, test = write_coco(tmp_path, lvis=True)
-    data = coco_set(train, test, tmp_path)
+    data = coco_set(train, test=test, images=tmp_path)
     content = json.loads(train.read_text())
     assert len(data.train) == 20 and data.class_names == tuple(f"class {c}" for c in range(CLASSES))
     assert data.groups.tolist() == [2, 1, 1, 0, 0, 0]
@@ -111,7 +112,7 @@ def test_what_is_read_is_what_was_written(tmp_path):
     assert torch.equal(targets[0]["boxes"], data.train.boxes[3])
     half = data.train.take(torch.tensor([3]))
     assert torch.equal(half.boxes[0], boxes) and half.read(0).shape == (3, 96, 96) and len(half) == 1
-    assert coco_set(train, test, tmp_path).fingerprint == data.fingerprint
+    assert coco_set(train, test=test, images=tmp_path).fingerprint == data.fingerprint
 
 
 def test_resized_images_keep_their_boxes_and_results_go_back_to_the_file(tmp_path):
@@ -120,7 +121,7 @@ def test_resized_images_keep_their_boxes_and_results_go_back_to_the_file(tmp_pat
         images=[{"id": 1, "file_name": "a.png", "height": 30, "width": 60}], annotations=[box(5, 1, 1, [6, 3, 12, 9])]
     )
     path = written(tmp_path, content)
-    data = coco_set(path, path, tmp_path, size=20)
+    data = coco_set(path, test=path, images=tmp_path, size=20)
     image = data.train.images[0:1]
     assert image.shape == (1, 3, 20, 20) and (image[0, :, :10] == 200).all() and (image[0, :, 10:] == 0).all()
     torch.testing.assert_close(data.train.boxes[0], torch.tensor([[2.0, 1, 6, 4]]))
@@ -193,14 +194,14 @@ def test_files_that_are_not_there_or_do_not_fit_are_named(tmp_path):
         read_annotations(tmp_path / "none.json")
     path = written(tmp_path, coco())
     with pytest.raises(FileNotFoundError, match=r"1 of 1 images are not there .*a\.png"):
-        coco_set(path, path, tmp_path)
+        load(path, test=path, images=tmp_path)
     Image.fromarray(np.zeros((31, 60, 3), np.uint8)).save(tmp_path / "a.png")
     with pytest.raises(ValueError, match=r"a\.png has \(31, 60\)"):
-        coco_set(path, path, tmp_path).train.read(0)
+        load(path, test=path, images=tmp_path).train.read(0)
     other = tmp_path / "other.json"
     other.write_text(json.dumps(coco(categories=[{"id": 1, "name": "cat"}, {"id": 4, "name": "cow"}])))
     with pytest.raises(ValueError, match="other categories"):
-        coco_set(path, other, tmp_path)
+        coco_set(path, test=other, images=tmp_path)
 
 
 def test_reading_keeps_arrays_and_not_the_polygons(tmp_path):
@@ -233,3 +234,20 @@ def test_mistakes_on_the_command_line_are_one_line(arguments, words, capsys, tmp
     assert run(["detect", *arguments]) == 2
     error = capsys.readouterr().err
     assert words in error and error.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_the_guide_s_code_runs(tmp_path, monkeypatch, capsys):
+    guide = (Path(__file__).parents[1] / "docs" / "detection.md").read_text(encoding="utf-8")
+    (tmp_path / "images").mkdir()
+    for path in write_coco(tmp_path / "images", lvis=False):
+        path.rename(tmp_path / path.name)
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    exec(code, {})
+    (commands,) = re.findall(r"```bash\n(.*?)```", guide, re.DOTALL)
+    for command in commands.splitlines():
+        ltlab, *arguments = command.split()
+        more = ["--epochs", "1", "--device", "cpu"] if "train" in arguments else []
+        assert ltlab == "ltlab" and run([*arguments, *more]) == 0, capsys.readouterr().err
+    assert (tmp_path / "runs" / "own" / "pictures" / "0000.png").exists()

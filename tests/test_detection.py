@@ -3,6 +3,7 @@
 import copy
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -18,7 +19,7 @@ from ltlab.cam import WholeImageTransform
 from ltlab.classifiers import CosineClassifier, cosine, with_prior
 from ltlab.data import DetectionData, load
 from ltlab.detection import SCENES, SlotRoIHeads, average_precision, detect, detector, small_detector
-from ltlab.detection.detection_recipes import BCE, get, sigmoid
+from ltlab.detection.detection_recipes import BCE, RECIPES, get, sigmoid
 from ltlab.detection.detection_run import DetectionRun, for_torchvision
 from ltlab.detection.detectors import RegionPool
 from ltlab.losses import CrossEntropyLoss, EqualizationV2Loss
@@ -256,6 +257,34 @@ def test_flipping_moves_boxes_and_masks_with_the_image():
     assert flipped["boxes"].tolist() == [[3, 1, 8, 4]] and flipped["labels"].tolist() == [1]
     assert flipped["masks"][0, 1:4, 3:8].all() and flipped["masks"].sum() == 15
     assert for_torchvision(target, flip=False, width=10)["boxes"].tolist() == [[2, 1, 7, 4]]
+
+
+@pytest.fixture(scope="module")
+def gaps(scenes: DetectionData) -> DetectionData:
+    """A class without a box in training, and images without any."""
+    train = scenes.train.take(torch.arange(12))
+    kept = [(labels != 17) & (i > 1) for i, labels in enumerate(train.labels)]
+    boxes, labels = ([each[k] for each, k in zip(part, kept, strict=True)] for part in (train.boxes, train.labels))
+    return replace(
+        scenes, train=replace(train, boxes=boxes, labels=labels, masks=None), test=scenes.test.take(torch.arange(8))
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_trains_also_where_a_class_and_an_image_have_no_box(gaps, name):
+    assert gaps.instance_counts[17] == 0 and len(gaps.train.boxes[0]) == 0
+    plan = get(name).resolve(SCENES).with_epochs(len(get(name).stages))
+    run = detection.fit(plan, gaps, device="cpu", progress=False)
+    assert np.isfinite(run.history["train_loss"]).all()
+    assert all(((each["scores"] >= 0) & (each["scores"] <= 1)).all() for each in run.detections)
+
+
+def test_logits_that_are_not_finite_stop_the_run(gaps):
+    model = small_detector(18)
+    nn.init.constant_(model.classifier.bias, float("nan"))
+    with pytest.raises(FloatingPointError, match="logits must be finite"):
+        detection.fit(short("det_ce", 1), gaps, model, device="cpu", progress=False)
 
 
 @pytest.mark.parametrize(

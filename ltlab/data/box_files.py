@@ -209,7 +209,7 @@ def _unchanged(batch: list[Tensor]) -> list[Tensor]:
 
 
 def coco_set(
-    train: str | Path, test: str | Path, images: str | Path | tuple[str | Path, str | Path], *, size: int | None = None,
+    train: str | Path, *, test: str | Path, images: str | Path | tuple[str | Path, str | Path], size: int | None = None,
     workers: int = 0, name: str | None = None,
 ) -> DetectionData:  # fmt: skip
     """A detection set from two json files in COCO's or LVIS's form, its images on disk.

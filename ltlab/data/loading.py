@@ -10,6 +10,7 @@ from ..defaults import usual_defaults
 from ..names import one_of
 from .arrays import npz_set
 from .benchmarks import BENCHMARK_LISTS, benchmark_set
+from .box_files import coco_set
 from .detection_sets import DetectionData
 from .places import expanded
 from .scenes import scenes_lt
@@ -54,6 +55,7 @@ def load(
         "imagenet-lt", "places-lt",    from your disk, `benchmark_set`               lists, size, workers, on_error
         "inat18"
         a path ending in .npz          your arrays, `npz_set`
+        a path ending in .json         your boxes, for detection, `coco_set`         test, images, size, workers
         a folder                       your images, `folder_set`                     size, test_fraction
         a folder, stream=True          your images, not held in memory,              size, test_fraction, workers,
                                        `streamed_folder_set`                         on_error
@@ -99,11 +101,13 @@ def _maker(name: str | Path, stream: bool) -> Callable[..., LongTailedData | Det
     """The function that makes the set. Only what needs torchvision imports it, which takes as long as torch."""
     path = expanded(name)
     custom = name not in DATA_SETS
-    is_npz = custom and path.suffix.lower() == ".npz"
-    if stream and (is_npz or not custom):
+    ending = path.suffix.lower() if custom else ""
+    if stream and (ending in (".npz", ".json") or not custom):
         raise ValueError(f"stream={stream!r} is for a folder of images, not for {str(name)!r}: leave stream out")
-    if is_npz:
+    if ending == ".npz":
         return partial(npz_set, path)
+    if ending == ".json":
+        return partial(coco_set, path)
     if custom and (isinstance(name, Path) or path.is_dir()):
         from .folders import folder_set, streamed_folder_set
 

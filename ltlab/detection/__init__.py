@@ -2,6 +2,7 @@
 
     heads               `SlotRoIHeads`, the head whose classification loss is a slot
     detectors           `small_detector` for a laptop, `detector` around torchvision's large ones
+    detection_recipes   `RECIPES`, `get`: what is trained, by name
     detection_run       `fit`, `detect`: the run of classification with another step, evaluation and result
     average_precision   AP, AP50 and AP of rare, common and frequent classes, by faster-coco-eval
 
@@ -13,11 +14,12 @@ from .. import require_extra
 require_extra("train")
 
 from .average_precision import average_precision
+from .detection_recipes import RECIPES, get
 from .detection_run import SCENES, DetectionResult, detect, fit, judged
 from .detectors import Detector, detector, small_detector
 from .heads import SlotRoIHeads
 
 __all__ = [
-    "SCENES", "DetectionResult", "Detector", "SlotRoIHeads", "average_precision", "detect", "detector", "fit", "judged",
-    "small_detector",
+    "RECIPES", "SCENES", "DetectionResult", "Detector", "SlotRoIHeads", "average_precision", "detect", "detector",
+    "fit", "get", "judged", "small_detector",
 ]  # fmt: skip

@@ -80,7 +80,7 @@ def evaluate(
         options = _options(run)
         if options["train_json"] is None or images is None:
             raise ValueError("test_json: it takes a run on json files, and --images, the folder of its images")
-        data = coco_set(options["train_json"], test_json, (options["images"], images), size=options["size"])
+        data = coco_set(options["train_json"], test=test_json, images=(options["images"], images), size=options["size"])
         detections = detect(result.model, data.test.images)
     metrics = judged(detections, data, max_detections=max_detections, fixed=fixed)
     _report(metrics, detections, data, run)
@@ -184,7 +184,7 @@ def _data(options: dict[str, Any]) -> DetectionData:
     if not all(given):
         raise ValueError("train_json: a detection set from disk takes --train-json, --test-json and --images")
     folders = options["images"], options["test_images"] or options["images"]
-    return coco_set(given[0], given[1], folders, size=options["size"], workers=options["workers"])
+    return coco_set(given[0], test=given[1], images=folders, size=options["size"], workers=options["workers"])
 
 
 def _report(metrics: dict[str, float], detections: list[dict[str, Tensor]], data: DetectionData, folder: Path) -> None:

@@ -156,7 +156,7 @@ class DetectionRun(Run):
         return self.scored(self.detected())
 
     def detected(self) -> list[dict[str, Tensor]]:
-        """The detections of all test images, each process having detected its share."""
+        """The detections of all test images, in every process."""
         with self.autocast:
             return detect(self.model, self.data.test.images)
 
