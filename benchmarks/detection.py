@@ -1,6 +1,7 @@
 """Every recipe of detection and its controls on scenes-lt, at settings chosen on held-out scenes.
 
     python benchmarks/detection.py [--seeds 5] [--processes 2] [--runs FOLDER] [--output FILE] [--only NAME ...]
+    python benchmarks/detection.py --speed     images per second, beside a loop of torchvision's
 
 Every run adds a row to the output (data/results/scenes-lt.csv): recipe, setting, seed, AP by group as fractions on the
 test scenes and, as held_out_..., on the held-out scenes, which draw nothing from the test scenes; seconds of training,
@@ -8,12 +9,15 @@ machine and versions. A second call continues from there. The first seeds try ev
 takes, of every recipe, the setting with the highest mean AP on the held-out scenes, and the other seeds run that one
 alone, with those that a comparison names besides. Two-stage recipes start from the checkpoint of plain training.
 
-About 30 s per run on one core. Prints the choice and the table.
+About 25 s per run on one core, and half of that for a second stage. Prints the choice and the table.
 """
 
 import argparse
+import copy
+import itertools
 import multiprocessing
-from collections.abc import Iterator
+import statistics
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,12 +25,18 @@ from typing import Any
 
 import pandas as pd
 import torch
+from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.ops import MultiScaleRoIAlign
+from turns import by_turns
 
 from ltlab import detection, results
 from ltlab.classifiers import with_prior
 from ltlab.data import load
 from ltlab.detection.detection_recipes import RECIPES, acsl
+from ltlab.detection.detection_run import DetectionRun
 from ltlab.recipes import Recipe
+from ltlab.train.processes import ALONE
 
 ROOT = Path(__file__).parents[1]
 GRID: dict[str, tuple[str, tuple[float, ...], int]] = {  # what is chosen, among which values, by how many seeds
@@ -96,6 +106,52 @@ def jobs(names: list[str], seed: int, best: dict[str, float]) -> Iterator[tuple[
             yield name, setting, value, seed
 
 
+def speed(turns: int = 40) -> None:
+    """Images per second of a training step of `fit`, and of the loop of torchvision's tutorial on the same batches.
+
+    The loop trains the same detector, once as it is and once with torchvision's own head, transform and RoIAlign. All
+    take turns, a step each.
+    """
+    torch.set_num_threads(1)
+    data, plan = load("scenes-lt", seed=0), RECIPES["det_ce"].resolve(detection.SCENES)
+    run = DetectionRun(
+        plan, data, None, ALONE, seed=0, precision="float32", capture=False, batch_norm="local", path=None
+    )
+    step, _ = run.begin_stage()
+    step.slots.set_mode(run.model)
+    batches = itertools.cycle(data.train.batches(torch.arange(64).split(plan.settings.batch_size)))
+
+    def loop(model: torch.nn.Module) -> Callable[[], None]:
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, nesterov=True)
+
+        def step() -> None:
+            _, images, targets = next(batches)
+            floats = images.float() / 255
+            flat = [{"boxes": target["boxes"], "labels": target["labels"] + 1} for target in targets]
+            losses = model([*floats], flat)
+            optimizer.zero_grad()
+            sum(losses.values()).backward()
+            optimizer.step()
+
+        return step
+
+    theirs = copy.deepcopy(run.model.rcnn)
+    theirs.roi_heads.__class__ = RoIHeads
+    theirs.roi_heads.box_roi_pool = MultiScaleRoIAlign(["0"], 5, 1)
+    theirs.transform = GeneralizedRCNNTransform(96, 96, [0.0] * 3, [1.0] * 3)
+    ways = {
+        "ltlab's fit": lambda: step(*next(batches)),
+        "torchvision's loop, the same detector": loop(copy.deepcopy(run.model.rcnn)),
+        "torchvision's loop, its own head, transform and RoIAlign": loop(theirs),
+    }
+    for name, seconds in by_turns(ways, turns, warm_up=3).items():
+        print(f"{name:58} {plan.settings.batch_size / statistics.median(seconds):6.0f} images/s")
+    with torch.profiler.profile() as profile:
+        for _ in range(5):
+            step(*next(batches))
+    print(profile.key_averages().table(sort_by="self_cpu_time_total", row_limit=12, max_name_column_width=40))
+
+
 def report(rows: pd.DataFrame) -> None:
     """The choice, and AP by group in percent, mean and standard deviation over the seeds."""
     print("chosen on held-out scenes:", chosen(rows))
@@ -110,8 +166,12 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--runs", type=Path, default=Path.home() / "ltlab-runs" / "scenes-lt")
     parser.add_argument("--output", type=Path, default=ROOT / "data" / "results" / "scenes-lt.csv")
+    parser.add_argument("--speed", action="store_true", help="measure the step, and train nothing")
     parser.add_argument("--only", nargs="*", help="recipes to run")
     arguments = parser.parse_args()
+    if arguments.speed:
+        speed()
+        return
     arguments.runs.mkdir(parents=True, exist_ok=True)
     output = arguments.output
     rows = pd.read_csv(output, keep_default_na=False, na_values={"value": [""]}) if output.exists() else pd.DataFrame()

@@ -19,7 +19,7 @@ BOOK = Path(__file__).parent
 ROOT = BOOK.parents[1]
 ROOMS = (  # along the training step, then what is believed and shown of it
     "data", "samplers", "cam", "mixup", "models", "classifiers", "losses", "recipes", "train", "metrics",
-    "calibration", "results", "plots", "widgets", "course", "testing",
+    "calibration", "detection", "results", "plots", "widgets", "course", "testing",
 )  # fmt: skip
 
 TEXTS = (

@@ -157,6 +157,8 @@ class DetectionData:
     groups: Tensor
     options: dict[str, Any] = field(default_factory=dict)
 
+    holds_features = False  # as `LongTailedData` says it
+
     def __post_init__(self) -> None:
         names, c = self.class_names, len(self.class_names)
         if c < 1 or len(set(names)) < c:
