@@ -123,6 +123,11 @@ def test_the_page_reads_images_in_every_way(your_own):
     assert your_own["birds"].train.images.shape == your_own["listed"].train.images.shape == (9, 3, 32, 32)
 
 
+def test_the_page_keeps_the_features_of_its_network(your_own):
+    frozen = your_own["frozen"]
+    assert frozen.train.images.shape == (len(your_own["shapes"].train), 64, 1, 1) and frozen.class_counts.sum() == 240
+
+
 def test_the_page_loops_over_images_on_disk(your_own):
     read, batch, targets = (your_own[name] for name in ("read", "batch", "targets"))
     assert batch.shape == (1, 3, 32, 32) and len(your_own["logits"]) == 1  # the last batch of nine images in fours
