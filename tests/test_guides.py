@@ -139,7 +139,7 @@ def test_the_trainer_s_loss_is_the_mean_over_accumulated_batches(follow):
     torch.testing.assert_close(*weights, atol=1e-6, rtol=1e-4)
     logits = torch.randn(8, 10, generator=torch.Generator().manual_seed(0))
     whole = names["long_tail_loss"]({"logits": logits}, names["labels"][:8])
-    torch.testing.assert_close(whole, BalancedSoftmaxLoss(names["class_counts"])(logits, names["labels"][:8]))
+    torch.testing.assert_close(whole, BalancedSoftmaxLoss(names["seen"])(logits, names["labels"][:8]))
 
 
 def test_timm_s_loader_draws_by_the_sampler_and_its_mixup_reaches_the_loss(follow):
