@@ -496,8 +496,23 @@ def detect() -> None:
     """Train a detector on boxes, evaluate it, or draw what it finds."""
 
 
+def assignments(folder: Path, /, *notebook: str, seed: int = 0) -> None:
+    """Write the exercises as assignments for nbgrader.
+
+    Args:
+        folder: nbgrader's course folder; made if it is not there
+        notebook: numbers, such as 02 05; all of them by default
+        seed: draws the arguments of the tests; choose one and keep it to yourself
+    """
+    from .course.assignments import write_assignments
+
+    for path in write_assignments(folder, seed, notebook):
+        print(f"written to {path}")
+
+
 COMMANDS = {"lab": lab, "train": train, "compare": compare, "search": search, "detect": detect, "recipes": list_recipes,
-            "data": show_data, "book": book, "quizzes": quizzes}  # fmt: skip
+            "data": show_data, "book": book, "quizzes": quizzes,
+            "assignments": assignments}  # fmt: skip
 
 
 # --- reading the command line ----------------------------------------------------------------------------------------
@@ -521,7 +536,7 @@ AFTER = """`ltlab COMMAND --help` lists a command's options; after
 
 
 def _overview() -> str:
-    lines = (f"  {name:8} {str(command.__doc__).splitlines()[0]}" for name, command in COMMANDS.items())
+    lines = (f"  {name:11} {str(command.__doc__).splitlines()[0]}" for name, command in COMMANDS.items())
     return "\n".join(["Usage: ltlab COMMAND [OPTIONS]\n", *lines, f"\n{AFTER}"])
 
 

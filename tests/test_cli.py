@@ -38,6 +38,7 @@ OPTIONS = {
     "data": f"{DATA} seed sheet cam",
     "book": "output",
     "quizzes": "format output",
+    "assignments": "seed",
 }
 
 

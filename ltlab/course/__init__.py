@@ -5,6 +5,8 @@ exercises    every exercise by name, `check`
 predictions  `predict` asks for a guess, `resolve` shows the result next to it
 quizzes      the questions at the end of each notebook, `quiz`; their text is in `questions/`
 exports      the quizzes for learning platforms: Moodle XML and GIFT
+drawn        exercises checked again with arguments that a seed draws
+assignments  the exercises as nbgrader assignments
 
 The other files, check_start_here to check_alignment, are the exercises of notebooks 00 to 09: what is right, and
 the known mistakes, each with an id and a hint.
