@@ -9,10 +9,15 @@ The rooms are imported when they are first used, so `import ltlab` costs next to
     losses     what a mistake costs        calibration what a probability is worth
     detection  boxes, rare and frequent    plots, widgets, course, cli
                                            testing    checks for custom tricks
+                                           reporting  `report`: which trick for your data
 """
 
 from importlib import import_module, metadata
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .reporting import report as report
 
 __version__ = "0.1.0"
 
@@ -25,7 +30,7 @@ EXTRAS = {  # what the rooms import beyond torch, torchvision and NumPy, by the 
 
 _ROOMS = (
     "calibration", "cam", "classifiers", "cli", "course", "data", "detection", "losses", "metrics", "mixup", "models",
-    "plots", "recipes", "results", "samplers", "testing", "train", "widgets",
+    "plots", "recipes", "reporting", "results", "samplers", "testing", "train", "widgets",
 )  # fmt: skip
 
 
@@ -55,10 +60,12 @@ def require_extra(extra: str) -> None:
 
 
 def __getattr__(name: str):
+    if name == "report":
+        return import_module(".reporting", __name__).report
     if name in _ROOMS:
         return import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_ROOMS])
+    return sorted([*globals(), *_ROOMS, "report"])

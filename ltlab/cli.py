@@ -149,6 +149,19 @@ class Compute:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Photographs:
+    """Photographs"""
+
+    test: Path | None = default(None, "of a list or CSV: another of test images")
+    root: Path | None = default(None, "folder that the paths of a list or CSV start from; its own is the default")
+    size: int | None = default(
+        None, "side in pixels, as the backbone sees them; the default is 96 for small photographs, else 224"
+    )
+    backbone: str = default("efficientnet_lite0", "frozen network: efficientnet_lite0, or one of torchvision or timm")
+    cache: Path | None = default(None, "folder of the features")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Watching:
     """Watching"""
 
@@ -368,6 +381,46 @@ def search(
     print(f"the runs are in {folder}")
 
 
+def report(
+    source: str, /, *, prior: str = "uniform", budget_minutes: float = 3.0, folds: int = 5, seed: int = 0,
+    output: Path | None = None, device: str = "auto", threads: int | None = None,
+    photographs: Photographs = Photographs(),
+) -> None:  # fmt: skip
+    """Find out which trick helps on your photographs; write a page.
+
+    The source is a folder with train/CLASS/ and, if there are test images,
+    test/CLASS/; a folder of CLASS/; a CSV of path and label; a list; or an
+    .npz. Called again, it continues where it stopped.
+
+    Args:
+        source: a folder, CSV, list, .npz file or data set
+        prior: how frequent the classes will be where the recipe is used: uniform, train, reversed, or a FILE of a
+            number per class
+        budget_minutes: for training; the first recipes are always trained
+        folds: parts of the training images that are held out in turn
+        seed: draws the parts and the training
+        output: folder of the page; runs/report-NAME is the default
+        device: auto, cpu, cuda, cuda:1, mps
+        threads: CPU threads; the default is OMP_NUM_THREADS, else all
+    """
+    import torch
+
+    from .counts import check_integer
+    from .reporting import report
+
+    if threads is not None:
+        torch.set_num_threads(check_integer("threads", threads, least=1))
+    try:
+        made = report(
+            source, prior=prior, budget_minutes=budget_minutes, folds=folds, seed=seed, folder=output, device=device,
+            progress=sys.stderr.isatty(), **vars(photographs),
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        print("stopped: the same command continues from the runs that have ended", file=sys.stderr)
+        raise
+    print(made)
+
+
 def list_recipes(name: str | None = None, /, *, data: str | None = None, code: bool = False) -> None:
     """List the recipes, or show one: which trick is on when.
 
@@ -510,8 +563,8 @@ def assignments(folder: Path, /, *notebook: str, seed: int = 0) -> None:
         print(f"written to {path}")
 
 
-COMMANDS = {"lab": lab, "train": train, "compare": compare, "search": search, "detect": detect, "recipes": list_recipes,
-            "data": show_data, "book": book, "quizzes": quizzes,
+COMMANDS = {"lab": lab, "train": train, "compare": compare, "search": search, "report": report, "detect": detect,
+            "recipes": list_recipes, "data": show_data, "book": book, "quizzes": quizzes,
             "assignments": assignments}  # fmt: skip
 
 
@@ -553,7 +606,7 @@ def _flatten_groups() -> None:
     """Make the fields of the groups options without a prefix, under the group's title."""
     from cyclopts import Group, Parameter
 
-    for order, group in enumerate((Subset, Data, Training, Compute, Watching), start=1):
+    for order, group in enumerate((Subset, Data, Photographs, Training, Compute, Watching), start=1):
         Parameter(name="*", group=Group(str(group.__doc__), sort_key=order))(group)
     Training.__annotations__["settings"] = Annotated[str | None, Parameter(alias="--protocol")]
 

@@ -34,6 +34,7 @@ OPTIONS = {
     "tensorboard batch-norm",
     "compare": f"data {DATA} {TRAINING} {COMPUTE} family seeds processes prior output",
     "search": f"data {DATA} {TRAINING} {COMPUTE} seeds budget-minutes validation output",
+    "report": "prior budget-minutes folds seed output device threads test root size backbone cache",
     "recipes": "data code",
     "data": f"{DATA} seed sheet cam",
     "book": "output",
