@@ -148,7 +148,8 @@ def _read(
             except Exception as error:  # Pillow's decoders and others' data sets raise errors of many types
                 errors[i] = str(error)
 
-    with ThreadPoolExecutor() as pool:
+    files = isinstance(gathered.pictures, list)
+    with ThreadPoolExecutor(None if files else 1) as pool:  # others' data sets may not bear several threads
         places = pool.map(place, range(len(headers)))
         list(tqdm(places, "reading", len(headers), disable=None if progress else True, leave=False))
     if errors:
@@ -174,12 +175,15 @@ def _headers(gathered: Gathered) -> tuple[list[Header], dict[int, str]]:
                     headers[i] = header(image)
             else:
                 picture = gathered.pictures[i]
-                headers[i] = (
-                    header(picture) if isinstance(picture, Image.Image) else Header(_tensor(picture).shape[:0:-1])
-                )
+                headers[i] = header(picture) if isinstance(picture, Image.Image) else _size(_tensor(picture))
         except Exception as error:  # whatever Pillow, or another's data set, raises
             errors[i] = str(error)
     return headers, errors
+
+
+def _size(picture: Tensor) -> Header:
+    _, height, width = picture.shape
+    return Header((width, height))
 
 
 def _pixels(pictures: Any, i: int, side: int) -> Tensor:

@@ -189,7 +189,7 @@ def _after(plan: Plan, tau: float | None, target: Sequence[float] | None, temper
     parts, changes = [], {stage.classifier for stage in plan.stages if stage.epochs == 0}
     for change in changes:
         name = getattr(getattr(change, "func", change), "__name__", "")
-        if name == "tau_normalised" and change.keywords == {"tau": 1.0}:
+        if name == "tau_normalised" and getattr(change, "keywords", {}) == {"tau": 1.0}:
             parts.append(TAU_NORM.strip("\n"))
         elif name == "nearest_class_mean":
             parts += [COSINE.strip("\n"), NEAREST.strip("\n")]

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -51,10 +50,10 @@ class Report:
 
 
 def report(
-    data: Any, *, test: Any = None, root: str | os.PathLike | None = None,
+    data: Any, *, test: Any = None, root: str | Path | None = None,
     backbone: str | nn.Module = "efficientnet_lite0", size: int | None = None, prior: str | ClassCounts = "uniform",
-    budget_minutes: float = 3.0, folds: int = 5, seed: int = 0, folder: str | os.PathLike | None = None,
-    cache: str | os.PathLike | None = None, device: str = "auto", progress: bool = True,
+    budget_minutes: float = 3.0, folds: int = 5, seed: int = 0, folder: str | Path | None = None,
+    cache: str | Path | None = None, device: str = "auto", progress: bool = True,
 ) -> Report:  # fmt: skip
     """Find out which trick helps on your photographs, and write one page that says so.
 

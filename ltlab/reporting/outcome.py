@@ -81,7 +81,7 @@ def outcome(inspected: Inspected, trials: Trials, held: HeldOut, seed: int) -> O
     bins = calibration = None
     if calibrated is not None:
         bins = reliability(logits, labels), reliability(calibrated, labels)
-        calibration = tuple(expected_calibration_error(each, labels) for each in (logits, calibrated))
+        calibration = expected_calibration_error(logits, labels), expected_calibration_error(calibrated, labels)
     return Outcome(held, chosen, table, threshold, tested, judged, labels, wrong, logits, places, temperature, bins,
                    calibration)  # fmt: skip
 

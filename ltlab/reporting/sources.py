@@ -253,7 +253,7 @@ def _images(name: str, array: np.ndarray) -> Tensor:
     return (pixels.movedim(3, 1) if colour else pixels[:, None]).expand(-1, 3, -1, -1).contiguous()
 
 
-def _in_memory(name: str, images: Tensor, labels: Tensor, sizes: Sequence[int], names: tuple[str, ...]) -> Gathered:
+def _in_memory(name: str, images: Any, labels: Tensor, sizes: Sequence[int], names: tuple[str, ...]) -> Gathered:
     in_test = torch.arange(len(labels)) >= sizes[0]
     called = [
         f"{part} image {i:,}" for part, size in zip(("training", "test"), sizes, strict=False) for i in range(size)

@@ -1,5 +1,6 @@
 """The words of the report, and what is shown where."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -45,8 +46,7 @@ def _points(gain: float, se: float) -> str:
 
 def sentences(facts: Facts) -> list[str]:
     """The answer in three sentences: what to use, what the test set says, and for whom it matters."""
-    out, table = facts.out, facts.out.table
-    return [_recommendation(facts), _on_test(facts), _by_group(facts) if out.chosen else _limits(facts, table)]
+    return [_recommendation(facts), _on_test(facts), _by_group(facts) if facts.out.chosen else _limits(facts)]
 
 
 def _recommendation(facts: Facts) -> str:
@@ -104,12 +104,13 @@ def _by_group(facts: Facts) -> str:
 RANGES = {"many": "more than 100 images", "medium": "20 to 100", "few": "fewer than 20"}
 
 
-def _limits(facts: Facts, table) -> str:
+def _limits(facts: Facts) -> str:
+    gains = facts.out.table["gain"].tolist()
     counts = facts.inspected.data.class_counts
     ratio = int(counts.max()) / int(counts.min())
     return (
         f"The most frequent class has {ratio:.1f} times as many images as the least frequent one, and the tricks "
-        f"change the error by {percent(table['gain'].min())} to {percent(table['gain'].max())} points: more images "
+        f"change the error by {percent(min(gains))} to {percent(max(gains))} points: more images "
         "or better features will help more."
     )
 
@@ -187,9 +188,9 @@ def _findings(facts: Facts) -> str:
 
 def _recipes(facts: Facts) -> str:
     out, table = facts.out, facts.out.table
-    groups = [group for group in RANGES if table[group].notna().any()]
+    groups = [group for group in RANGES if not all(math.isnan(x) for x in table[group])]
     groups = groups if len(groups) > 1 else []
-    least, most = min(table["low"].min(), 0), max(table["high"].max(), 0)
+    least, most = min(*table["low"].tolist(), 0.0), max(*table["high"].tolist(), 0.0)
     least, most = (least, most) if most > least else (-0.01, 0.01)
     head = ["recipe", "error", "gain", "95 % interval", "", *(f"{group}-shot" for group in groups), "as in training"]
     rows, order = [], sorted(range(len(table)), key=lambda j: table["error"].iloc[j])
