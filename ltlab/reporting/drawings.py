@@ -34,7 +34,7 @@ def figure(rows: int, columns: int, width: float, height: float) -> Iterator[tup
 def svg(made: Figure) -> str:
     """The figure as an <svg> element, without the XML declaration."""
     text = io.StringIO()
-    made.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    made.savefig(text, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     return text.getvalue()[text.getvalue().index("<svg") :]
 
 

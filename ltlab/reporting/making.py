@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..counts import ClassCounts, as_prior, check_integer, check_seed, comparable
 from ..data import LongTailedData, features
 from ..data.places import expanded
-from ..recipes import SETTINGS, Plan
+from ..recipes import FEATURES, Plan
 from ..results import prior_named, provenance
 from ..results.comparison import file_name
 from ..train import find_device
@@ -90,11 +90,11 @@ def report(
     name = inspected.data.name
     place = expanded(folder) if folder is not None else Path("runs", f"report-{file_name(name)}")
     place.mkdir(parents=True, exist_ok=True)
-    extracted = _features(inspected.data, backbone, size, cache)
+    extracted = _features(inspected.data, backbone, size, cache, progress)
     counts = inspected.data.class_counts
     wanted = prior_named(prior, counts) if isinstance(prior, str) else as_prior("prior", prior, len(counts))
     deadline = time.monotonic() + 60 * budget_minutes
-    trials = Trials(extracted, SETTINGS["features"], place / "runs", wanted, folds=folds, seed=seed,
+    trials = Trials(extracted, FEATURES, place / "runs", wanted, folds=folds, seed=seed,
                     deadline=deadline, device=device)  # fmt: skip
     held = trials.held_out(ALWAYS, IF_TIME, progress)
     out = outcome(inspected, trials, held, seed)
@@ -106,12 +106,12 @@ def _backbone(backbone: str | nn.Module) -> str:
     return backbone if isinstance(backbone, str) else type(backbone).__name__
 
 
-def _features(data: LongTailedData, backbone: Any, size: int | None, cache: Any) -> LongTailedData:
+def _features(data: LongTailedData, backbone: Any, size: int | None, cache: Any, progress: bool) -> LongTailedData:
     """The set's features; of a set of features itself."""
-    if data.train.images.shape[1] != 3 or data.train.images.dtype != torch.uint8:
+    if data.holds_features:
         return data
     side = size or (96 if data.side <= 96 else 224)
-    return features(data, backbone, size=side, cache=cache)
+    return features(data, backbone, size=side, cache=cache, progress=progress)
 
 
 def _written(facts: Facts, folder: Path, device: torch.device) -> Report:

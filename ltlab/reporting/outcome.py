@@ -91,14 +91,16 @@ def _table(held: HeldOut, prior: Tensor, trials: Trials, seed: int) -> tuple[pd.
     found = gains(held.wrong, held.labels, prior, seed)
     counts = trials.data.class_counts
     as_trained = image_weights(held.labels, counts / counts.sum()) @ held.wrong
-    table = pd.DataFrame({
-        "label": [each.label for each in held.candidates], "error": found.error, "gain": found.gain, "se": found.se,
-        "low": found.gain - Z * found.se, "high": found.gain + Z * found.se, "error_as_trained": as_trained,
-        "tau": [held.taus[each.name] if each.tau is not None else None for each in held.candidates],
-    }, index=[each.name for each in held.candidates])  # fmt: skip
+    columns = {
+        "error": found.error, "gain": found.gain, "se": found.se, "low": found.gain - Z * found.se,
+        "high": found.gain + Z * found.se, "error_as_trained": as_trained,
+    }  # fmt: skip
     for group, classes in class_groups(counts).items():
-        table[group] = image_weights(held.labels, classes.double()) @ held.wrong if classes.any() else float("nan")
-    return table, found.threshold
+        columns[group] = image_weights(held.labels, classes.double()) @ held.wrong  # NaN of no classes
+    table = pd.DataFrame({name: values.tolist() for name, values in columns.items()})
+    table.insert(0, "label", [each.label for each in held.candidates])
+    table["tau"] = [held.taus[each.name] if each.tau is not None else float("nan") for each in held.candidates]
+    return table.set_axis([each.name for each in held.candidates]), found.threshold
 
 
 def _tested(runs: Tensor, labels: Tensor, prior: Tensor) -> Tested:
