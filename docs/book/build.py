@@ -19,11 +19,11 @@ BOOK = Path(__file__).parent
 ROOT = BOOK.parents[1]
 ROOMS = (  # along the training step, then what is believed and shown of it
     "data", "samplers", "cam", "mixup", "models", "classifiers", "losses", "recipes", "train", "metrics",
-    "calibration", "detection", "results", "plots", "widgets", "course", "testing",
+    "calibration", "detection", "results", "plots", "reporting", "widgets", "course", "testing",
 )  # fmt: skip
 
 TEXTS = (
-    "README.md", "CONTRIBUTING.md", "CITATION.cff", "LICENSE", "docs/your_own.md", "docs/detection.md",
+    "README.md", "CONTRIBUTING.md", "CITATION.cff", "LICENSE", "docs/your_own.md", "docs/report.md", "docs/detection.md",
     "docs/guides.md", "docs/faq.md", "docs/scaling.md", "notebooks/notation.md",
 )  # fmt: skip
 

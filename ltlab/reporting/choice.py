@@ -1,6 +1,5 @@
 """Which recipe to recommend: paired differences, their standard errors, and a rule in favour of plain training."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -73,21 +72,14 @@ def gains(wrong: Tensor, labels: Tensor, prior: Tensor, seed: int = 0) -> Gains:
     return Gains(weights @ wrong, gain, se, threshold)
 
 
-def choose(wrong: Tensor, labels: Tensor, prior: Tensor, simplicity: Sequence[int] | None = None, seed: int = 0) -> int:
-    """The recipe to recommend: the simplest within one standard error of the best, if it is better than plain training.
+def choose(wrong: Tensor, labels: Tensor, prior: Tensor, seed: int = 0) -> int:
+    """The recipe to recommend: the one of the least error, if it is better than plain training, else that, 0.
 
-    Better is a gain of more than `Gains.threshold` standard errors. Otherwise it is plain training, 0.
+    Better is a gain of more than `Gains.threshold` standard errors; of equal errors the first counts.
 
     Args:
         wrong, labels, prior, seed: as for `gains`.
-        simplicity: (J,) ranks, the simplest lowest; None: the order of the recipes.
     """
     found = gains(wrong, labels, prior, seed)
     passing = found.gain > found.threshold * found.se
-    if not passing.any():
-        return 0
-    best = int(torch.where(passing, found.error, 2.0).argmin())
-    behind = wrong.double() - wrong.double()[:, best : best + 1]  # (N, J)
-    near = image_weights(labels, prior) @ behind <= standard_errors(behind, labels, prior)
-    ranks = torch.arange(len(passing)) if simplicity is None else torch.tensor(simplicity)
-    return int(torch.where(passing & near, ranks, len(ranks) + ranks.max()).argmin())
+    return int(torch.where(passing, found.error, 2.0).argmin()) if passing.any() else 0

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from .. import plots
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "ltlab", "font.family": ["sans-serif"], "figure.facecolor": "none",
     "axes.facecolor": "none", "savefig.facecolor": "none", "text.parse_math": False,
 }  # fmt: skip

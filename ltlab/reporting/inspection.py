@@ -76,7 +76,8 @@ def inspect(gathered: Gathered, side: int | None = None, progress: bool = False)
     if not isinstance(gathered.pictures, Tensor):
         gathered, sizes = _read(gathered, side, findings, progress)
     else:
-        sizes = (tuple(gathered.pictures.shape[:1:-1]),) * 3
+        height, width = gathered.pictures.shape[2:]
+        sizes = ((width, height),) * 3
     gathered = _known_classes(_once(gathered, findings), findings)
     parts = [_take(gathered, gathered.in_test == tests) for tests in (False, True)]
     splits = [_split(part) for part in parts]

@@ -59,9 +59,9 @@ def report(
 
     The photographs are read once and inspected, a frozen backbone turns them into features, and plain training and the
     recipes of `candidates` are trained on these. Every training image is held out once, in `folds` parts stratified by
-    class. The recommended recipe is the simplest within one standard error of the best on held-out images; plain
-    training, unless the gain exceeds what equal recipes reach by luck, see `choice.gains`. A test set is evaluated
-    once, after the choice. Runs are kept in the folder: called again, an interrupted report continues.
+    class. The recommended recipe is the best on held-out images; plain training, unless the gain exceeds one standard
+    error and what equal recipes reach by luck, see `choice.gains`. A test set is evaluated once, after the choice. Runs
+    are kept in the folder: called again, an interrupted report continues.
 
     Args:
         data, test, root: the photographs, see `sources.gather`; also a set of `data.features`, which is used as it is.

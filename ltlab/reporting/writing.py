@@ -58,10 +58,15 @@ def _recommendation(facts: Facts) -> str:
             f"with plain training {percent(plain['error'])} %, a gain of {_points(row['gain'], row['se'])}."
         )
     best = table.iloc[1:].sort_values("error").iloc[0]
-    return (
+    text = (
         f"No trick is better than plain training here: on held-out training images its {facts.error_name} is "
-        f"{percent(plain['error'])} %, and the best of {len(table) - 1} tricks, {best['label']}, gains "
-        f"{_points(best['gain'], best['se'])}, no more than luck explains."
+        f"{percent(plain['error'])} %, and "
+    )
+    if best["gain"] <= 0:
+        return f"{text}none of {len(table) - 1} tricks lowers it."
+    return (
+        f"{text}the best of {len(table) - 1} tricks, {best['label']}, gains {_points(best['gain'], best['se'])}, no "
+        "more than luck explains."
     )
 
 
@@ -92,7 +97,9 @@ def _by_group(facts: Facts) -> str:
         value = gain[classes].nanmean().item()
         if classes.any() and value == value:
             verb = "gain" if value >= 0 else "lose"
-            changes.append(f"the {int(classes.sum())} classes of {RANGES[group]} {verb} {abs(100 * value):.1f} points")
+            n = int(classes.sum())
+            who = f"the {n} classes" if n > 1 else "the one class"
+            changes.append(f"{who} of {RANGES[group]} {verb if n > 1 else verb + 's'} {abs(100 * value):.1f} points")
     if len(changes) == 1:
         worst = int(counts.argmin())
         changes = [f"the class of fewest images, {facts.inspected.data.class_names[worst]}, gains "
@@ -108,6 +115,8 @@ def _limits(facts: Facts) -> str:
     gains = facts.out.table["gain"].tolist()
     counts = facts.inspected.data.class_counts
     ratio = int(counts.max()) / int(counts.min())
+    if ratio == 1:
+        return "All classes have equally many images, so there is nothing for weights, sampling or priors to correct."
     return (
         f"The most frequent class has {ratio:.1f} times as many images as the least frequent one, and the tricks "
         f"change the error by {percent(min(gains))} to {percent(max(gains))} points: more images "
@@ -206,8 +215,7 @@ def _recipes(facts: Facts) -> str:
         f"{facts.error_name.capitalize()} in percent on {len(out.held.labels):,} held-out training images, the least "
         "first. The gain over plain training is paired, image by image, in percentage points. The last column counts "
         f"classes as frequent as in training. {len(table) - 1} equal tricks would gain up to {out.threshold:.1f} "
-        "standard errors by luck in 19 of 20 cases; the recommended recipe is the simplest within one standard error "
-        "of the best that gains more."
+        "standard errors by luck in 19 of 20 cases; the recipe of the least error is recommended if it gains more."
     )
     return page.table(head, rows, note, [j == out.chosen for j in order])
 
