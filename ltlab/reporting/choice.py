@@ -29,17 +29,22 @@ def image_weights(labels: Tensor, prior: Tensor) -> Tensor:
     return weights / weights.sum()
 
 
+def class_means(values: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Mean of (N, J) values over the images of every class, 0 without images. -> (C, J)"""
+    counts = torch.bincount(labels, minlength=classes).double()
+    zeros = torch.zeros(classes, values.shape[1], dtype=torch.float64)
+    return zeros.index_add(0, labels, values.double()) / counts.clamp(min=1)[:, None]
+
+
 def standard_errors(values: Tensor, labels: Tensor, prior: Tensor) -> Tensor:
     """Of sum_c prior_c mean_{i in c} v_i, for (N, J) values: sqrt(sum_c prior_c^2 s_c^2 / n_c). -> (J,)
 
     A class's variance is s_c^2 = (sum_i (v_i - mean_c)^2 + s^2) / n_c with the variance s^2 within all classes
     together, as one image more: two images that are both right do not say that their class is never wrong.
     """
-    classes = len(prior)
-    counts = torch.bincount(labels, minlength=classes).double()  # (C,)
-    zeros = torch.zeros(classes, values.shape[1], dtype=torch.float64)
-    means = zeros.index_add(0, labels, values.double()) / counts.clamp(min=1)[:, None]
-    squares = zeros.index_add(0, labels, (values - means[labels]) ** 2)  # (C, J)
+    counts = torch.bincount(labels, minlength=len(prior)).double()  # (C,)
+    spread = (values - class_means(values, labels, len(prior))[labels]) ** 2  # (N, J)
+    squares = class_means(spread, labels, len(prior)) * counts[:, None]  # (C, J)
     there = counts > 0
     pooled = squares.sum(0) / (counts.sum() - there.sum()).clamp(min=1)  # (J,)
     variances = (squares + pooled) / counts.clamp(min=1)[:, None]
@@ -51,23 +56,24 @@ def standard_errors(values: Tensor, labels: Tensor, prior: Tensor) -> Tensor:
 def gains(wrong: Tensor, labels: Tensor, prior: Tensor, seed: int = 0) -> Gains:
     """What every recipe gains over the first one, plain training, on the same images.
 
-        gain_j = sum_i w_i (wrong_i0 - wrong_ij)
+        gain_j = sum_i w_i d_ij,   d_ij = wrong_i0 - wrong_ij
 
-    The threshold is the (1 - `LUCK`) quantile of max_j gain_j / se_j when all differences of an image change sign
-    together at random: what recipes that are as good as plain training gain at most by luck. At least 1.
+    The threshold is the (1 - `LUCK`) quantile of max_j sum_i w_i s_i (d_ij - mean_{c_i} d_j) / se_j over random signs
+    s_i: what recipes that are as good as plain training gain at most by luck. It is at least 1.
 
     Args:
         wrong: (N, J), 1 where recipe j is wrong on image i, 0 where it is right, between where runs were averaged.
         labels: (N,) int64.
         prior: (C,) class fractions that count.
-        seed: of the sign flips.
+        seed: of the signs.
     """
     weights = image_weights(labels, prior)
     wrong = wrong.double()
     better = wrong[:, :1] - wrong  # (N, J)
     gain, se = weights @ better, standard_errors(better, labels, prior)
+    noise = weights[:, None] * (better - class_means(better, labels, len(prior))[labels])  # (N, J)
     signs = torch.randint(2, (DRAWS, len(labels)), generator=torch.Generator().manual_seed(seed)).double() * 2 - 1
-    by_luck = signs @ (weights[:, None] * better) / se.clamp(min=1e-12)  # (DRAWS, J)
+    by_luck = signs @ noise / se.clamp(min=1e-12)  # (DRAWS, J)
     threshold = max(1.0, by_luck.amax(1).quantile(1 - LUCK).item())
     return Gains(weights @ wrong, gain, se, threshold)
 

@@ -10,11 +10,12 @@ from torch import Tensor
 from ..calibration import Reliability, expected_calibration_error, fit_temperature, reliability
 from ..metrics import class_groups
 from .candidates import Candidate
-from .choice import choose, gains, image_weights, standard_errors
+from .choice import choose, class_means, gains, image_weights, standard_errors
 from .inspection import Inspected
 from .trials import HeldOut, Trials
 
 Z = 1.96  # standard errors to either side of a 95 % interval
+EQUAL = 1.5  # times the smallest class count, up to which a training set counts as balanced
 SEEDS = 3  # runs on all training images, whose mean the test set judges
 
 
@@ -63,9 +64,15 @@ class Outcome:
 
 
 def outcome(inspected: Inspected, trials: Trials, held: HeldOut, seed: int) -> Outcome:
-    """Choose on held-out images, then evaluate the test set, if there is one, once."""
+    """Choose on held-out images, then evaluate the test set, if there is one, once.
+
+    On a balanced set there is nothing for a trick to correct, and plain training is chosen; where another classifier is
+    better all the same, the report says so.
+    """
     prior = trials.prior
-    chosen = choose(held.wrong, held.labels, prior, seed=seed)
+    counts = trials.data.class_counts
+    balanced = trials.uniform and counts.max() <= EQUAL * counts.min()
+    chosen = 0 if balanced else choose(held.wrong, held.labels, prior, seed)
     table, threshold = _table(held, prior, trials, seed)
     candidate = held.candidates[chosen]
     judged, labels, logits, places = "held-out training", held.labels, held.logits[candidate.name], held.rows
@@ -168,5 +175,5 @@ def confusions(out: Outcome, prior: Tensor, most: int = 5) -> list[dict[str, Any
 
 def class_errors(out: Outcome, classes: int) -> Tensor:
     """Error of every class, of plain training and of the recommended recipe, NaN without images. -> (C, 2)"""
-    sums = torch.zeros(classes, 2, dtype=torch.float64).index_add(0, out.labels, out.wrong)
-    return sums / torch.bincount(out.labels, minlength=classes)[:, None]
+    absent = torch.bincount(out.labels, minlength=classes) == 0
+    return class_means(out.wrong, out.labels, classes).masked_fill(absent[:, None], float("nan"))

@@ -11,7 +11,7 @@ from .. import __version__
 from ..metrics import class_groups
 from . import drawings, page
 from .inspection import FEW_TO_JUDGE, Inspected
-from .outcome import SEEDS, Outcome, Z, class_errors
+from .outcome import EQUAL, SEEDS, Outcome, Z, class_errors
 from .page import percent
 from .trials import Trials
 
@@ -64,6 +64,11 @@ def _recommendation(facts: Facts) -> str:
     )
     if best["gain"] <= 0:
         return f"{text}none of {len(table) - 1} tricks lowers it."
+    if best["gain"] > facts.out.threshold * best["se"]:  # on a balanced set
+        gain = _points(best["gain"], best["se"])
+        return (
+            f"{text}what {best['label']} gains, {gain}, it does not gain by correcting class counts, which are equal."
+        )
     return (
         f"{text}the best of {len(table) - 1} tricks, {best['label']}, gains {_points(best['gain'], best['se'])}, no "
         "more than luck explains."
@@ -115,8 +120,11 @@ def _limits(facts: Facts) -> str:
     gains = facts.out.table["gain"].tolist()
     counts = facts.inspected.data.class_counts
     ratio = int(counts.max()) / int(counts.min())
-    if ratio == 1:
-        return "All classes have equally many images, so there is nothing for weights, sampling or priors to correct."
+    if ratio <= EQUAL:
+        return (
+            "The classes have about as many images as each other, so there is nothing for weights, sampling or priors "
+            "to correct."
+        )
     return (
         f"The most frequent class has {ratio:.1f} times as many images as the least frequent one, and the tricks "
         f"change the error by {percent(min(gains))} to {percent(max(gains))} points: more images "
