@@ -23,8 +23,8 @@ ROOMS = (  # along the training step, then what is believed and shown of it
 )  # fmt: skip
 
 TEXTS = (
-    "README.md", "CONTRIBUTING.md", "CITATION.cff", "LICENSE", "docs/your_own.md", "docs/report.md", "docs/detection.md",
-    "docs/guides.md", "docs/faq.md", "docs/scaling.md", "notebooks/notation.md",
+    "README.md", "CONTRIBUTING.md", "CITATION.cff", "LICENSE", "docs/your_own.md", "docs/report.md",
+    "docs/detection.md", "docs/guides.md", "docs/faq.md", "docs/scaling.md", "notebooks/notation.md",
 )  # fmt: skip
 
 

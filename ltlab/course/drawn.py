@@ -124,12 +124,12 @@ def _foreground(g: Generator) -> tuple[Tensor, Tensor]:
 def _linear(g: Generator) -> tuple:
     """A model whose classifier has weights of uneven norms, images and counts."""
     classes, width = _integer(g, 3, 7), _integer(g, 4, 9)
-    model = nn.Sequential()
+    model, classifier = nn.Sequential(), nn.Linear(width, classes)
     model.add_module("features", nn.Flatten())
-    model.add_module("classifier", nn.Linear(width, classes))
+    model.add_module("classifier", classifier)
     scale = 3 * torch.rand(classes, 1, generator=g) + 0.2
-    model.classifier.weight.data = scale * torch.randn(classes, width, generator=g)
-    model.classifier.bias.data = torch.randn(classes, generator=g)
+    classifier.weight.data = scale * torch.randn(classes, width, generator=g)
+    classifier.bias.data = torch.randn(classes, generator=g)
     return model, torch.zeros(classes, 1, 1, width), torch.arange(classes), _counts(g, classes)
 
 
