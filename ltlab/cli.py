@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .recipes import Plan, Recipe, Settings
     from .train import Result
 
+PROPER_SCORES = ("negative_log_likelihood", "brier_score")  # in nats, and from 0 to 2: not fractions
 NOT_IN_NAMES = ("workers", "on_error", "stream", "lists", "download")  # options that leave the images as they are
 
 
@@ -268,8 +269,8 @@ def _report(result: "Result", data: "LongTailedData", seed: int, folder: Path, f
     classes = pd.DataFrame({"class": data.class_names, "training images": data.class_counts.cpu(),
                             "test accuracy": accuracy.cpu()})  # fmt: skip
     for metric, value in result.metrics.items():
-        shown = f"{value:6.1%}" if value == value else "     – (no class in this group)"
-        print(f"{metric.replace('_', ' '):28} {shown}")
+        shown = f"{value:6.3f}" if metric in PROPER_SCORES else f"{value:6.1%}"
+        print(f"{metric.replace('_', ' '):28} {shown if value == value else '     – (no class in this group)'}")
     train, test = (getattr(split, "skipped", 0) for split in (data.train, data.test))
     if train or test:
         print(f"{train} training and {test} test images could not be read; others of their classes replaced them")

@@ -248,6 +248,8 @@ def test_train_by_another_settings_batch_and_learning_rate(tmp_path):
     assert done.returncode == 0 and "OneCycle(lr=0.025" in done.stdout, done.stderr
     row = pd.read_csv(next(tmp_path.glob("runs/*/ce-1-shapes-batch16-lr0.025/seed0/result.csv"))).iloc[0]
     assert (row["batch_size"], row["model"]) == (16, "small_net")
+    score = float(re.search(r"negative log likelihood +([0-9.]+)\n", done.stdout)[1])  # in nats, no percentage
+    assert score == pytest.approx(row["negative_log_likelihood"], abs=6e-4)
 
 
 def test_compare_by_another_settings(tmp_path):
