@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from test_distributed import finished, started
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.ops import MultiScaleRoIAlign
@@ -25,6 +26,7 @@ from ltlab.detection.detectors import RegionPool
 from ltlab.losses import CrossEntropyLoss, EqualizationV2Loss
 from ltlab.mixup import InputMixup
 from ltlab.recipes import Recipe, Stage
+from ltlab.train import fit
 
 
 @pytest.fixture(scope="module")
@@ -306,6 +308,8 @@ def test_what_a_detector_cannot_use_is_refused_before_training(scenes, recipe, w
 def test_other_things_than_recipes_data_and_detectors_are_refused(scenes):
     with pytest.raises(TypeError, match="data"):
         detection.fit("det_ce", load("shapes-lt", imbalance=10))
+    with pytest.raises(TypeError, match="detection"):
+        fit("ce", scenes)
     with pytest.raises(TypeError, match="model"):
         detection.fit("det_ce", scenes, nn.Linear(2, 2))
     with pytest.raises(TypeError, match="recipe"):
@@ -496,3 +500,23 @@ def test_importing_ltlab_and_its_detection_leaves_the_library_of_ap_alone():
     subprocess.run([sys.executable, "-c", code], check=True)
     code = "import sys, ltlab; assert 'torchvision' not in sys.modules and 'ltlab.detection' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_detector_with_one_sum_of_gradients(tmp_path):
+    code = """
+    import os
+    from ltlab import detection
+    data = load("scenes-lt", max_count=30, imbalance=15, test_count=3)
+    plan = detection.get("det_eqlv2").resolve(detection.SCENES).with_epochs(1)
+    run = detection.fit(plan, data, device="cpu", progress=False, checkpoint=f"{sys.argv[1]}/run.pt")
+    torch.save([run.model.state_dict(), run.metrics], f"{sys.argv[1]}/{os.environ['RANK']}.pt")
+    """
+    for one in finished(started(code, str(tmp_path))):
+        assert one.status == 0, one.err
+    (mine, metrics), (their, others) = (torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in range(2))
+    for name, value in mine.items():
+        assert torch.equal(value, their[name]), name
+    assert metrics == pytest.approx(others, nan_ok=True)
+    sums = torch.load(tmp_path / "run.pt", weights_only=True)["losses"][0]["negative"]  # (2, C)
+    assert sums.shape == (2, 18) and torch.equal(sums[0], sums[1]) and sums.min() > 0

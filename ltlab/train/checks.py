@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..cam import ForegroundTransform, maps_of
 from ..classifiers import CLASSIFIERS, declared
-from ..data import ImageSplit, LongTailedData, StreamedSplit
+from ..data import DetectionData, ImageSplit, LongTailedData, StreamedSplit
 from ..images import evaluating
 from ..recipes import Plan, Recipe, Stage
 from ..testing import calling, logits_of, loss_of, mixture_of
@@ -26,6 +26,8 @@ def check_types(recipe: object, data: object, model: object) -> None:
     if not isinstance(recipe, Recipe | str):
         way = "Recipe(Stage(...))" if isinstance(recipe, Stage) else 'Recipe(Stage(...)), or a name such as "ce"'
         raise TypeError(f"recipe={recipe!r:.80}: fit trains a recipe, write {way}")
+    if isinstance(data, DetectionData):
+        raise TypeError(f"data={data!r:.80}: a set of boxes is trained on by ltlab.detection.fit")
     if not isinstance(data, LongTailedData):
         way = f"ltlab.data.load({data!r})" if isinstance(data, str) else "ltlab.data.load(...)"
         raise TypeError(
