@@ -108,6 +108,7 @@ class DetectionRun(Run):
     watched = "ap"
     model: Detector
     data: DetectionData  # pyright: ignore[reportIncompatibleVariableOverride]
+    found: list[dict[str, Tensor]] | None = None  # in the test images, by the model as it is
 
     def try_stages(self, seed: int) -> None:
         """Refuse what a detector's step could not use, and take one image through every stage's loss."""
@@ -148,26 +149,25 @@ class DetectionRun(Run):
             loss_of(slots.loss, logits, labels)
 
     def begin_stage(self) -> Any:
-        begun = super().begin_stage()
+        begun, self.found = super().begin_stage(), None
         self.model.heads.set_loss(self.slots[self.stage].loss)
         return begun
 
+    def next_epoch(self, *arguments: Any, **options: Any) -> dict[str, float]:
+        self.found = None
+        return super().next_epoch(*arguments, **options)
+
     def evaluated(self) -> dict[str, float]:
-        return self.scored(self.detected())
-
-    def detected(self) -> list[dict[str, Tensor]]:
-        """The detections of all test images, in every process."""
+        """AP on the test images, which every process detects in."""
         with self.autocast:
-            return detect(self.model, self.data.test.images)
-
-    def scored(self, detections: list[dict[str, Tensor]]) -> dict[str, float]:
-        return judged(detections, self.data)
+            self.found = detect(self.model, self.data.test.images)
+        return judged(self.found, self.data)
 
     def result(self) -> DetectionResult:
         self.model.heads.set_loss(self.slots[-1].loss)
-        detections = self.detected()
-        history = pd.DataFrame(self.history)
-        return DetectionResult(self.model, history, self.scored(detections), detections, self.recipe, self.seconds)
+        metrics = self.evaluated() if self.found is None else judged(self.found, self.data)
+        history, found = pd.DataFrame(self.history), self.found or []
+        return DetectionResult(self.model, history, metrics, found, self.recipe, self.seconds)
 
 
 def judged(detections: list[dict[str, Tensor]], data: DetectionData, **options: Any) -> dict[str, float]:
@@ -176,7 +176,7 @@ def judged(detections: list[dict[str, Tensor]], data: DetectionData, **options: 
     return average_precision(detections, data.test.boxes, data.test.labels, data.groups, **rules | options)
 
 
-def detect(model: Detector, images: Any, *, batch_size: int = 50) -> list[dict[str, Tensor]]:
+def detect(model: Detector, images: Any, *, batch_size: int = 8) -> list[dict[str, Tensor]]:
     """The detections of images, in order, in evaluation mode, on the CPU.
 
     Args:
@@ -213,7 +213,8 @@ def fit(
     Args:
         recipe: a recipe, a plan, or the name of a recipe. What it leaves open is filled in by `SCENES`.
         data: a set from `ltlab.data.load("scenes-lt")` or `coco_set`.
-        model: a `Detector`, trained in place; None builds a small one, with weights drawn from `seed`.
+        model: a `Detector`, trained in place; None builds a small one, with weights drawn from `seed`. Afterwards it
+            ranks its detections by the scores of the last stage's loss.
 
     Raises:
         TypeError: not a recipe, detection data or a detector.
