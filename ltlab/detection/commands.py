@@ -127,7 +127,10 @@ def picture(
         (truth["boxes"].cpu(), None, "white", 1), (found["boxes"][sure], texts, "orange", 2)
     ):  # fmt: skip
         if len(boxes):
-            shown = draw_bounding_boxes(shown, boxes * scale, labels, colors=colour, width=width)
+            shown = draw_bounding_boxes(
+                shown, boxes * scale, labels, colors=colour, width=width, label_colors="black",
+                label_background_colors=colour, fill_labels=True,
+            )  # fmt: skip
     Image.fromarray(shown.permute(1, 2, 0).numpy()).save(path)
 
 
