@@ -61,6 +61,29 @@ def test_the_shown_recipes_have_five_seeds_and_the_final_one_is_fifteen_points_b
     assert table.loc["ce", "error"] - table.loc["bag_of_tricks", "error"] > 15
 
 
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def prose(page: Path) -> str:
+    return re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page, as links name them."""
+    headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_links_to_files_and_headings_that_are_there(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if not link.startswith("http"):
+            file, _, anchor = link.partition("#")
+            target = page.parent / file if file else page
+            assert target.exists(), link
+            assert not anchor or anchor in anchors(target), link
+
+
 # --- docs/your_own.md ------------------------------------------------------------------------------------------------
 
 
