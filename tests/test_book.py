@@ -15,6 +15,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 import ltlab
 from ltlab import cli
+from ltlab.cli import teaching
 
 pytest.importorskip("myst_nb", reason="the book's packages are missing: `uv sync`, or `pip install --group book`")
 
@@ -111,7 +112,7 @@ def test_steps_of_a_slider_are_few_and_hold_its_place():
 
 
 def test_without_its_packages_the_command_says_how_to_get_them(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(cli, "find_spec", lambda name: None)
+    monkeypatch.setattr(teaching, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match="pip install --group book"):
         cli.book()
 

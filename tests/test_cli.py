@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 
 from ltlab import cli, plots, recipes
+from ltlab.cli import teaching
 from ltlab.recipes import Recipe, Stage
 from ltlab.train import checkpoint
 
@@ -481,7 +482,7 @@ def clone(tmp_path, monkeypatch):
     for name in ("00_start_here.ipynb", "solutions/00_start_here.ipynb", "notation.md", "execute.py"):
         (tmp_path / "notebooks" / name).write_text("new", encoding="utf-8")
     given = []
-    monkeypatch.setattr(cli, "__file__", str(tmp_path / "ltlab" / "cli.py"))
+    monkeypatch.setattr(teaching, "__file__", str(tmp_path / "ltlab" / "cli" / "teaching.py"))
     monkeypatch.setattr(labapp.LabApp, "launch_instance", lambda argv: given.append((argv, os.environ.copy())))
     monkeypatch.setattr(sys, "argv", sys.argv)
     return tmp_path, given
