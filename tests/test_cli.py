@@ -36,6 +36,7 @@ OPTIONS = {
     "compare": f"data {DATA} {TRAINING} {COMPUTE} family seeds processes prior output",
     "search": f"data {DATA} {TRAINING} {COMPUTE} seeds budget-minutes validation output",
     "report": "prior budget-minutes folds seed output device threads test root size backbone cache",
+    "detect": "",
     "recipes": "data code",
     "data": f"{DATA} seed sheet cam",
     "book": "output",
