@@ -45,6 +45,11 @@ GRID: dict[str, tuple[str, tuple[float, ...], int]] = {  # what is chosen, among
     "det_acsl": ("xi", (0.3, 0.7, 0.1, 0.9, 0.01), 1),
 }
 CORE = ["det_ce", "det_eqlv2", "det_bce", "det_rfs", "det_ce_long", "det_acsl"]  # what matters most comes first
+CONTROLS = {  # what each recipe is compared with, seed by seed
+    "det_ce_long": "det_ce", "det_acsl": "det_ce_long", "det_bags": "det_ce_long", "det_bce": "det_ce",
+    "det_eqlv2": "det_bce", "det_eql": "det_bce", "det_federated": "det_bce", "det_seesaw": "det_ce",
+    "det_rfs": "det_ce", "det_eqlv2_rfs": "det_rfs",
+}  # fmt: skip
 METRICS = ("ap", "ap50", "ap_rare", "ap_common", "ap_frequent")
 
 
@@ -158,6 +163,14 @@ def report(rows: pd.DataFrame) -> None:
     columns = [f"held_out_{metric}" for metric in METRICS[:1]] + list(METRICS)
     table = (100 * rows.set_index(["recipe", "value", "seed"])[columns]).groupby(level=[0, 1], dropna=False)
     print(table.agg(["mean", "std"]).round(1).assign(seeds=table.size()).to_string())
+    best = chosen(rows)
+    settled = rows[rows["value"].isna() | (rows["value"] == rows["recipe"].map(best.get))].set_index(["recipe", "seed"])
+    print("\npoints of AP gained over the control, by seed:")
+    for name, control in CONTROLS.items():
+        if {name, control} <= set(rows["recipe"]):
+            gain = 100 * (settled.loc[name, list(METRICS)] - settled.loc[control, list(METRICS)]).dropna(how="all")
+            shown = ", ".join(f"{m} {gain[m].mean():+.1f} ± {gain[m].std():.1f}" for m in METRICS if m != "ap50")
+            print(f"{name:14} - {control:12} {len(gain)} seeds: {shown}")
 
 
 def main() -> None:

@@ -41,6 +41,17 @@ def batch(scenes: DetectionData) -> tuple[Tensor, list[dict[str, Tensor]]]:
     return images, [*targets, {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}]
 
 
+@pytest.fixture(scope="module")
+def gaps(scenes: DetectionData) -> DetectionData:
+    """A class without a box in training, and images without any."""
+    train = scenes.train.take(torch.arange(12))
+    kept = [(labels != 17) & (i > 1) for i, labels in enumerate(train.labels)]
+    boxes, labels = ([each[k] for each, k in zip(part, kept, strict=True)] for part in (train.boxes, train.labels))
+    return replace(
+        scenes, train=replace(train, boxes=boxes, labels=labels, masks=None), test=scenes.test.take(torch.arange(8))
+    )
+
+
 def own(rcnn: FasterRCNN) -> FasterRCNN:
     """The same detector with torchvision's head."""
     theirs = copy.deepcopy(rcnn)
@@ -227,6 +238,18 @@ def test_the_second_stage_trains_the_last_layer_alone(scenes, tmp_path):
     assert all(parameter.requires_grad for parameter in both.model.parameters())
 
 
+@pytest.mark.parametrize("name", ["det_eqlv2", "det_seesaw"])
+def test_a_detector_is_loaded_from_its_checkpoint(gaps, tmp_path, name):
+    run = detection.fit(short(name, 1), gaps, device="cpu", progress=False, checkpoint=tmp_path / "run.pt")
+    before = torch.get_rng_state()
+    loaded = detection.load_model(tmp_path / "run.pt", name)
+    assert torch.equal(before, torch.get_rng_state())
+    for mine, their in zip(detect(loaded, gaps.test.images), run.detections, strict=True):
+        assert torch.equal(mine["scores"], their["scores"]) and torch.equal(mine["boxes"], their["boxes"])
+    with pytest.raises(ValueError, match="another network"):
+        detection.load_model(tmp_path / "run.pt", name, small_detector(7))
+
+
 def test_the_prior_is_part_of_the_recipe(scenes):
     identities = [sigmoid("own", BCE, prior).resolve(SCENES).identity() for prior in (0.1, 0.01)]
     assert identities[0] != identities[1]
@@ -259,17 +282,6 @@ def test_flipping_moves_boxes_and_masks_with_the_image():
     assert flipped["boxes"].tolist() == [[3, 1, 8, 4]] and flipped["labels"].tolist() == [1]
     assert flipped["masks"][0, 1:4, 3:8].all() and flipped["masks"].sum() == 15
     assert for_torchvision(target, flip=False, width=10)["boxes"].tolist() == [[2, 1, 7, 4]]
-
-
-@pytest.fixture(scope="module")
-def gaps(scenes: DetectionData) -> DetectionData:
-    """A class without a box in training, and images without any."""
-    train = scenes.train.take(torch.arange(12))
-    kept = [(labels != 17) & (i > 1) for i, labels in enumerate(train.labels)]
-    boxes, labels = ([each[k] for each, k in zip(part, kept, strict=True)] for part in (train.boxes, train.labels))
-    return replace(
-        scenes, train=replace(train, boxes=boxes, labels=labels, masks=None), test=scenes.test.take(torch.arange(8))
-    )
 
 
 @pytest.mark.slow

@@ -15,11 +15,11 @@ require_extra("train")
 
 from .average_precision import average_precision
 from .detection_recipes import RECIPES, get
-from .detection_run import SCENES, DetectionResult, detect, fit, judged
+from .detection_run import SCENES, DetectionResult, detect, fit, judged, load_model
 from .detectors import Detector, detector, small_detector
 from .heads import SlotRoIHeads
 
 __all__ = [
     "RECIPES", "SCENES", "DetectionResult", "Detector", "SlotRoIHeads", "average_precision", "detect", "detector",
-    "fit", "get", "judged", "small_detector",
+    "fit", "get", "judged", "load_model", "small_detector",
 ]  # fmt: skip

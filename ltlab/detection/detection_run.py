@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -14,6 +15,7 @@ from ..images import evaluating, to_float
 from ..recipes import Plan, Recipe
 from ..recipes.schedules import OneCycle, Settings
 from ..testing import calling, loss_of
+from ..train import checkpoint as checkpoints
 from ..train.fitting import run_to_end
 from ..train.run import Run
 from ..train.step import Slots, TrainingStep
@@ -200,6 +202,35 @@ def detect(model: Detector, images: Any, *, batch_size: int = 8) -> list[dict[st
         {"boxes": each["boxes"].cpu(), "scores": each["scores"].cpu(), "labels": each["labels"].cpu() - 1}
         for each in found
     ]
+
+
+def load_model(checkpoint: str | os.PathLike, recipe: Recipe | str, model: Detector | None = None) -> Detector:
+    """The detector of a run as its checkpoint holds it, on the CPU.
+
+    Args:
+        checkpoint: a file that `fit` has written.
+        recipe: what was trained, which says how detections are scored.
+        model: another like the run's to load into; None builds a small one.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the checkpoint is damaged, or of another recipe or network.
+    """
+    path, stages = Path(checkpoint).expanduser(), (get(recipe) if isinstance(recipe, str) else recipe).stages
+    state = checkpoints.load(path, torch.device("cpu"), lambda state: None)
+    counts = torch.ones(len(state["class names"]))  # of which scores are independent
+    loss = stages[-1].loss
+    with torch.random.fork_rng(devices=[]):
+        model = small_detector(len(counts)) if model is None else model.cpu()
+        for stage in stages:
+            if stage.classifier is not None:
+                model.classifier = stage.classifier(model, None, None, counts)
+    model.heads.set_loss(loss if isinstance(loss, nn.Module) else loss(counts))
+    try:
+        model.load_state_dict(state["model"])
+    except RuntimeError as error:
+        raise ValueError(f"checkpoint {path} holds another network: {error}") from error
+    return model
 
 
 def fit(

@@ -51,9 +51,13 @@ class Detector(nn.Module):
     def classifier(self) -> nn.Module:
         return self.heads.box_predictor.cls_score
 
+    @classifier.setter
+    def classifier(self, layer: nn.Module) -> None:
+        self.heads.box_predictor.cls_score = layer
+
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "classifier":  # a property's setter is passed over for modules
-            self.heads.box_predictor.cls_score = value
+        if name == "classifier":  # of modules nn.Module would make a part of that name, and pass the setter over
+            object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
 
