@@ -6,6 +6,8 @@ For every seed, which draws subset and training, the recipes `RECIPES`, and post
 a head trained without a fifth of the images has least balanced error with on that fifth. Every run adds a row to the
 output (data/results/features.csv, the columns of `results.result_row`). A second call continues from there.
 
+With --reduce FILE it only writes the features that the course shows, data/features/cifar10-lt-100.npz.
+
 With --finetune the last block of the network trains too, on a tenth of the images: the maps before it, 192 x 3 x 3, are
 the frozen features, and block, last convolution and classifier are the model, at rates from a light to a heavy one.
 
@@ -19,6 +21,7 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -43,7 +46,7 @@ MORE = (
     Recipe(Stage(sampler=CLASS_BALANCED, loss=CostSensitiveLoss), name="weights_and_sampler"),
     Recipe(Stage(loss=BalancedSoftmaxLoss), name="balanced_softmax_cosine", classifier="cosine"),
 )
-LIGHT_TO_HEAVY = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)  # factors of the last block's learning rate; the classifier's is 1
+LIGHT_TO_HEAVY = (0.0, 0.1, 1.0, 10.0)  # factors of the last block's learning rate; the classifier's is 1
 Run = tuple[Recipe, LongTailedData, nn.Module | None]  # the model is None for a head
 
 
@@ -91,6 +94,20 @@ class Before(nn.Module):
         return self.blocks(F.relu6(self.norm(self.stem(x)))).flatten(1)
 
 
+def reduced(data: LongTailedData, cache: Path | None, width: int = 96) -> dict[str, np.ndarray]:
+    """What the course shows: the first principal components of features, of all training and 2,500 test images."""
+    tailed = features(data, BACKBONE, size=SIZE, precision="bfloat16", cache=cache)
+    shown = tailed.test.take(long_tail_subset(tailed.test.labels, [250] * len(data.class_names), 0))
+    x = tailed.train.images.flatten(1).double()
+    _, vectors = torch.linalg.eigh(torch.cov(x.T))  # the largest eigenvalue last
+    components = vectors.flip(1)[:, :width]
+    arrays = {"classes": np.array(data.class_names)}
+    for part, split in (("train", tailed.train), ("test", shown)):
+        arrays[f"x_{part}"] = (split.images.flatten(1).double() @ components).half().numpy()
+        arrays[f"y_{part}"] = split.labels.byte().numpy()
+    return arrays
+
+
 def runs(name: str, seed: int, finetune: bool, cache: Path | None) -> Iterator[Run]:
     """All runs of a data set with a seed."""
     data = load(name, seed=seed)
@@ -113,9 +130,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--data", nargs="+", default=["cifar10-lt", "cifar100-lt"])
     parser.add_argument("--finetune", action="store_true", help="train the last block of the network too")
+    parser.add_argument("--reduce", type=Path, help="only write the course's features of seed 0 to this .npz")
     parser.add_argument("--cache", type=Path, help="folder of the kept features, see ltlab.data.features")
     parser.add_argument("--output", type=Path, default=OUTPUT)
     arguments = parser.parse_args()
+    if arguments.reduce:
+        np.savez_compressed(arguments.reduce, **reduced(load("cifar10-lt"), arguments.cache))
+        return
     for seed, name in product(range(arguments.seeds), arguments.data):
         for recipe, tailed, model in runs(name, seed, arguments.finetune, arguments.cache):
             plan = recipe.resolve(FEATURES)

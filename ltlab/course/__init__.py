@@ -8,8 +8,8 @@ exports      the quizzes for learning platforms: Moodle XML and GIFT
 drawn        exercises checked again with arguments that a seed draws
 assignments  the exercises as nbgrader assignments
 
-The other files, check_start_here to check_alignment, are the exercises of notebooks 00 to 09: what is right, and
-the known mistakes, each with an id and a hint.
+The other files, check_start_here to check_frozen, are the exercises of the notebooks: what is right, and the known
+mistakes, each with an id and a hint.
 """
 
 from .. import require_extra

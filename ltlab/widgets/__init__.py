@@ -16,6 +16,7 @@ explore_reliability   confidence against accuracy, at any temperature
 explore_smoothing     label-aware smoothing, and the logit gap that is best under it
 explore_noise_floor   the calibration error of a perfectly calibrated network
 explore_alignment     scale, shift and gate of a trained classifier
+explore_cosine        temperature, prior and shrunk means of a cosine head on kept features
 explore_prior         which recipe is best for which test set
 explore_bag           an option for every slot, and what was measured nearest to the recipe they make
 prediction            a guess before the result, and the result next to the guess
@@ -28,6 +29,7 @@ require_extra("course")
 
 from .explore_alignment import alignment_explorer
 from .explore_bag import bag_explorer
+from .explore_cosine import cosine_explorer
 from .explore_foreground import foreground_explorer
 from .explore_imbalance import imbalance_explorer
 from .explore_lambda import beta_explorer, remix_explorer
@@ -48,9 +50,9 @@ from .sliders import choice
 
 __all__ = [
     "IMBALANCES", "Choice", "Explorer", "Prediction", "Question", "Quiz", "Resolution", "alignment_explorer",
-    "bag_explorer", "beta_explorer", "blank_figure", "choice", "effective_number_explorer", "focal_explorer",
-    "foreground_explorer", "gradient_explorer", "imbalance_explorer", "long_tail_explorer", "manifold_explorer",
-    "mixup_explorer", "noise_floor_explorer", "post_hoc_explorer", "prior_explorer", "pulls",
+    "bag_explorer", "beta_explorer", "blank_figure", "choice", "cosine_explorer", "effective_number_explorer",
+    "focal_explorer", "foreground_explorer", "gradient_explorer", "imbalance_explorer", "long_tail_explorer",
+    "manifold_explorer", "mixup_explorer", "noise_floor_explorer", "post_hoc_explorer", "prior_explorer", "pulls",
     "real_distributions_explorer", "reliability_explorer", "remix_explorer", "sampling_explorer", "smoothing_explorer",
     "timeline_explorer",
 ]  # fmt: skip
