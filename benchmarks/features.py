@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from ltlab import results
 from ltlab.classifiers import choose_tau, logit_adjusted
 from ltlab.data import Backbone, LongTailedData, backbone_of, features, load, long_tail_subset
-from ltlab.losses import BalancedSoftmaxLoss, CostSensitiveLoss, CrossEntropyLoss
+from ltlab.losses import BalancedSoftmaxLoss, CostSensitiveLoss
 from ltlab.recipes import FEATURES, Recipe, Stage, get
 from ltlab.recipes.families import CLASS_BALANCED
 from ltlab.results import append_row, fingerprint, result_row
@@ -119,10 +119,10 @@ def runs(name: str, seed: int, finetune: bool, cache: Path | None) -> Iterator[R
     before = Backbone(f"{BACKBONE} before its last block", Before(), backbone_of(BACKBONE, SIZE).prepare, True)
     maps = features(few_images(data, seed), before, cache=cache)
     for rate in LIGHT_TO_HEAVY:
-        for name, loss in {"ce": CrossEntropyLoss(), "balanced_softmax": BalancedSoftmaxLoss}.items():
-            rates = dict.fromkeys(("block", "conv", "norm"), rate)
-            stage = Stage(loss=loss, rates=rates, batch_norm="eval", weight_decay=5e-4)
-            yield Recipe(stage, name=f"{name}_last_block_{rate:g}"), maps, LastBlock(len(maps.class_names))
+        rates = dict.fromkeys(("block", "conv", "norm"), rate)
+        stage = Stage(loss=BalancedSoftmaxLoss, rates=rates, batch_norm="eval", weight_decay=5e-4)
+        recipe = Recipe(stage, name=f"balanced_softmax_last_block_{rate:g}")
+        yield recipe, maps, LastBlock(len(maps.class_names))
 
 
 def main() -> None:
@@ -143,7 +143,10 @@ def main() -> None:
             network = None if model is None else type(model).__name__
             if (plan.name, seed, fingerprint(plan, tailed, network)) in runs_in(arguments.output):
                 continue
-            result = fit(plan, tailed, model, seed=seed, progress=False, evaluate_every=plan.epochs)
+            precision = "bfloat16" if model else "float32"
+            result = fit(
+                plan, tailed, model, seed=seed, precision=precision, progress=False, evaluate_every=plan.epochs
+            )
             append_row(arguments.output, result_row(result, tailed, seed))
             error = 100 * result.metrics["top1_error"]
             print(f"{name} {recipe.name} seed {seed}: {error:.1f} %, {result.seconds:.1f} s", flush=True)
