@@ -54,6 +54,13 @@ OWN: dict[str, str] = {  # what a notebook's cells take from the cells before th
                     "gate = torch.rand(len(labels), 1)\n"
                     "adjusted = 100 * metrics.top1_error(losses.adjust_logits(logits, counts), labels)\n"
                     "lines = {'post hoc, tau 1': {'error, all': adjusted}}",
+    "11_frozen_features": "from ltlab.classifiers import CosineClassifier, class_means\ntorch.manual_seed(0)\n"
+                          "seen, labels = torch.randn(len(tailed.train), 6), test.labels\n"
+                          "shown = torch.randn(len(labels), 6)\nhead = CosineClassifier(6, 10)\n"
+                          "runs = {'ce_cosine': SimpleNamespace(model=SimpleNamespace(classifier=head))}\n"
+                          "means = CosineClassifier(6, 10)\n"
+                          "means.weight.data = class_means(seen, tailed.train.labels, 10)\n"
+                          "run = SimpleNamespace(logits=means(shown).detach())",
 }  # fmt: skip
 NEEDED = {  # and cells that they take as they are, by how they are recognised
     "01_the_long_tail": ("predict(",),

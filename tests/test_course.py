@@ -373,6 +373,12 @@ MISTAKES = [
     ("09.tweak", aligned(rates={"classifier.gate": 0.1}, loss=CostSensitiveLoss), "loss"),
     ("09.tweak", aligned(rates={"classifier.gate": 0.1}, batch_norm="shift"), "trains"),
     ("09.tweak", recipes.get("crt"), "stages"),
+    ("11.tweak", recipes.get("ce"), "loss"),
+    ("11.tweak", recipes.get("ce_cosine"), "loss"),
+    ("11.tweak", recipes.get("balanced_softmax"), "head"),
+    ("11.tweak", recipes.get("crt"), "stages"),
+    ("11.tweak", recipes.get("input_mixup_balanced_softmax"), "slots"),
+    ("11.tweak", Recipe(Stage(loss=BalancedSoftmaxLoss), name="ce_cosine", classifier="cosine"), "name"),
 ]
 
 
@@ -435,6 +441,7 @@ OTHER_WAYS = [
     ("08.tweak", smoothed(0.2, 0.05, shape=3.0, spread="others")),
     ("09.tweak", aligned(rates={"classifier.gate.weight": 0.1, "classifier.gate.bias": 0.1})),
     ("09.tweak", aligned(rates={"classifier.gate": 0.1}, loss=GeneralizedReweightLoss([3, 1], rho=1.2))),
+    ("11.tweak", Recipe(Stage(loss=BalancedSoftmaxLoss([3, 1])), name="mine", classifier="cosine_learnt")),
 ]
 
 

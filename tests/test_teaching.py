@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from ltlab import calibration, data, losses, metrics, mixup, samplers
 from ltlab.course import QUIZZES
+from ltlab.course.check_frozen import my_shrunk_means
 
 FOLDER = Path(__file__).parents[1] / "docs" / "teaching"
 ENTRY = re.compile(r"^\*\*(\d\d\.\d)\*\* ", re.MULTILINE)
@@ -68,6 +69,9 @@ def told() -> dict[str, list[str]]:
     few = torch.tensor([[0.8, 0.2], [0.4, 0.6]], dtype=f64)
     once = few.mean(0)
     each = F.normalize(few * once, p=1, dim=1)
+    labels = torch.arange(3).repeat_interleave(torch.tensor([8, 2, 2]))
+    means = my_shrunk_means.oracle(3.0 * labels[:, None], labels, 2.0)
+    ones = torch.tensor([1.0, 3, 3, 5])
     return {
         "01.1": [", ".join(map(str, exp)), ", ".join(map(str, step)), f"{sum(exp)} and {sum(step)}"],
         "02.2": [f"{effective[0]:.2f}", f"{effective[1]:.2f}", f"{effective[0] / effective[1]:.2f}"],
@@ -79,6 +83,8 @@ def told() -> dict[str, list[str]]:
                  f"{calibration.signed_gap(logits, right, {'all': torch.ones(2, dtype=torch.bool)})['all']:+.2f}"],
         "08.4": [f"{torch.tensor(9 * (1 - e) / e).log():.2f}" for e in (0.1, 0.4)],
         "09.3": [f"({rounded(values, 2)})" for values in shifted],
+        "11.3": [f"= {value:g}" for value in means.flatten().tolist()],
+        "11.5": [f"{(7 - ones.mean()) / ones.std(correction=0):.2f}"],
         "09.5": [f"({rounded(once, 1)})", f"({rounded(each[0], 3)})", f"({rounded(each.mean(0), 3)})"],
     }  # fmt: skip
 

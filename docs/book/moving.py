@@ -13,9 +13,11 @@ from tempfile import TemporaryDirectory
 
 import ipywidgets
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from ltlab import classifiers, data, mixup, recipes, results, train, widgets
+from ltlab.data.places import tables_folder
 from ltlab.recipes import Recipe, Stage
 from ltlab.widgets import Explorer
 
@@ -135,6 +137,16 @@ def bent_prior() -> Explorer:
     return widgets.prior_explorer(rows, shapes().class_counts, names=shapes().class_names)
 
 
+def frozen() -> Explorer:
+    kept = np.load(tables_folder("features") / "cifar10-lt-100.npz")
+    (seen, y), (shown, labels) = (
+        (torch.from_numpy(kept[f"x_{part}"]).float(), torch.from_numpy(kept[f"y_{part}"]).long())
+        for part in ("train", "test")
+    )
+    mean, std = seen.mean(0), seen.std(0, correction=0)
+    return widgets.cosine_explorer(((seen - mean) / std, y), ((shown - mean) / std, labels), torch.bincount(y))
+
+
 MOVING = (
     Moving("00_start_here", "imbalance_explorer", "imbalance", lambda: widgets.imbalance_explorer(imbalance=100)),
     Moving("01_the_long_tail", "long_tail_explorer", "imbalance", long_tail),
@@ -154,6 +166,7 @@ MOVING = (
     Moving("08_calibration", "smoothing_explorer", "head", smoothing),
     Moving("09_alignment", "alignment_explorer", "tau", alignment, trained=True),
     Moving("09_alignment", "prior_explorer", "t", bent_prior),
+    Moving("11_frozen_features", "cosine_explorer", "scale", frozen),
 )
 
 
