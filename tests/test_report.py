@@ -25,6 +25,13 @@ class Colours(nn.Module):
         return torch.cat([images.mean((2, 3)), images.std((2, 3)), images.amax((2, 3))], 1)
 
 
+class Roots(nn.Module):
+    """Not a number for most pixels."""
+
+    def forward(self, x):
+        return (x - 2).sqrt()
+
+
 def draw(folder: Path, counts, tests: int, seed: int = 0) -> Path:
     """Photographs of one noisy colour per class."""
     generator = np.random.default_rng(seed)
@@ -162,12 +169,20 @@ def test_a_long_tail_gets_a_trick_and_a_balanced_set_plain_training(counts, tric
         ({"size": 0}, "size"),
         ({"prior": [0.5, 0.6]}, "prior"),
         ({"backbone": "resnet5O"}, "backbone"),
+        ({"backbone": nn.Conv2d(3, 4, 3)}, "pooled"),
+        ({"backbone": nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), Roots())}, "NaN"),
     ],
 )
 def test_bad_arguments_are_named(options, word, tmp_path):
     data = load("shapes-lt", max_count=4, test_count=1, imbalance=2)
     with pytest.raises(ValueError, match=word):
-        report(data, folder=tmp_path, progress=False, **options)
+        report(data, folder=tmp_path, cache=tmp_path, progress=False, **options)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="folder"):
+        report(gaussians([9, 3], 1, seed=0), folder=tmp_path / "file" / "out", progress=False)
 
 
 @pytest.mark.usefixtures("few_candidates")

@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 
-from ..recipes import FEATURES, RECIPES, Recipe, Stage
+from ..recipes import RECIPES, Recipe, Stage
 
 CHOSEN = "chosen"  # tau, on held-out images
-COSINE_RATE = 3.0  # of 0.01, 0.1, 0.3, 1, 3 and 10 the best on held-out images of CIFAR-10-LT
 
 
 @dataclass(frozen=True)
@@ -28,12 +27,6 @@ def _named(label: str, name: str, tau: float | str | None = None) -> Candidate:
     return Candidate(label, RECIPES[name], tau)
 
 
-def _cosine(label: str, name: str, tau: float | str | None = None) -> Candidate:
-    """A recipe with a cosine classifier, whose weights have long norms at first and so take a larger learning rate."""
-    recipe, settings = RECIPES[name], FEATURES.with_learning_rate(COSINE_RATE)
-    return Candidate(label, Recipe(*recipe.stages, name=name, settings=settings, classifier=recipe.classifier), tau)
-
-
 _BOTH = Stage(loss=RECIPES["cs_ce_smooth"].stages[0].loss, sampler=RECIPES["square_root"].stages[0].sampler)
 
 PLAIN = _named("plain training", "ce")
@@ -49,13 +42,13 @@ ALWAYS = (
     _named("square-root sampling", "square_root"),
     Candidate("square-root weights and sampling", Recipe(_BOTH, name="square_root_both")),
     _named("deferred re-weighting", "drw_cs_ce"),
-    _cosine("LDAM with deferred re-weighting", "drw_ldam"),
+    _named("LDAM with deferred re-weighting", "drw_ldam"),
     _named("tau-normalised classifier", "tau_norm"),
     _named("nearest class mean", "nearest_class_mean"),
 )
 IF_TIME = (
-    _cosine("cosine classifier", "ce_cosine"),
-    _cosine("cosine classifier, post-hoc, tau chosen", "ce_cosine", CHOSEN),
+    _named("cosine classifier", "ce_cosine"),
+    _named("cosine classifier, post-hoc, tau chosen", "ce_cosine", CHOSEN),
     _named("mixup of features", "input_mixup"),
     _named("mixup, post-hoc, tau chosen", "input_mixup", CHOSEN),
     _named("mixup and balanced softmax", "input_mixup_balanced_softmax"),

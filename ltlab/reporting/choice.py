@@ -72,9 +72,12 @@ def gains(wrong: Tensor, labels: Tensor, prior: Tensor, seed: int = 0) -> Gains:
     better = wrong[:, :1] - wrong  # (N, J)
     gain, se = weights @ better, standard_errors(better, labels, prior)
     noise = weights[:, None] * (better - class_means(better, labels, len(prior))[labels])  # (N, J)
-    signs = torch.randint(2, (DRAWS, len(labels)), generator=torch.Generator().manual_seed(seed)).double() * 2 - 1
-    by_luck = signs @ noise / se.clamp(min=1e-12)  # (DRAWS, J)
-    threshold = max(1.0, by_luck.amax(1).quantile(1 - LUCK).item())
+    generator = torch.Generator().manual_seed(seed)
+    by_luck = []
+    for _ in range(DRAWS):
+        signs = torch.randint(2, labels.shape, generator=generator).double() * 2 - 1  # (N,)
+        by_luck.append((signs @ noise / se.clamp(min=1e-12)).max())
+    threshold = max(1.0, torch.stack(by_luck).quantile(1 - LUCK).item())
     return Gains(weights @ wrong, gain, se, threshold)
 
 

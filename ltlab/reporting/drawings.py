@@ -63,7 +63,7 @@ def error_figure(counts: Any, errors: dict[str, Any], names: Sequence[str]) -> s
             before, after = (100 * np.asarray(error) for error in errors.values())
             ax.vlines(counts, before, after, color="0.6", linewidth=1, zorder=2)
         if len(counts) <= plots.NUMBERS_UP_TO:
-            _name_points(ax, counts, 100 * np.nanmin(np.stack(list(errors.values())), 0), shortened(names))
+            _name_points(ax, counts, 100 * np.fmin.reduce(list(errors.values())), shortened(names))
         ax.set_xscale("log")
         ax.set_ylim(-8, 104)
         ax.xaxis.set_major_formatter("{x:,.0f}")

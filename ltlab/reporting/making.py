@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..counts import ClassCounts, as_prior, check_integer, check_seed, comparable
 from ..data import LongTailedData, features
 from ..data.places import expanded
-from ..recipes import FEATURES, Plan
+from ..recipes import FEATURES, Plan, Settings
 from ..results import prior_named, provenance
 from ..results.comparison import file_name
 from ..train import find_device
@@ -89,17 +89,27 @@ def report(
     inspected = inspect(gather(data, test, root), size, progress)
     name = inspected.data.name
     place = expanded(folder) if folder is not None else Path("runs", f"report-{file_name(name)}")
-    place.mkdir(parents=True, exist_ok=True)
+    try:
+        (place / "figures").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            error.errno, f"folder {place} cannot be made ({error.strerror}): name another one, folder= (--output)"
+        ) from error
     extracted = _features(inspected.data, backbone, size, cache, progress)
     counts = inspected.data.class_counts
     wanted = prior_named(prior, counts) if isinstance(prior, str) else as_prior("prior", prior, len(counts))
     deadline = time.monotonic() + 60 * budget_minutes
-    trials = Trials(extracted, FEATURES, place / "runs", wanted, folds=folds, seed=seed,
+    trials = Trials(extracted, _settings(len(extracted.train)), place / "runs", wanted, folds=folds, seed=seed,
                     deadline=deadline, device=device)  # fmt: skip
     held = trials.held_out(ALWAYS, IF_TIME, progress)
     out = outcome(inspected, trials, held, seed)
     facts = Facts(inspected, out, trials, prior if isinstance(prior, str) else "the given one", _backbone(backbone))
     return _written(facts, place, find_device(device))
+
+
+def _settings(images: int) -> Settings:
+    """Those of features, in batches so small that an epoch of few images has some eight steps."""
+    return replace(FEATURES, batch_size=min(FEATURES.batch_size, max(8, images // 8)))
 
 
 def _backbone(backbone: str | nn.Module) -> str:
@@ -117,7 +127,7 @@ def _features(data: LongTailedData, backbone: Any, size: int | None, cache: Any,
 def _written(facts: Facts, folder: Path, device: torch.device) -> Report:
     """The page, the figures and report.json, in the folder."""
     out, data = facts.out, facts.inspected.data
-    plan = out.candidate.recipe.resolve(facts.trials.settings)
+    plan = facts.trials.plan(out.candidate.recipe)
     post_hoc = out.candidate.tau is not None
     target = None if facts.trials.uniform or not post_hoc else facts.trials.prior.tolist()
     code = loop_code(plan, data.class_counts.tolist(), data.class_names, tau=out.tau if post_hoc else None,
@@ -125,7 +135,6 @@ def _written(facts: Facts, folder: Path, device: torch.device) -> Report:
     answer = sentences(facts)
     drawn = figures(facts)
     costly = confusions(out, facts.trials.prior)
-    (folder / "figures").mkdir(exist_ok=True)
     for name, svg in drawn.items():
         write_atomically(folder / "figures" / f"{name}.svg", svg.encode())
     made = page(f"ltlab report: {data.name}", parts(facts, answer, drawn, costly, code))

@@ -139,9 +139,11 @@ def _calibrated(
         temperature = fit_temperature(of_held, held.labels, weight)
         if on_test:
             return temperature, logits / temperature
-        calibrated = logits.clone()
         folds = held.fold.unique()
-        for fold in folds if len(folds) > 1 else ():
+        if len(folds) < 2:  # no other images to fit it on
+            return temperature, None
+        calibrated = logits.clone()
+        for fold in folds:
             here = held.fold == fold
             calibrated[here] /= fit_temperature(of_held[~here], held.labels[~here], weight)
     except ValueError:  # the logits separate the classes, or say nothing

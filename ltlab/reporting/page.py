@@ -42,7 +42,7 @@ h3 { font-size: 1rem; margin: 1.4rem 0 .4rem; overflow-wrap: anywhere; }
 p, li { max-width: 46rem; overflow-wrap: anywhere; }
 .soft, figcaption { color: var(--soft); font-size: .9rem; }
 .answer { background: var(--mark); border-left: 4px solid var(--good); border-radius: 4px; padding: .8rem 1.1rem; }
-.answer p { margin: .35rem 0; font-size: 1.08rem; }
+.answer p { margin: .35rem 0; font-size: 1.08rem; max-width: none; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; font-variant-numeric: tabular-nums; }
 .scroll + p { margin: .5rem 0 1.6rem; max-width: none; }

@@ -165,7 +165,7 @@ def parts(facts: Facts, answer: list[str], drawn: dict[str, str], costly: list[d
         yield _test_table(facts)
     yield page.heading("Error by class")
     judged = f"{len(out.labels):,} {out.judged} images"
-    yield page.figure(drawn["error_by_count"], f"Each point is a class, on {judged}.")
+    yield page.figure(drawn["error_by_count"], f"Each point is a class, on {judged}; classes without any are left out.")
     yield page.heading("What a probability is worth")
     yield from _calibration(facts, drawn)
     yield page.heading("The confusions that cost most")
@@ -247,7 +247,7 @@ def _test_table(facts: Facts) -> str:
 def _calibration(facts: Facts, drawn: dict[str, str]) -> Iterator[str]:
     out = facts.out
     if "reliability" not in drawn or out.calibration is None or out.temperature is None:
-        yield page.paragraph("There are too few mistakes on held-out images to fit a temperature.")
+        yield page.paragraph("There are too few held-out images, or mistakes on them, to judge a temperature.")
         return
     before, after = out.calibration
     yield page.paragraph(
@@ -264,7 +264,8 @@ def _confusions(facts: Facts, costly: list[dict]) -> Iterator[str]:
     split = data.test if facts.out.judged == "test" else data.train
     for cell in costly:
         yield page.heading(f"{names[cell['true']]}, taken for {names[cell['predicted']]}", 3)
-        of_class = f"{cell['images']:,} images, {percent(cell['rate'])} % of the class"
+        n = cell["images"]
+        of_class = f"{n:,} image{'s' if n > 1 else ''}, {percent(cell['rate'])} % of the class"
         yield page.paragraph(f"{percent(cell['cost'])} % of the error: {of_class}.")
         if split.images.dtype == torch.uint8:
             yield page.pictures(split.images[cell["rows"]], facts.names(cell["rows"]))
