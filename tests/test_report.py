@@ -194,6 +194,14 @@ def test_the_prior_of_training_and_no_test_set(made, tmp_path):
     assert np.allclose(result.table["error"], result.table["error_as_trained"])
 
 
+@pytest.mark.usefixtures("few_candidates")
+def test_the_smallest_set_and_one_that_is_always_right(tmp_path, monkeypatch):
+    monkeypatch.setattr(making, "IF_TIME", ())
+    for name, counts, spread in (("small", [2, 2], 1.0), ("easy", [30, 9], 90.0)):
+        result = report(gaussians(counts, 3, seed=0, spread=spread), folder=tmp_path / name, progress=False)
+        assert result.recommended == "ce"
+
+
 def test_the_package_has_the_function():
     assert ltlab.report is report and "report" in dir(ltlab)
 

@@ -74,10 +74,10 @@ def gains(wrong: Tensor, labels: Tensor, prior: Tensor, seed: int = 0) -> Gains:
     noise = weights[:, None] * (better - class_means(better, labels, len(prior))[labels])  # (N, J)
     generator = torch.Generator().manual_seed(seed)
     by_luck = []
-    for _ in range(DRAWS):
-        signs = torch.randint(2, labels.shape, generator=generator).double() * 2 - 1  # (N,)
-        by_luck.append((signs @ noise / se.clamp(min=1e-12)).max())
-    threshold = max(1.0, torch.stack(by_luck).quantile(1 - LUCK).item())
+    for _ in range(DRAWS // 100):  # in parts, to take little memory
+        signs = torch.randint(2, (100, len(labels)), generator=generator).double() * 2 - 1
+        by_luck.append((signs @ noise / se.clamp(min=1e-12)).amax(1))
+    threshold = max(1.0, torch.cat(by_luck).quantile(1 - LUCK).item())
     return Gains(weights @ wrong, gain, se, threshold)
 
 

@@ -73,7 +73,7 @@ def gather(source: Any, test: Any = None, root: str | Path | None = None) -> Gat
         return _of_items(source, test)
     path = expanded(os.fspath(source))
     if str(source) in DATA_SETS and not path.is_dir():
-        return _of_set(load(str(source)))
+        return _of_set(load(str(source), root=root))
     suffix = path.suffix.lower()
     if path.is_dir() or not suffix:
         return _of_folder(path)

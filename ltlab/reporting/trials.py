@@ -75,8 +75,9 @@ class Trials:
     ) -> None:  # fmt: skip
         self.data, self.settings, self.folder, self.prior = data, settings, folder, prior
         self.deadline, self.options = deadline, options
-        self.fold = fold_of(data.train.labels, folds, seed)
-        self.parts = [self._part(fold) for fold in range(folds)]
+        can_be_held = int(data.class_counts[data.class_counts > 1].sum())
+        self.fold = fold_of(data.train.labels, min(folds, can_be_held), seed)
+        self.parts = [self._part(fold) for fold in range(min(folds, can_be_held))]
         self.uniform = bool((prior == prior[0]).all())
         self.seconds: dict[str, float] = {}  # of the slowest run of a recipe
         self.skipped: list[Candidate] = []
