@@ -4,11 +4,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 
 BLUE, _ORANGE, _GREEN, _VERMILION, _PURPLE, _BROWN, *_ = sns.color_palette("colorblind").as_hex()
 GROUP_COLOURS = {"many": BLUE, "medium": _GREEN, "few": _VERMILION}
+FREQUENCY_COLOURS = {"rare": _VERMILION, "common": _GREEN, "frequent": BLUE}  # of LVIS's groups, in order of number
 FAMILY_COLOURS = {
     "baseline": "black", "re-weighting": _VERMILION, "re-sampling": BLUE, "mixup": _ORANGE, "two-stage": _GREEN,
     "cam": _PURPLE, "combinations": _BROWN,
@@ -33,6 +35,14 @@ def family_colours(families: Iterable[str]) -> dict[str, str]:
     found = set(families)
     known = {family: colour for family, colour in FAMILY_COLOURS.items() if family in found}
     return known | dict.fromkeys(sorted(found - set(known)), "0.4")
+
+
+def frequency_names(groups: Any) -> list[str]:
+    """LVIS's group of every class by its number, 0 rare, 1 common, 2 frequent; ValueError for other numbers."""
+    numbers, names = np.asarray(groups), [*FREQUENCY_COLOURS]
+    if numbers.ndim != 1 or not np.isin(numbers, range(len(names))).all():
+        raise ValueError(f"groups must be one of 0 (rare), 1 (common) and 2 (frequent) per class, got {groups!r:.80}")
+    return [names[number] for number in numbers.astype(int)]
 
 
 def new_axes(width: float, height: float) -> Axes:
