@@ -13,6 +13,7 @@ from . import (
     check_alignment,
     check_bag_of_tricks,
     check_calibration,
+    check_detection,
     check_foreground,
     check_frozen,
     check_long_tail,
@@ -29,7 +30,7 @@ NOT_YOURS = (str(Path(__file__).parents[1]), sysconfig.get_path("stdlib"), sysco
 _UP_TO_09 = (
     check_start_here, check_long_tail, check_reweighting, check_resampling,
     check_mixing, check_two_stage, check_foreground, check_bag_of_tricks,
-    check_calibration, check_alignment,
+    check_calibration, check_alignment, check_detection,
 )  # fmt: skip
 ROOMS = dict(enumerate(_UP_TO_09)) | {11: check_frozen}  # by the number of their notebook
 CHECKS = {f"{number:02}.{kind}": verify for number, room in ROOMS.items() for kind, verify in room.EXERCISES.items()}

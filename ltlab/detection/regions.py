@@ -3,13 +3,13 @@
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..data import DetectionSplit
 from ..images import evaluating
+from .average_precision import average_precision
 from .detection_run import as_floats
 from .detectors import Detector
 
@@ -39,8 +39,8 @@ def regions(model: Detector, split: DetectionSplit, *, labelled: bool, seed: int
     Args:
         model: a small detector, see `small_detector`.
         split: images of one size.
-        labelled: True draws regions for training, a quarter of them objects if there are as many, and labels them; False
-            takes all proposals.
+        labelled: True draws regions for training, a quarter of them objects if there are as many, and labels them;
+            False takes all proposals.
         seed: of these draws.
         batch_size: images per forward pass.
     """
@@ -79,10 +79,20 @@ def detections(
     return [{"boxes": b, "scores": s, "labels": y - 1} for b, s, y in made]
 
 
+def judge(
+    model: Detector, found: Regions, split: DetectionSplit, groups: Tensor, classifier: nn.Module, loss: nn.Module
+) -> tuple[list[dict[str, Tensor]], dict[str, float]]:
+    """What the detector finds with another last layer, scored as the loss scores, and its AP in percent."""
+    model.heads.set_loss(loss)
+    made = detections(model, found, split, model.heads.scores(found.logits(classifier)))
+    metrics = average_precision(made, split.boxes, split.labels, groups)
+    return made, {name: round(100 * value, 1) for name, value in metrics.items()}
+
+
 def train_classifier(
-    classifier: nn.Module, found: Regions, loss: Callable[[Tensor, Tensor], Tensor], *, epochs: int = 8, lr: float = 0.04,
-    batch_size: int = 192, seed: int = 0,
-) -> Any:  # fmt: skip
+    classifier: nn.Module, found: Regions, loss: Callable[[Tensor, Tensor], Tensor], *, epochs: int = 8,
+    lr: float = 0.04, batch_size: int = 192, seed: int = 0,
+) -> nn.Module:  # fmt: skip
     """Train a classifier on labelled regions, in place, by SGD with momentum 0.9 and a rate that falls to 0.
 
     Args:

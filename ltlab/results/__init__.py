@@ -21,6 +21,7 @@ require_extra("train")
 from .code import to_code
 from .comparison import compare, measure
 from .controls import CONTROLS, control_of, with_controls
+from .detection_rows import detection_rows, paired_ap
 from .held_out import hold_out
 from .priors import errors_by_prior, errors_under, prior_named, prior_path
 from .published import PUBLISHED_AS, SOURCES, published
@@ -32,7 +33,7 @@ from .tricks import combined, trick_families
 
 __all__ = [
     "CONTROLS", "LABELS", "PUBLISHED_AS", "SOURCES", "Search", "append_row", "caption", "combined", "compare",
-    "control_of", "errors_by_prior", "errors_under", "fingerprint", "formatted", "gains", "hold_out", "mean_std",
-    "measure", "measured", "prior_named", "prior_path", "provenance", "published", "read_rows", "result_row", "search",
-    "summary", "table", "to_code", "trick_families", "with_controls",
+    "control_of", "detection_rows", "errors_by_prior", "errors_under", "fingerprint", "formatted", "gains", "hold_out",
+    "mean_std", "measure", "measured", "paired_ap", "prior_named", "prior_path", "provenance", "published", "read_rows",
+    "result_row", "search", "summary", "table", "to_code", "trick_families", "with_controls",
 ]  # fmt: skip

@@ -17,7 +17,7 @@ from .sliders import slider, stops
 SIDE = 400  # CSS pixels of a scene
 RIGHT_FROM = 0.5  # IoU
 LOOK = {"right": "#2ca25f", "wrong": "#d55e00", "missed": "white"}
-TEXTS = 16  # names that are drawn in a panel
+TEXTS = 10  # names that are drawn in a panel
 Found = Sequence[Mapping[str, Tensor]]
 
 
@@ -57,7 +57,7 @@ def scene_explorer(
 
     controls = {
         "scene": slider("scene", at, 0, len(images) - 1, 1),
-        "threshold": slider("threshold", 0.3, 0.05, 0.95, 0.05, description="score threshold"),
+        "threshold": slider("threshold", 0.5, 0.05, 0.95, 0.05, description="score threshold"),
     }
     label = "Scenes with true boxes and detections"
     return Explorer(controls, figure, update, moving=panels, label=label)
