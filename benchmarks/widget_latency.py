@@ -53,6 +53,12 @@ CONTROLS = {  # what is moved, and by which keys
     "smoothing_explorer": ("head", TO_AND_FRO),
     "alignment_explorer": ("tau of the margin", TO_AND_FRO),
     "prior_explorer": ("test prior: 0 training, 0.5 uniform, 1 reversed", TO_AND_FRO),
+    "gradient_ratio_explorer": ("step", TO_AND_FRO),
+    "equalization_explorer": ("gamma: slope", TO_AND_FRO),
+    "suppression_explorer": ("xi", TO_AND_FRO),
+    "scene_explorer": ("score threshold", TO_AND_FRO),
+    "detection_cap_explorer": ("detections per image", TO_AND_FRO),
+    "repeat_factor_explorer": ("threshold t", TO_AND_FRO),
     "bag_explorer": ("loss", ["Space ArrowDown Enter", "Space ArrowUp Enter"] * 15),
 }
 ORDINARY = """

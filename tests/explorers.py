@@ -54,6 +54,17 @@ OWN: dict[str, str] = {  # what a notebook's cells take from the cells before th
                     "gate = torch.rand(len(labels), 1)\n"
                     "adjusted = 100 * metrics.top1_error(losses.adjust_logits(logits, counts), labels)\n"
                     "lines = {'post hoc, tau 1': {'error, all': adjusted}}",
+    "10_detection": "import pandas as pd\nfrom ltlab import losses, samplers\n"
+                    "from ltlab.data.places import tables_folder\n"
+                    "scenes = data.load('scenes-lt', test_count=2)\n"
+                    "names, groups, C = scenes.class_names, scenes.groups, len(scenes.class_names)\n"
+                    "none = {'boxes': torch.zeros(0, 4), 'scores': torch.zeros(0), 'labels': torch.zeros(0).long()}\n"
+                    "found = dict.fromkeys(('CE', 'CE, then ACSL'), [none] * len(scenes.test))\n"
+                    "made = torch.randn(100, C + 1)\n"
+                    "seen = SimpleNamespace(labels=torch.arange(100) % 2, logits=lambda layer: made)\n"
+                    "layers, objects = {'BCE from 0.1': None}, torch.arange(1, 100, 2)\n"
+                    "half = {'ap': 0.5, 'ap_rare': 0.2, 'ap_common': 0.5, 'ap_frequent': 0.8}\n"
+                    "detection, judged = SimpleNamespace(average_precision=lambda *_, **__: half), ()",
     "11_frozen_features": "from ltlab.classifiers import CosineClassifier, class_means\ntorch.manual_seed(0)\n"
                           "seen, labels = torch.randn(len(tailed.train), 6), test.labels\n"
                           "shown = torch.randn(len(labels), 6)\nhead = CosineClassifier(6, 10)\n"

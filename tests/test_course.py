@@ -5,7 +5,7 @@ import copy
 import re
 import sys
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import nbformat
@@ -20,7 +20,7 @@ from ltlab import mixup, recipes, results, samplers
 from ltlab.cam import ForegroundTransform
 from ltlab.course import CHECKS, QUIZZES, Matches, Verdict, check, difference, questions, quiz
 from ltlab.course.check_bag_of_tricks import CHOICE_MISTAKES, SEARCHES, choose
-from ltlab.data import long_tail_counts
+from ltlab.data import load, long_tail_counts
 from ltlab.losses import (
     BalancedSoftmaxLoss,
     ClassBalancedLoss,
@@ -241,6 +241,15 @@ def aligned(name="disalign_slow_gate", **slots):
     return Recipe(first, replace(second, **slots), name=name)
 
 
+@cache
+def scenes():
+    return load("scenes-lt").train.labels
+
+
+def repeated(threshold):
+    return samplers.RepeatFactorSampler(scenes(), threshold)
+
+
 LAYER3 = mixup.ManifoldMixup(alpha=1.0, layer="layer3")
 CAM, BALANCED_DRAWS = ForegroundTransform(), partial(samplers.PowerSampler, q=0.0)
 
@@ -373,6 +382,10 @@ MISTAKES = [
     ("09.tweak", aligned(rates={"classifier.gate": 0.1}, loss=CostSensitiveLoss), "loss"),
     ("09.tweak", aligned(rates={"classifier.gate": 0.1}, batch_norm="shift"), "trains"),
     ("09.tweak", recipes.get("crt"), "stages"),
+    ("10.tweak", repeated(0.001), "lvis"),
+    ("10.tweak", repeated(0.1), "border"),
+    ("10.tweak", samplers.RepeatFactorSampler([torch.tensor([0])] * 684, 100 / 684), "labels"),
+    ("10.tweak", 100 / 684, "kind"),
     ("11.tweak", recipes.get("ce"), "loss"),
     ("11.tweak", recipes.get("ce_cosine"), "loss"),
     ("11.tweak", recipes.get("balanced_softmax"), "head"),
@@ -441,6 +454,7 @@ OTHER_WAYS = [
     ("08.tweak", smoothed(0.2, 0.05, shape=3.0, spread="others")),
     ("09.tweak", aligned(rates={"classifier.gate.weight": 0.1, "classifier.gate.bias": 0.1})),
     ("09.tweak", aligned(rates={"classifier.gate": 0.1}, loss=GeneralizedReweightLoss([3, 1], rho=1.2))),
+    ("10.tweak", repeated(0.146)),
     ("11.tweak", Recipe(Stage(loss=BalancedSoftmaxLoss([3, 1])), name="mine", classifier="cosine_learnt")),
 ]
 

@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 
 import ipywidgets
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -137,6 +138,29 @@ def bent_prior() -> Explorer:
     return widgets.prior_explorer(rows, shapes().class_counts, names=shapes().class_names)
 
 
+@cache
+def scenes() -> data.DetectionData:
+    return data.load("scenes-lt")
+
+
+def recorded() -> pd.DataFrame:
+    return pd.read_csv(tables_folder("results") / "gradient_ratios.csv")
+
+
+def gradient_ratios() -> Explorer:
+    return widgets.gradient_ratio_explorer(recorded(), scenes().groups, names=scenes().class_names)
+
+
+def equalization() -> Explorer:
+    plain = recorded().query("loss == 'BCE' and prior == 0.1")
+    last = plain.iloc[-1].filter(regex="^g").astype(float)
+    return widgets.equalization_explorer(last, scenes().groups, names=scenes().class_names)
+
+
+def repeats() -> Explorer:
+    return widgets.repeat_factor_explorer(scenes().train.labels, scenes().groups, names=scenes().class_names)
+
+
 def frozen() -> Explorer:
     kept = np.load(tables_folder("features") / "cifar10-lt-100.npz")
     (seen, y), (shown, labels) = (
@@ -166,6 +190,9 @@ MOVING = (
     Moving("08_calibration", "smoothing_explorer", "head", smoothing),
     Moving("09_alignment", "alignment_explorer", "tau", alignment, trained=True),
     Moving("09_alignment", "prior_explorer", "t", bent_prior),
+    Moving("10_detection", "gradient_ratio_explorer", "step", gradient_ratios),
+    Moving("10_detection", "equalization_explorer", "mu", equalization),
+    Moving("10_detection", "repeat_factor_explorer", "threshold", repeats),
     Moving("11_frozen_features", "cosine_explorer", "scale", frozen),
 )
 

@@ -10,8 +10,6 @@ assignments  the exercises as nbgrader assignments
 
 The other files, check_start_here to check_frozen, are the exercises of the notebooks: what is right, and the known
 mistakes, each with an id and a hint.
-The other files, check_start_here to check_detection, are the exercises of notebooks 00 to 10: what is right, and
-the known mistakes, each with an id and a hint.
 """
 
 from .. import require_extra

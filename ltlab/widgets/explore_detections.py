@@ -52,7 +52,7 @@ def scene_explorer(
         for panel, (name, each) in zip(panels, found.items(), strict=True):
             right, wrong, missed = panel.show(scene, each[scene], boxes[scene], labels[scene], threshold)
             told.append(f"{name}: {right} right, {wrong} wrong, {missed} missed")
-        shown = ", ".join(names[c] for c in labels[scene].tolist())
+        shown = ", ".join(str(names[c]) for c in labels[scene].tolist())
         return f"scene {scene} ({shown or 'empty'}), scores from {threshold:.2f} on. {'; '.join(told)}"
 
     controls = {
@@ -98,7 +98,7 @@ class _Scene:
             line.set_data(*_outlines(drawn[kind]))
         for i, text in enumerate(self.texts):
             shown = i < len(here)
-            text.set_text(f"{self.names[kinds[i]]} {scores[i]:.2f}" if shown else "")
+            text.set_text(f"{self.names[int(kinds[i])]} {scores[i]:.2f}" if shown else "")
             if shown:
                 x, y = here[i, :2].tolist()
                 text.set(position=(x, max(y - 0.5, 4)), color=LOOK["right" if taken[i] >= 0 else "wrong"])

@@ -40,8 +40,8 @@ def gradient_ratio_explorer(
     columns = [name for name in ratios.columns if name.startswith("g")]
     groups, names = _checked(groups, names, len(columns))
     runs = {
-        (str(loss), float(prior)): part[columns].to_numpy()
-        for (loss, prior), part in ratios.groupby(["loss", "prior"], sort=False)
+        (str(part["loss"].iloc[0]), float(part["prior"].iloc[0])): part[columns].to_numpy()
+        for _, part in ratios.groupby(["loss", "prior"], sort=False)
     }
     if not runs:
         raise ValueError("ratios has no row: give the recorded ratios of at least one training")
