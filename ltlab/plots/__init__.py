@@ -33,11 +33,8 @@ from .training_figures import training_curves, training_step
 
 __all__ = [
     "BARS_UP_TO", "FAMILY_COLOURS", "FAMILY_MARKERS", "FONT_SIZE", "FREQUENCY_COLOURS", "GROUP_COLOURS", "NAMES_UP_TO",
-    "NUMBERS_UP_TO",
-    "ReliabilityBars",
-    "beside", "box_grid", "check_names", "class_counts", "comparison", "confusion_matrix", "contact_sheet",
-    "count_axis", "dress",
-    "family_colours", "frequency_names", "gains", "gap_signs", "group_colours", "image_grid", "mask_outline", "mosaic",
-    "name_ticks",
-    "per_class_error", "reliability_diagram", "trade_off", "training_curves", "training_step",
+    "NUMBERS_UP_TO", "ReliabilityBars", "beside", "box_grid", "check_names", "class_counts", "comparison",
+    "confusion_matrix", "contact_sheet", "count_axis", "dress", "family_colours", "frequency_names", "gains",
+    "gap_signs", "group_colours", "image_grid", "mask_outline", "mosaic", "name_ticks", "per_class_error",
+    "reliability_diagram", "trade_off", "training_curves", "training_step",
 ]  # fmt: skip
