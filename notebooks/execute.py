@@ -25,7 +25,11 @@ def execute(path: Path) -> None:
     resources = {"metadata": {"path": FOLDER}}
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # as data/results was measured
     client = NotebookClient(
-        notebook, timeout=600, kernel_name="python3", resources=resources
+        notebook,
+        timeout=600,
+        kernel_name="python3",
+        resources=resources,
+        coalesce_streams=True,
     )
     client.execute(env=one_thread)
     strip(notebook)
@@ -45,10 +49,10 @@ def strip(notebook: nbformat.NotebookNode) -> None:
         cell.metadata.pop("execution", None)
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(WIDGET, None)
-            if "text" in output:  # what a terminal shows: a line begins anew after \r
+            if "text" in output:  # a line begins anew after \r
                 output["text"] = re.sub(r"[^\n]*\r", "", output["text"])
         if "outputs" in cell:
-            cell["outputs"] = [o for o in cell["outputs"] if o.get("text", "…")]
+            cell["outputs"] = [o for o in cell["outputs"] if o.get("text", "…").strip()]
 
 
 if __name__ == "__main__":
