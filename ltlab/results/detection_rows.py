@@ -28,13 +28,13 @@ def detection_rows(file: str | Path | None = None, *, chosen: bool = True) -> pd
         FileNotFoundError: there is no such file.
         ValueError: it has no row.
     """
-    rows = pd.read_csv(tables_folder("results") / "scenes-lt.csv" if file is None else file)
+    rows: pd.DataFrame = pd.read_csv(tables_folder("results") / "scenes-lt.csv" if file is None else file)
     if rows.empty:
         raise ValueError(f"{file or 'scenes-lt.csv'} has no row: measure a recipe with benchmarks/detection.py")
     metrics = [name for name in rows.columns if name.removeprefix("held_out_").startswith("ap")]
     rows[metrics] *= 100
     rows["recipe"] = rows["recipe"].map(lambda name: DETECTION_LABELS.get(name, name))
-    return pd.concat(map(_best, _by_recipe(rows))) if chosen else rows
+    return pd.concat([_best(part) for part in _by_recipe(rows)]) if chosen else rows
 
 
 def _by_recipe(rows: pd.DataFrame) -> Iterable[pd.DataFrame]:
@@ -46,7 +46,7 @@ def _best(part: pd.DataFrame) -> pd.DataFrame:
     setting = part["value"].fillna(0.0)
     tried = part.assign(value=setting).pivot_table("held_out_ap", "seed", "value")
     complete = tried.dropna()
-    return part[setting == (complete if len(complete) else tried).mean().idxmax()]
+    return part.loc[setting == (complete if len(complete) else tried).mean().idxmax()]
 
 
 def paired_ap(
