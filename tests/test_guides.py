@@ -110,7 +110,7 @@ def test_lightning_and_accelerate_split_one_sequence_between_two_processes_and_t
         assert set(together) <= set(whole) and parts[0] != parts[1]
 
 
-def test_the_trainer_s_loss_is_the_mean_over_accumulated_batches(follow):
+def test_the_trainer_s_loss_is_the_mean_over_accumulated_batches(follow, tmp_path):
     pytest.importorskip("transformers", reason="transformers is missing: `uv sync`, or `pip install --group guides`")
     names = follow("Hugging Face Trainer")
     loader = names["trainer"].callback_handler.train_dataloader
@@ -128,8 +128,8 @@ def test_the_trainer_s_loss_is_the_mean_over_accumulated_batches(follow):
     weights = []
     for size, parts in ((64, 1), (16, 4)):
         arguments = names["TrainingArguments"](
-            "unused", max_steps=1, per_device_train_batch_size=size, gradient_accumulation_steps=parts, optim="sgd",
-            learning_rate=0.1, max_grad_norm=0.0, report_to="none", save_strategy="no", disable_tqdm=True,
+            str(tmp_path), max_steps=1, per_device_train_batch_size=size, gradient_accumulation_steps=parts,
+            optim="sgd", learning_rate=0.1, max_grad_norm=0.0, report_to="none", save_strategy="no", disable_tqdm=True,
         )  # fmt: skip
         torch.manual_seed(0)
         model, loss = Linear(), names["long_tail_loss"]
