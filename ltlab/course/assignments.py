@@ -26,6 +26,7 @@ c = get_config()  # noqa: F821
 c.CourseDirectory.course_id = "ltlab"
 c.ClearSolutions.code_stub = {"python": "# change the lines above"}
 c.Execute.timeout = 300
+c.Execute.iopub_timeout = 60  # the default of four seconds is short on a busy machine
 '''
 POINTS = {"check": 1, "check, alone": 3, "drawn": 2}
 
