@@ -1,13 +1,14 @@
 """docs/teaching: questions and answers belong together, and what they compute is right."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from ltlab import calibration, data, losses, metrics, mixup, samplers
+from ltlab import calibration, data, losses, metrics, mixup, samplers, widgets
 from ltlab.course import QUIZZES
 from ltlab.course.check_frozen import my_shrunk_means
 
@@ -22,13 +23,21 @@ def entries(name: str) -> dict[str, str]:
     return dict(zip(parts[::2], texts, strict=True))
 
 
+sys.path.insert(0, str(FOLDER.parent))
+try:
+    import teaching
+finally:
+    sys.path.pop(0)
+
 QUESTIONS, ANSWERS = entries("exam_questions.md"), entries("exam_answers.md")
 
 
 def test_every_notebook_has_five_questions_and_twenty_points():
-    assert list(QUESTIONS) == list(ANSWERS) == [f"{number}.{n}" for number in QUIZZES for n in range(1, 6)]
+    notebooks = sorted({number[:2] for number in QUESTIONS})
+    assert list(QUESTIONS) == list(ANSWERS) == [f"{number}.{n}" for number in notebooks for n in range(1, 6)]
+    assert set(notebooks) <= set(QUIZZES) and len(notebooks) >= 10
     points = {number: int(re.match(r"\((\d+) points\)", text)[1]) for number, text in QUESTIONS.items()}
-    for notebook in QUIZZES:
+    for notebook in notebooks:
         assert sum(value for number, value in points.items() if number.startswith(notebook)) == 20
     for number, value in points.items():
         assert sum(map(int, re.findall(r"\*\*\[(\d)\]\*\*", ANSWERS[number]))) == value, number
@@ -101,3 +110,35 @@ def test_the_error_under_a_prior_of_question_nine_four():
     for prior, said in (((0.8, 0.2), "0.18"), ((0.5, 0.5), "0.30")):
         error = metrics.error_under(logits, labels, torch.tensor(prior, dtype=torch.float64))
         assert f"{error:.2f}" == said and said in ANSWERS["09.4"]
+
+
+# --- the pages that are written by a command -------------------------------------------------------------------------
+
+
+def test_the_answers_are_those_of_the_notebooks():
+    page = (FOLDER / "answers.md").read_text(encoding="utf-8")
+    assert page == teaching.answers(), "run: uv run python docs/teaching.py"
+    _, _, rest = (FOLDER / "notebooks.md").read_text(encoding="utf-8").partition(teaching.BEGIN)
+    assert rest.partition(teaching.END)[0].strip() == teaching.goals(), "run: uv run python docs/teaching.py"
+
+
+@pytest.mark.parametrize("number", sorted({question[:2] for question in QUESTIONS}))
+def test_every_prediction_and_every_play_has_its_answer(number):
+    cells = teaching.read(number).cells
+    asked = sum(len(re.findall(r"(?<![.\w])predict\(", c.source)) for c in cells if c.cell_type == "code")
+    assert len(teaching.predictions(number)) == asked >= 2
+    plays = [play["heading"] for play in teaching.plays() if play["notebook"] == number]
+    text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    assert plays == re.findall(r"^##+ (Play: .*)$", text, re.MULTILINE)
+
+
+def test_what_an_explorer_said_is_what_it_says():
+    """Of one that needs no training; `uv run python docs/teaching.py measure` asks all of them again."""
+    said = teaching.pd.read_csv(teaching.SAID, dtype=str).query("notebook == '02' and heading == 'Play: beta'")
+    explorer = widgets.effective_number_explorer()
+    for setting, text in zip(said["setting"], said["said"], strict=True):
+        for name, value in teaching.parsed(setting):
+            options = [o[1] for o in explorer.controls[name].options]
+            near = value if isinstance(value, str) else min(options, key=lambda o: abs(o - value))
+            explorer.controls[name].value = near
+        assert explorer.summary.startswith(text), "run: uv run python docs/teaching.py measure 02"
