@@ -40,6 +40,7 @@ OPTIONS = {
     "recipes": "data code",
     "data": f"{DATA} seed sheet cam",
     "book": "output",
+    "slides": "output",
     "quizzes": "format output",
     "assignments": "seed",
 }

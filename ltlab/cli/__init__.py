@@ -3,7 +3,7 @@
     options       the groups of options that commands share, as dataclasses
     experiments   train, compare, search, report
     listing       recipes, data
-    teaching      lab, book, quizzes, assignments
+    teaching      lab, book, slides, quizzes, assignments
     line          from the arguments to a command and an exit status
 
 cyclopts reads signatures and dataclasses; it is imported when a command runs, so that `ltlab --help` is quick.

@@ -15,7 +15,7 @@ from zipfile import BadZipFile
 from .experiments import compare, report, search, train
 from .listing import list_recipes, show_data
 from .options import Compute, Data, Photographs, Subset, Training, Watching
-from .teaching import assignments, book, lab, quizzes
+from .teaching import assignments, book, lab, quizzes, slides
 
 
 def detect() -> None:
@@ -23,7 +23,7 @@ def detect() -> None:
 
 
 COMMANDS = {"lab": lab, "train": train, "compare": compare, "search": search, "report": report, "detect": detect,
-            "recipes": list_recipes, "data": show_data, "book": book, "quizzes": quizzes,
+            "recipes": list_recipes, "data": show_data, "book": book, "slides": slides, "quizzes": quizzes,
             "assignments": assignments}  # fmt: skip
 
 

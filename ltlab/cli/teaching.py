@@ -69,6 +69,23 @@ def book(*, output: Path | None = None) -> None:
     print(f"written to {site / 'index.html'}")
 
 
+def slides(*notebook: str, output: Path | None = None) -> None:
+    """Make slides of the notebooks, one file each, for a browser.
+
+    Args:
+        notebook: numbers, such as 02 05; all of them by default
+        output: folder of the slides; docs/_build/slides is the default
+    """
+    script = Path(__file__).parents[2] / "docs" / "slides.py"
+    if not script.exists():
+        raise FileNotFoundError(f"{script} does not exist: clone the repository and run `uv run ltlab slides` in it")
+    if not all(map(find_spec, ("markdown_it", "mdit_py_plugins", "latex2mathml", "sphinx_revealjs"))):
+        raise ModuleNotFoundError("the slides' own packages are missing: `uv sync`, or `pip install --group book`")
+    folder = output or script.parent / "_build" / "slides"
+    if status := subprocess.run([sys.executable, script, folder, *notebook], check=False).returncode:
+        sys.exit(status)
+
+
 def quizzes(*notebook: str, format: str = "moodle", output: Path | None = None) -> None:
     """Export the quizzes for Moodle and other learning platforms.
 
