@@ -23,7 +23,7 @@ ROOMS = (  # along the training step, then what is believed and shown of it
 )  # fmt: skip
 
 TEXTS = (
-    "README.md", "CONTRIBUTING.md", "CITATION.cff", "LICENSE", "docs/your_own.md", "docs/report.md",
+    "README.md", "CONTRIBUTING.md", "CITATION.cff", "LICENSE", "LICENSE-TEXT", "docs/your_own.md", "docs/report.md",
     "docs/detection.md", "docs/guides.md", "docs/faq.md", "docs/scaling.md", "notebooks/notation.md",
 )  # fmt: skip
 
@@ -44,6 +44,9 @@ def write_pages(source: Path, site: Path) -> None:
     """Everything that Sphinx reads into `source`, the frames of moving figures into `site`."""
     shutil.copytree(ROOT / "docs" / "figures", source / "docs" / "figures")
     (source / "notebooks" / "solutions").mkdir(parents=True)
+    shutil.copytree(
+        ROOT / "docs" / "teaching", source / "docs" / "teaching", ignore=shutil.ignore_patterns("*.csv", "*.toml")
+    )
     for name in TEXTS:
         (source / name).write_text(without_badges(_read(ROOT / name)), encoding="utf-8")
     shutil.copy(BOOK / "index.md", source)
