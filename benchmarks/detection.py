@@ -40,8 +40,10 @@ from ltlab.train.processes import ALONE
 
 ROOT = Path(__file__).parents[1]
 GRID: dict[str, tuple[str, tuple[float, ...], int]] = {  # what is chosen, among which values, by how many seeds
-    "det_bce": ("prior", (0.1, 0.01, 0.001), 1),
-    "det_eqlv2": ("prior", (0.1, 0.01, 0.001), 1),
+    "det_bce": ("prior", (0.3, 0.1, 0.01, 0.001), 1),
+    "det_eqlv2": ("prior", (0.3, 0.1, 0.01, 0.001), 1),
+    "det_eql": ("prior", (0.1, 0.01, 0.001), 1),
+    "det_federated": ("prior", (0.1, 0.01, 0.001), 1),
     "det_acsl": ("xi", (0.3, 0.7, 0.1, 0.9, 0.01), 1),
 }
 CORE = ["det_ce", "det_eqlv2", "det_bce", "det_rfs", "det_ce_long", "det_acsl"]  # what matters most comes first
@@ -118,9 +120,18 @@ def speed(turns: int = 40) -> None:
     take turns, a step each.
     """
     torch.set_num_threads(1)
-    data, plan = load("scenes-lt", seed=0), RECIPES["det_ce"].resolve(detection.SCENES)
-    run = DetectionRun(
-        plan, data, None, ALONE, seed=0, precision="float32", capture=False, batch_norm="local", path=None
+    data: Any = load("scenes-lt", seed=0)
+    plan = RECIPES["det_ce"].resolve(detection.SCENES)
+    run: Any = DetectionRun(
+        plan,
+        data,
+        None,
+        ALONE,
+        seed=0,
+        precision="float32",
+        capture=False,
+        batch_norm="local",
+        path=None,
     )
     step, _ = run.begin_stage()
     step.slots.set_mode(run.model)
@@ -135,7 +146,7 @@ def speed(turns: int = 40) -> None:
             flat = [{"boxes": target["boxes"], "labels": target["labels"] + 1} for target in targets]
             losses = model([*floats], flat)
             optimizer.zero_grad()
-            sum(losses.values()).backward()
+            torch.stack([*losses.values()]).sum().backward()
             optimizer.step()
 
         return step
@@ -162,7 +173,8 @@ def report(rows: pd.DataFrame) -> None:
     print("chosen on held-out scenes:", chosen(rows))
     columns = [f"held_out_{metric}" for metric in METRICS[:1]] + list(METRICS)
     table = (100 * rows.set_index(["recipe", "value", "seed"])[columns]).groupby(level=[0, 1], dropna=False)
-    print(table.agg(["mean", "std"]).round(1).assign(seeds=table.size()).to_string())
+    print(table.agg(["mean", "std"]).round(1).to_string())
+    print("seeds:", {name: n for name, n in rows.groupby(["recipe", "value"], dropna=False).size().items()})
     best = chosen(rows)
     settled = rows[rows["value"].isna() | (rows["value"] == rows["recipe"].map(best.get))].set_index(["recipe", "seed"])
     print("\npoints of AP gained over the control, by seed:")
