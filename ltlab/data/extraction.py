@@ -47,7 +47,7 @@ def features(
     Args:
         data: a set of images, in memory or streamed.
         backbone: a name, or a network, see `backbone_of`: "efficientnet_lite0", "resnet50", a timm name, a custom
-            module, `ltlab.train.load_model("checkpoint.pt")`.
+            module, `ltlab.train.load_model("checkpoint.pt")`; a `Backbone` keeps its own size and precision.
         size: pixels of the square that the network sees; None is what its weights were made for, and for a custom
             network the images unchanged. Small images gain little from large squares, and time grows as size^2.
         batch_size: images per forward pass. Features do not depend on it but for rounding.
@@ -79,7 +79,8 @@ def features(
         folder.mkdir(parents=True, exist_ok=True)
         store = _Store(folder, _probed(network, data.train, folder))
         train, test = (_of_split(network, split, store, batch_size, progress) for split in (data.train, data.test))
-    options = data.options | {"backbone": network.name, "size": network.prepare.crop, "precision": precision}
+    used = {"size": network.prepare.crop, "precision": "bfloat16" if network.bfloat16 else "float32"}
+    options = data.options | {"backbone": network.name} | used
     return dataclasses.replace(data, name=f"{data.name} features", train=train, test=test, options=options)
 
 

@@ -11,7 +11,7 @@ from .. import calibration, plots
 from ..classifiers import SCALE, class_means
 from ..counts import as_counts
 from ..losses import adjust_logits
-from ..metrics import balanced_error, class_groups, group_accuracy, top1_error
+from ..metrics import class_groups, group_accuracy, top1_error
 from .explorer import Explorer, blank_figure
 from .panels import REFERENCE, TITLE, GroupBars, plot_at
 from .sliders import choice, slider, stops
@@ -89,6 +89,9 @@ class _Head:
         if learnt is not None and learnt.shape != self.means.shape:
             raise ValueError(f"learnt must be {tuple(self.means.shape)}, a row per class, got {tuple(learnt.shape)}")
         self.learnt = None if learnt is None else learnt.detach().cpu().float()
+        self.log_prior = (self.counts / self.counts.sum()).log().float()  # (C,)
+        images = torch.bincount(self.labels)
+        self.share = 1 / (len(images) * images[self.labels].float())  # (M,), every class alike
         groups = {name: mask for name, mask in class_groups(self.counts).items() if mask.any()}
         self.groups = {"all": torch.ones_like(self.counts, dtype=torch.bool)} | groups
 
@@ -103,8 +106,10 @@ class _Head:
 
     def over_tau(self, weights: str, scale: float, images: int) -> list[float]:
         """The balanced error in percent at each of `TAUS`."""
-        plain = self.logits(weights, scale, 0.0, images)
-        return [100 * balanced_error(adjust_logits(plain, self.counts, tau), self.labels) for tau in TAUS.tolist()]
+        plain = scale * self.cosines(weights, images)
+        predicted = (plain - TAUS[:, None, None] * self.log_prior).argmax(2)  # (T, M)
+        wrong = (predicted != self.labels).float()
+        return (100 * wrong @ self.share).tolist()
 
     def errors(self, logits: Tensor) -> dict[str, float]:
         accuracy = group_accuracy(logits, self.labels, self.counts)
