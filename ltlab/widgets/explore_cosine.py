@@ -66,9 +66,9 @@ def cosine_explorer(
 
     controls: dict[str, Any] = {
         "weights": choice("weights", [MEANS] if learnt is None else [MEANS, LEARNT]),
-        "scale": stops("scale", 30, SCALES, description="s, 1 / temperature"),
+        "scale": stops("scale", 30, SCALES, description="scale s = 1 / T"),
         "tau": slider("tau", 0.0, 0, 2, 0.1),
-        "images": stops("images", 0, IMAGES, description="k, shrinkage of the means"),
+        "images": stops("images", 0, IMAGES, description="shrinkage k"),
     }
     label = "Error and confidence by group of a cosine head on kept features"
     return Explorer(controls, figure, update, moving=[errors, gaps, curve], label=label)
