@@ -70,7 +70,7 @@ def magics(*folders: Path) -> list[list[str]]:
 
 
 def test_first_cells_install_ltlab_alone_and_train_on_one_thread_where_it_is_missing(tmp_path):
-    assert len(NOTEBOOKS) == 22
+    assert len(NOTEBOOKS) == 24
     assert magics(stand_in(tmp_path, "2.9.0+cu126")) == MAGICS * len(NOTEBOOKS)
 
 
