@@ -196,9 +196,8 @@ def deck(number: str) -> list[str]:
 
 def predict_slide(part: Part, number: str, said: list[str]) -> str:
     """All questions that are asked before the first result, with their options."""
-    asked = [cell for cell in read(number).cells if cell.get("id", "").endswith("-predict")]
     blocks = []
-    for text in (output["data"]["text/plain"] for cell in asked for output in cell.outputs):
+    for text in first_predictions(number):
         question, *options = map(html.escape, text.splitlines())
         blocks.append(f"<p><b>{question}</b></p><p>{' &emsp; '.join(options)}</p>")
     answered = [f"{question} **{answer}**" for question, answer in predictions(number)]
@@ -207,6 +206,12 @@ def predict_slide(part: Part, number: str, said: list[str]) -> str:
         f'<section><h2>Predict</h2><div class="small">{"".join(map(rendered, shown(part)))}</div>'
         f'<div class="{size} asked">{"".join(blocks)}</div>{notes([*said, *answered])}{_foot(number)}</section>'
     )
+
+
+def first_predictions(number: str) -> list[str]:
+    """What the first cell that asks for predictions shows."""
+    asked = (c for c in read(number).cells if c.cell_type == "code" and re.search(r"(?<![.\w])predict\(", c.source))
+    return [output["data"]["text/plain"] for output in next(asked).outputs]
 
 
 def page(number: str) -> str:

@@ -119,14 +119,17 @@ def parsed(setting: str) -> list[tuple[str, object]]:
 def measure(number: str, folder: Path) -> list[dict]:
     """What the explorers of a notebook say at the settings of play.toml; its cells are executed in the folder."""
     wanted = [play for play in plays() if play["notebook"] == number]
-    cells, left = [], list(wanted)
+    cells, left, heading = [], list(wanted), ""
     for cell in read(number).cells:
         if not left:
             break
         if cell.cell_type != "code" or "%pip" in cell.source:
+            heading = [heading, *re.findall(r"^##+ (.*)$", cell.source, re.MULTILINE)][-1]
             continue
         cells.append(nbformat.v4.new_code_cell(cell.source))
         last = cell.source.rstrip().splitlines()[-1]
+        if heading != left[0]["heading"]:
+            continue
         if last == left[0]["explorer"] or last.startswith(f"display({left[0]['explorer']},"):
             play = left.pop(0)
             settings = [parsed(setting) for setting in play["show"]]

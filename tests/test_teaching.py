@@ -77,6 +77,8 @@ def told() -> dict[str, list[str]]:
     ]
     few = torch.tensor([[0.8, 0.2], [0.4, 0.6]], dtype=f64)
     once = few.mean(0)
+    region, shows = 0.12, [[0], [1], []]
+    scenes = [torch.tensor(shows[k]).long() for k in 160 * [0] + 10 * [1] + 230 * [2]]
     each = F.normalize(few * once, p=1, dim=1)
     labels = torch.arange(3).repeat_interleave(torch.tensor([8, 2, 2]))
     means = my_shrunk_means.oracle(3.0 * labels[:, None], labels, 2.0)
@@ -94,6 +96,8 @@ def told() -> dict[str, list[str]]:
         "09.3": [f"({rounded(values, 2)})" for values in shifted],
         "11.3": [f"= {value:g}" for value in means.flatten().tolist()],
         "11.5": [f"{(7 - ones.mean()) / ones.std(correction=0):.2f}"],
+        "10.1": [f"= {float(v):.2f}" for v in (2 * (1 - region), 8 * region, 9 * region)],
+        "10.5": [f"= {samplers.repeat_factors(scenes, 0.1)[1][1]:g}$"],
         "09.5": [f"({rounded(once, 1)})", f"({rounded(each[0], 3)})", f"({rounded(each.mean(0), 3)})"],
     }  # fmt: skip
 
