@@ -179,7 +179,7 @@ def report(rows: pd.DataFrame) -> None:
     settled = rows[rows["value"].isna() | (rows["value"] == rows["recipe"].map(best.get))].set_index(["recipe", "seed"])
     print("\npoints of AP gained over the control, by seed:")
     for name, control in CONTROLS.items():
-        if {name, control} <= set(rows["recipe"]):
+        if {name, control} <= set(settled.index.get_level_values(0)):
             gain = 100 * (settled.loc[name, list(METRICS)] - settled.loc[control, list(METRICS)]).dropna(how="all")
             shown = ", ".join(f"{m} {gain[m].mean():+.1f} ± {gain[m].std():.1f}" for m in METRICS if m != "ap50")
             print(f"{name:14} - {control:12} {len(gain)} seeds: {shown}")
