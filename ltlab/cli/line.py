@@ -76,7 +76,7 @@ def _call(arguments: Sequence[str]) -> None:
     for name, command in COMMANDS.items():
         if command is not detect:
             app.command(command, name=name)
-    if arguments[:1] == ["detect"]:
+    if list(arguments[:1]) == ["detect"]:
         from ..detection.commands import COMMANDS as OF_DETECT
 
         app.command(inside := App("detect", help=detect.__doc__, result_action="return_value"))
