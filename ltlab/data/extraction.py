@@ -20,6 +20,7 @@ from ..counts import check_integer
 from ..defaults import usual_defaults
 from ..images import evaluating
 from ..names import look_up
+from ..progress import progress_bar
 from .backbones import Backbone, backbone_of
 from .places import download_folder, expanded
 from .sets import ImageSplit, LongTailedData, Split
@@ -141,12 +142,10 @@ def _fill(
     network: Backbone, split: ImageSplit, keys: list[bytes], store: _Store, batch_size: int, progress: bool
 ) -> None:  # fmt: skip
     """Compute what is missing, batch by batch onto the disk."""
-    from tqdm.auto import tqdm  # here, as the core does not need it
-
     missing = torch.tensor(store.missing(keys), dtype=torch.int64, device=split.labels.device)
     chunks = missing.split(batch_size) if len(missing) else ()  # another process may have filled it meanwhile
-    with tqdm(total=len(keys), initial=len(keys) - len(missing), desc=f"features of {network.name}", unit="image",
-              leave=False, disable=None if progress else True) as bar:  # fmt: skip
+    todo = {"total": len(keys), "initial": len(keys) - len(missing)}
+    with progress_bar(shown=progress, desc=f"features of {network.name}", unit="image", **todo) as bar:
         for chunk, (_, images, _) in zip(chunks, split.batches(chunks), strict=True):
             store.append([keys[i] for i in chunk.tolist()], _half(network, network(images).cpu()))
             bar.update(len(chunk))

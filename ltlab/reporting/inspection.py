@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ..data import LongTailedData, Split
 from ..data.streaming import read_image
+from ..progress import progress_bar
 from .sources import Gathered
 
 EXAMPLES = 5  # names that a finding lists
@@ -152,7 +152,7 @@ def _read(
     files = isinstance(gathered.pictures, list)
     with ThreadPoolExecutor(None if files else 1) as pool:  # others' data sets may not bear several threads
         places = pool.map(place, range(len(headers)))
-        list(tqdm(places, "reading", len(headers), disable=None if progress else True, leave=False))
+        list(progress_bar(shown=progress, iterable=places, desc="reading", total=len(headers)))
     if errors:
         findings.append(_finding("unreadable", "images that cannot be read: left out", gathered.names, errors))
     for trait, text in KINDS.items():

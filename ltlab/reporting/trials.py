@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ..classifiers import TAUS
 from ..data import LongTailedData
 from ..losses import adjust_logits
+from ..progress import progress_bar
 from ..recipes import Plan, Recipe, Settings
 from ..results import fingerprint
 from ..train import fit
@@ -111,8 +111,7 @@ class Trials:
         """Train and judge the candidates: the first ones always, in as many folds as time allows, at least one."""
         recipes = {each.recipe.name: each.recipe for each in always}
         found: dict[str, list[Tensor]] = {name: [] for name in recipes}
-        bar = tqdm(total=len(recipes) * len(self.parts), desc="training", unit="run", leave=False,
-                   disable=None if progress else True)  # fmt: skip
+        bar = progress_bar(shown=progress, total=len(recipes) * len(self.parts), desc="training", unit="run")
         for fold, part in enumerate(self.parts):
             if fold and time.monotonic() + sum(self.seconds.values()) > self.deadline:
                 break
