@@ -34,7 +34,7 @@ from ltlab import detection, results
 from ltlab.classifiers import with_prior
 from ltlab.data import load
 from ltlab.detection.detection_recipes import RECIPES, acsl
-from ltlab.detection.detection_run import DetectionRun
+from ltlab.detection.detection_run import CLIP, DetectionRun, for_torchvision
 from ltlab.recipes import Recipe
 from ltlab.train.processes import ALONE
 
@@ -142,11 +142,15 @@ def speed(turns: int = 40) -> None:
 
         def step() -> None:
             _, images, targets = next(batches)
-            floats = images.float() / 255
-            flat = [{"boxes": target["boxes"], "labels": target["labels"] + 1} for target in targets]
-            losses = model([*floats], flat)
+            flips = (torch.rand(len(images)) < 0.5).tolist()
+            floats = [
+                image.flip(-1) if flip else image for image, flip in zip(images.float() / 255, flips, strict=True)
+            ]
+            flat = [for_torchvision(target, flip, 96) for target, flip in zip(targets, flips, strict=True)]
+            losses = model(floats, flat)
             optimizer.zero_grad()
             torch.stack([*losses.values()]).sum().backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
             optimizer.step()
 
         return step
