@@ -88,7 +88,7 @@ class Trials:
         return replace(self.data, **splits, options={"held_out": f"{fold + 1}/{len(self.fold.unique())}"})
 
     def plan(self, recipe: Recipe) -> Plan:
-        """The recipe by the settings; a cosine classifier, whose weights are long at first, learns at `COSINE_RATE`."""
+        """The recipe by the settings; a cosine classifier, which a step turns less, learns at `COSINE_RATE`."""
         cosine = recipe.classifier == "cosine"
         return recipe.resolve(self.settings.with_learning_rate(COSINE_RATE) if cosine else self.settings)
 
