@@ -9,7 +9,8 @@ if TYPE_CHECKING:
 
 def in_notebook() -> bool:
     """Whether this process is the kernel of a notebook."""
-    return "ipykernel" in sys.modules
+    kernel = sys.modules.get("ipykernel.kernelapp")
+    return kernel is not None and kernel.IPKernelApp.initialized()
 
 
 def progress_bar(*, shown: bool = True, **options: Any) -> "tqdm":

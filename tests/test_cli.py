@@ -492,7 +492,8 @@ def clone(tmp_path, monkeypatch):
 
 def test_lab_opens_the_learner_s_copies_of_the_notebooks_on_one_thread(clone, monkeypatch):
     folder, given = clone
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for name in ("OMP_NUM_THREADS", "TQDM_DISABLE"):
+        monkeypatch.delenv(name, raising=False)
     done = ltlab("lab", "--version", "--port", "8890", cwd=folder)
     ((argv, environment),) = given
     mine = folder / "my_notebooks"

@@ -101,7 +101,7 @@ def held(path: Path | None, resume: bool) -> Iterator[None]:
         ) from None
     except OSError as error:
         warnings.warn(
-            f"checkpoint {path} cannot be locked ({error.strerror}): start no other run that writes it", stacklevel=4
+            f"checkpoint {path} cannot be locked ({error.strerror}): start no other run that writes it", stacklevel=5
         )
     try:
         if not resume:
