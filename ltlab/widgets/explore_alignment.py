@@ -3,19 +3,14 @@
 from typing import Any
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
-from .. import calibration, plots
-from ..counts import as_counts
-from ..metrics import class_groups, group_accuracy, top1_error
 from .explorer import Explorer, blank_figure
-from .panels import REFERENCE, TITLE, GroupBars, plot_at
+from .panels import REFERENCE, TITLE, ByGroup, GroupBars, OverTau
 from .sliders import slider, stops
 
 TAUS = torch.linspace(0, 2, 21)
 LEARNT = "learnt"
-CURVE = plots.GROUP_COLOURS["many"]
 
 
 def alignment_explorer(logits: Tensor, labels: Tensor, class_counts: Any, gate: Tensor | None = None) -> Explorer:
@@ -46,14 +41,15 @@ def alignment_explorer(logits: Tensor, labels: Tensor, class_counts: Any, gate: 
     gaps = GroupBars(figure, 392, 250, gap, "confidence − accuracy (points)", ylim=(-60, 100))
     gaps.ax.axhline(0, **REFERENCE)
     errors.ax.set_title("outlines: as trained", **TITLE)
-    loss = _Loss(figure)
+    loss = OverTau(figure, TAUS, (0.9, 3), xlabel="tau of the margin", ylabel="GRW, least = 1")
 
     def update(gate: float | str, tau: float, tilt: float, rho: float) -> str:
         now = aligned.logits(gate, tau, tilt)
         error_now, gap_now = aligned.errors(now), aligned.gaps(now)
         errors.show(error_now.values())
         gaps.show(gap_now.values(), "+.0f")
-        best = loss.show(aligned.losses(gate, tilt, rho), tau)
+        values = aligned.losses(gate, tilt, rho)
+        best = loss.show(values / values.min(), tau)
         shown = ", ".join(f"{name} {value:.1f} %" for name, value in error_now.items())
         confident = ", ".join(f"{name} {value:+.0f}" for name, value in gap_now.items())
         return (
@@ -73,21 +69,16 @@ def alignment_explorer(logits: Tensor, labels: Tensor, class_counts: Any, gate: 
     return Explorer(controls, figure, update, moving=[errors, gaps, loss], label=label)
 
 
-class _Aligned:
+class _Aligned(ByGroup):
     """What the explorer shows of logits, in percent by group and as a loss; nothing of it runs a network."""
 
     def __init__(self, logits: Tensor, labels: Tensor, class_counts: Any, gate: Tensor | None) -> None:
-        self.z, self.labels = logits.detach().cpu().float(), labels.cpu()  # (N, C), (N,)
-        self.counts = as_counts(class_counts).cpu()
-        groups = {name: mask for name, mask in class_groups(self.counts).items() if mask.any()}
-        self.groups = {"all": torch.ones_like(self.counts, dtype=torch.bool)} | groups
+        super().__init__(labels, class_counts)
+        self.z = logits.detach().cpu().float()  # (N, C)
         self.gate = None if gate is None else _checked(gate, len(self.z))  # (N, 1)
-        images = torch.bincount(self.labels, minlength=len(self.counts))
-        if (images == 0).any():
-            raise ValueError(f"labels: class {int(images.argmin())} has no image, so the loss says nothing of it")
         self.margin = -(self.counts / self.counts.sum()).log().float()  # (C,), at tau 1
         self.relative = (self.counts.log() - self.counts.log().mean()).float()  # (C,), log n_c / g
-        self.frequency = (self.counts / self.counts.sum() / images)[self.labels].float()  # (N,), sum 1
+        self.frequency = (self.counts / self.counts.sum() / self.images)[self.labels].float()  # (N,), sum 1
 
     def logits(self, gate: float | str, tau: float, tilt: float) -> Tensor:
         scaled, s = self._parts(gate, tilt)
@@ -97,15 +88,6 @@ class _Aligned:
         """(a - 1) z, (N, C), and s."""
         s = self.gate if isinstance(gate, str) and self.gate is not None else float(gate)
         return ((-tilt * self.relative).exp() - 1) * self.z, s
-
-    def errors(self, logits: Tensor) -> dict[str, float]:
-        accuracy = group_accuracy(logits, self.labels, self.counts)
-        return {"all": 100 * top1_error(logits, self.labels)} | {
-            name: 100 * (1 - accuracy[name]) for name in self.groups if name != "all"
-        }
-
-    def gaps(self, logits: Tensor) -> dict[str, float]:
-        return {name: 100 * gap for name, gap in calibration.signed_gap(logits, self.labels, self.groups).items()}
 
     def losses(self, gate: float | str, tilt: float, rho: float) -> Tensor:
         """GRW at each of `TAUS`."""
@@ -123,25 +105,3 @@ def _checked(gate: Tensor, images: int) -> Tensor:
     if len(s) != images or not ((s >= 0) & (s <= 1)).all():
         raise ValueError(f"gate must be {images} numbers in [0, 1], one per image, got {tuple(gate.shape)}")
     return s
-
-
-class _Loss:
-    """The loss over tau, its least value, and where the slider stands."""
-
-    def __init__(self, figure: Figure) -> None:
-        self.ax = plot_at(figure, 722, 38, 256, 266, xlabel="tau of the margin", ylabel="GRW, least = 1")
-        self.ax.set(xlim=(0, 2), ylim=(0.9, 3), xticks=[0, 0.5, 1, 1.5, 2])
-        self.ax.set_title("line: least; dot: the slider", **TITLE)
-        (self.curve,) = self.ax.plot([], [], color=CURVE)
-        (self.least,) = self.ax.plot([], [], **REFERENCE, linestyle="--")
-        (self.here,) = self.ax.plot([], [], color=CURVE, marker="o", markersize=8, linestyle="")
-        self.artists = [self.curve, self.least, self.here]
-
-    def show(self, losses: Tensor, tau: float) -> float:
-        """Draw the curve; the tau of its least value."""
-        relative, best = losses / losses.min(), TAUS[losses.argmin()].item()
-        self.curve.set_data(TAUS.tolist(), relative.tolist())
-        self.least.set_data([best, best], [0.9, 3])
-        at = int((TAUS - tau).abs().argmin())
-        self.here.set_data([tau], [min(relative[at].item(), 3)])
-        return best

@@ -4,23 +4,18 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from matplotlib.figure import Figure
 from torch import Tensor
 
-from .. import calibration, plots
 from ..classifiers import SCALE, class_means
-from ..counts import as_counts
 from ..losses import adjust_logits
-from ..metrics import class_groups, group_accuracy, top1_error
 from .explorer import Explorer, blank_figure
-from .panels import REFERENCE, TITLE, GroupBars, plot_at
+from .panels import REFERENCE, TITLE, ByGroup, GroupBars, OverTau
 from .sliders import choice, slider, stops
 
 SCALES = (1, 2, 5, 10, 20, 30, 50, 100)
 IMAGES = (0, 1, 3, 10, 30, 100, 300, 1000)
 TAUS = torch.linspace(0, 2, 21)
 MEANS, LEARNT = "class means", "learnt weights"
-CURVE = plots.GROUP_COLOURS["many"]
 
 
 def cosine_explorer(
@@ -49,7 +44,7 @@ def cosine_explorer(
     gaps = GroupBars(figure, 392, 250, head.gaps(before), "confidence − accuracy (points)", ylim=(-80, 100))
     gaps.ax.axhline(0, **REFERENCE)
     errors.ax.set_title("outlines: plain class means", **TITLE)
-    curve = _Curve(figure)
+    curve = OverTau(figure, TAUS, (0, 100), xlabel="tau", ylabel="balanced error (%)")
 
     def update(weights: str, scale: float, tau: float, images: int) -> str:
         z = head.logits(weights, scale, tau, images)
@@ -74,26 +69,21 @@ def cosine_explorer(
     return Explorer(controls, figure, update, moving=[errors, gaps, curve], label=label)
 
 
-class _Head:
+class _Head(ByGroup):
     """The head's logits, and what they say in percent by group."""
 
     def __init__(
         self, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], class_counts: Any, learnt: Tensor | None
     ) -> None:
-        (seen, seen_labels), (shown, self.labels) = train, test
-        self.counts = as_counts(class_counts).cpu()
+        (seen, seen_labels), (shown, labels) = train, test
+        super().__init__(labels, class_counts)
         self.means = class_means(seen.detach().cpu().float(), seen_labels.cpu(), len(self.counts))  # (C, K)
-        self.x, self.labels = F.normalize(shown.detach().cpu().float()), self.labels.cpu()  # (M, K), (M,)
-        if (missing := torch.bincount(self.labels, minlength=len(self.counts)) == 0).any():
-            raise ValueError(f"test: class {int(missing.int().argmax())} has no image")
+        self.x = F.normalize(shown.detach().cpu().float())  # (M, K)
         if learnt is not None and learnt.shape != self.means.shape:
             raise ValueError(f"learnt must be {tuple(self.means.shape)}, a row per class, got {tuple(learnt.shape)}")
         self.learnt = None if learnt is None else learnt.detach().cpu().float()
         self.log_prior = (self.counts / self.counts.sum()).log().float()  # (C,)
-        images = torch.bincount(self.labels)
-        self.share = 1 / (len(images) * images[self.labels].float())  # (M,), every class alike
-        groups = {name: mask for name, mask in class_groups(self.counts).items() if mask.any()}
-        self.groups = {"all": torch.ones_like(self.counts, dtype=torch.bool)} | groups
+        self.share = 1 / (len(self.images) * self.images[self.labels].float())  # (M,), every class alike
 
     def cosines(self, weights: str, images: int) -> Tensor:
         """(M, C)"""
@@ -104,39 +94,9 @@ class _Head:
     def logits(self, weights: str, scale: float, tau: float, images: int) -> Tensor:
         return adjust_logits(scale * self.cosines(weights, images), self.counts, tau)
 
-    def over_tau(self, weights: str, scale: float, images: int) -> list[float]:
-        """The balanced error in percent at each of `TAUS`."""
+    def over_tau(self, weights: str, scale: float, images: int) -> Tensor:
+        """The balanced error in percent at each of `TAUS`, (T,)."""
         plain = scale * self.cosines(weights, images)
         predicted = (plain - TAUS[:, None, None] * self.log_prior).argmax(2)  # (T, M)
         wrong = (predicted != self.labels).float()
-        return (100 * wrong @ self.share).tolist()
-
-    def errors(self, logits: Tensor) -> dict[str, float]:
-        accuracy = group_accuracy(logits, self.labels, self.counts)
-        return {"all": 100 * top1_error(logits, self.labels)} | {
-            name: 100 * (1 - accuracy[name]) for name in self.groups if name != "all"
-        }
-
-    def gaps(self, logits: Tensor) -> dict[str, float]:
-        return {name: 100 * gap for name, gap in calibration.signed_gap(logits, self.labels, self.groups).items()}
-
-
-class _Curve:
-    """The balanced error over tau, its least value, and where the slider stands."""
-
-    def __init__(self, figure: Figure) -> None:
-        self.ax = plot_at(figure, 722, 38, 256, 266, xlabel="tau", ylabel="balanced error (%)")
-        self.ax.set(xlim=(0, 2), ylim=(0, 100), xticks=[0, 0.5, 1, 1.5, 2])
-        self.ax.set_title("line: least; dot: the slider", **TITLE)
-        (self.curve,) = self.ax.plot([], [], color=CURVE)
-        (self.least,) = self.ax.plot([], [], **REFERENCE, linestyle="--")
-        (self.here,) = self.ax.plot([], [], color=CURVE, marker="o", markersize=8, linestyle="")
-        self.artists = [self.curve, self.least, self.here]
-
-    def show(self, errors: list[float], tau: float) -> float:
-        """Draw the curve; the tau of its least value."""
-        best = TAUS[int(torch.tensor(errors).argmin())].item()
-        self.curve.set_data(TAUS.tolist(), errors)
-        self.least.set_data([best, best], [0, 100])
-        self.here.set_data([tau], [errors[int((TAUS - tau).abs().argmin())]])
-        return best
+        return 100 * wrong @ self.share

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 
 from .. import plots
 from ..losses import equalization_weights
@@ -47,29 +48,15 @@ def gradient_ratio_explorer(
         raise ValueError("ratios has no row: give the recorded ratios of at least one training")
     steps = sorted(set(ratios["step"]))
     figure = blank_figure(1000, 410)
-    bars_ax = plot_at(figure, 75, 38, 480, 250, ylabel="gradient ratio g", ylim=(0, HIGHEST))
-    colours = [plots.FREQUENCY_COLOURS[group] for group in groups]
-    bars = Bars(bars_ax, [0] * len(names), color=colours)
-    plots.name_ticks(bars_ax, names, angle=40)
-    bars_ax.axhline(mu, **REFERENCE, linestyle="--")
-    bars_ax.set_title("classes, the most frequent first", **TITLE)
-    ax = plot_at(figure, 640, 38, 350, 250, xlabel="step", ylabel="mean g of the group")
-    ax.set(xlim=(0, 1.03 * steps[-1]), ylim=(0, HIGHEST))
-    ax.axhline(mu, **REFERENCE, linestyle="--")
-    ax.set_title(f"dashed: μ = {mu:g}", **TITLE)
-    present = [group for group in plots.FREQUENCY_COLOURS if group in groups]
-    lines = [ax.plot([], [], color=plots.FREQUENCY_COLOURS[group], label=group)[0] for group in present]
-    dots = [ax.plot([], [], color=line.get_color(), marker="o", markersize=8)[0] for line in lines]
+    bars = _class_bars(figure, groups, names, mu)
+    means = _GroupMeans(figure, groups, steps, mu)
 
     def update(loss: str, prior: float, step: int) -> str:
         if (loss, prior) not in runs:
             raise ValueError(f"loss={loss}, prior={prior:g} was not recorded")
         run, at = runs[loss, prior], steps.index(step)
         bars.show(run[at].clip(max=HIGHEST))
-        for group, line, dot in zip(present, lines, dots, strict=True):
-            mean = run[:, [name == group for name in groups]].mean(1)
-            line.set_data(steps, mean.clip(max=HIGHEST))
-            dot.set_data([step], [min(mean[at], HIGHEST)])
+        means.show(run, at)
         below = [name for name, g in zip(names, run[at], strict=True) if g < mu]
         shown = ", ".join(below) if len(below) <= 6 else f"{', '.join(below[:5])} and {len(below) - 5} more"
         return (
@@ -83,7 +70,40 @@ def gradient_ratio_explorer(
         "step": stops("step", steps[-1], steps),
     }
     label = "Gradient ratio of every class while a detector trains"
-    return Explorer(controls, figure, update, moving=[bars, *lines, *dots], label=label)
+    return Explorer(controls, figure, update, moving=[bars, means], label=label)
+
+
+def _class_bars(figure: Figure, groups: Sequence[str], names: Sequence[str], mu: float) -> Bars:
+    """A bar for each class, in the colour of its group, and a line at mu."""
+    ax = plot_at(figure, 75, 38, 480, 250, ylabel="gradient ratio g", ylim=(0, HIGHEST))
+    bars = Bars(ax, [0] * len(names), color=[plots.FREQUENCY_COLOURS[group] for group in groups])
+    plots.name_ticks(ax, names, angle=40)
+    ax.axhline(mu, **REFERENCE, linestyle="--")
+    ax.set_title("classes, the most frequent first", **TITLE)
+    return bars
+
+
+class _GroupMeans:
+    """The mean ratio of each group over the steps, with a dot where the slider stands."""
+
+    def __init__(self, figure: Figure, groups: Sequence[str], steps: Sequence[int], mu: float) -> None:
+        self.steps = steps
+        ax = plot_at(figure, 640, 38, 350, 250, xlabel="step", ylabel="mean g of the group")
+        ax.set(xlim=(0, 1.03 * steps[-1]), ylim=(0, HIGHEST))
+        ax.axhline(mu, **REFERENCE, linestyle="--")
+        ax.set_title(f"dashed: μ = {mu:g}", **TITLE)
+        self.members = {group: np.array(groups) == group for group in plots.FREQUENCY_COLOURS if group in groups}
+        colours = [plots.FREQUENCY_COLOURS[group] for group in self.members]
+        self.lines = [ax.plot([], [], color=colour)[0] for colour in colours]
+        self.dots = [ax.plot([], [], color=colour, marker="o", markersize=8)[0] for colour in colours]
+        self.artists = [*self.lines, *self.dots]
+
+    def show(self, run: np.ndarray, at: int) -> None:
+        """A recording, (S, C), and the place of its step."""
+        for members, line, dot in zip(self.members.values(), self.lines, self.dots, strict=True):
+            mean = run[:, members].mean(1).clip(max=HIGHEST)
+            line.set_data(self.steps, mean)
+            dot.set_data([self.steps[at]], [mean[at]])
 
 
 def equalization_explorer(ratio: Any, groups: Any, *, names: Sequence[str] | None = None) -> Explorer:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from .. import plots
@@ -47,17 +48,7 @@ def suppression_explorer(
     z, y = logits.detach().float().cpu()[order], labels.cpu()[order]
     p, own = z.sigmoid(), F.one_hot(y, len(names)).bool()
     figure = blank_figure(1000, 470)
-    ax = plot_at(figure, 62, 38, 560, 330, ylabel="regions, background first")
-    height = len(names) * 330 / 560  # so that pixels have one scale in both directions
-    extent = (-0.5, len(names) - 0.5, 0, height)
-    show_pixels(ax, p.numpy(), vmin=0, vmax=1, cmap="cividis", extent=extent)
-    ax.set_aspect("auto")
-    ax.set(xlim=extent[:2], ylim=(0, height), yticks=[])
-    plots.name_ticks(ax, names, angle=40)
-    ax.set_title("brighter: more probable; ○ label; × spared", **TITLE)
-    rows = height * (1 - (torch.arange(len(z)) + 0.5) / len(z))
-    ax.plot(y, rows, linestyle="", marker="o", markersize=5, markerfacecolor="none", color="white")
-    (spared,) = ax.plot([], [], linestyle="", marker="x", markersize=4, color="white", alpha=0.8)
+    regions = _Regions(figure, p, y, names)
     present = [group for group in reversed(plots.FREQUENCY_COLOURS) if group in frequency]
     side = plot_at(figure, 730, 38, 258, 330, ylabel="negative gradient left (%)", ylim=(0, 108))
     bars = Bars(side, [0] * len(present), color=[plots.FREQUENCY_COLOURS[group] for group in present])
@@ -68,8 +59,7 @@ def suppression_explorer(
         drawn = torch.Generator("cpu").manual_seed(seed)
         loss = ACSLLoss(xi, groups=_numbers(frequency), shares=(rare, common, 1.0), background=0, generator=drawn)
         _, no = loss.weights(z, own.float())
-        row, column = ((no == 0) & ~own).nonzero(as_tuple=True)
-        spared.set_data(column, rows[row])
+        regions.show((no == 0) & ~own)
         negative = p * ~own
         left = {
             group: 100 * ((negative * no)[:, mask].sum() / negative[:, mask].sum()).item()
@@ -85,7 +75,29 @@ def suppression_explorer(
         "common": stops("common", 0.1, SHARES, description="background for common"),
     }
     label = "Regions and classes of one batch under adaptive class suppression"
-    return Explorer(controls, figure, update, moving=[spared, bars], label=label)
+    return Explorer(controls, figure, update, moving=[regions, bars], label=label)
+
+
+class _Regions:
+    """Probabilities (R, C + 1) as pixels, a ring at each label, and a cross where a class is spared."""
+
+    def __init__(self, figure: Figure, p: Tensor, labels: Tensor, names: Sequence[str]) -> None:
+        ax = plot_at(figure, 62, 38, 560, 330, ylabel="regions, background first")
+        height = len(names) * 330 / 560  # so that pixels have one scale in both directions
+        extent = (-0.5, len(names) - 0.5, 0, height)
+        show_pixels(ax, p.numpy(), vmin=0, vmax=1, cmap="cividis", extent=extent)
+        ax.set_aspect("auto")
+        ax.set(xlim=extent[:2], ylim=(0, height), yticks=[])
+        plots.name_ticks(ax, names, angle=40)
+        ax.set_title("brighter: more probable; ○ label; × spared", **TITLE)
+        self.rows = height * (1 - (torch.arange(len(p)) + 0.5) / len(p))
+        ax.plot(labels, self.rows, linestyle="", marker="o", markersize=5, markerfacecolor="none", color="white")
+        self.artists = ax.plot([], [], linestyle="", marker="x", markersize=4, color="white", alpha=0.8)
+
+    def show(self, spared: Tensor) -> None:
+        """spared: (R, C + 1) bool."""
+        row, column = spared.nonzero(as_tuple=True)
+        self.artists[0].set_data(column, self.rows[row])
 
 
 def _numbers(frequency: Sequence[str]) -> list[int]:

@@ -4,11 +4,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from .. import plots
-from ..counts import in_class_order
+from ..calibration import signed_gap
+from ..counts import as_counts, in_class_order
+from ..metrics import class_groups, group_accuracy, top1_error
 from .explorer import CSS_DPI
 
 REFERENCE = {"color": "0.45", "linewidth": 1.5}  # of lines to compare with
@@ -111,6 +115,64 @@ class GroupBars:
         self.bars.show(heights)
         for number, height in zip(self.numbers, heights, strict=True):
             number.set(text=f"{height:{form}}".replace("-", "−"), y=height + (5 if height >= 0 else -5))
+
+
+class ByGroup:
+    """Error, and confidence minus accuracy, of logits (N, C) in percent: {"all" or the name of a group: value}.
+
+    Args:
+        labels: (N,) int64, of every class.
+        class_counts: (C,) training images per class, above zero.
+
+    Raises:
+        ValueError: bad counts, or a class without an image.
+    """
+
+    def __init__(self, labels: Tensor, class_counts: Any) -> None:
+        self.labels, self.counts = labels.cpu(), as_counts(class_counts).cpu()
+        self.images = torch.bincount(self.labels, minlength=len(self.counts))  # (C,)
+        if (self.images == 0).any():
+            raise ValueError(f"labels: class {int(self.images.argmin())} has no image, so nothing can be said of it")
+        groups = {name: mask for name, mask in class_groups(self.counts).items() if mask.any()}
+        self.groups = {"all": torch.ones_like(self.counts, dtype=torch.bool)} | groups
+
+    def errors(self, logits: Tensor) -> dict[str, float]:
+        """Top-1 error."""
+        accuracy = {"all": 1 - top1_error(logits, self.labels)} | group_accuracy(logits, self.labels, self.counts)
+        return {name: 100 * (1 - accuracy[name]) for name in self.groups}
+
+    def gaps(self, logits: Tensor) -> dict[str, float]:
+        """Mean confidence minus accuracy."""
+        return {name: 100 * gap for name, gap in signed_gap(logits, self.labels, self.groups).items()}
+
+
+class OverTau:
+    """A curve over tau, its least value, and where the slider stands.
+
+    Args:
+        taus: (T,), where the curve is known.
+        ylim: the lower and upper end of the axis; the dot stays below the upper one.
+    """
+
+    def __init__(self, figure: Figure, taus: Tensor, ylim: tuple[float, float], *, xlabel: str, ylabel: str) -> None:
+        self.taus, self.ylim = taus, ylim
+        ax = plot_at(figure, 722, 38, 256, 266, xlabel=xlabel, ylabel=ylabel)
+        ax.set(xlim=(0, 2), ylim=ylim, xticks=[0, 0.5, 1, 1.5, 2])
+        ax.set_title("line: least; dot: the slider", **TITLE)
+        colour = plots.GROUP_COLOURS["many"]
+        (self.curve,) = ax.plot([], [], color=colour)
+        (self.least,) = ax.plot([], [], **REFERENCE, linestyle="--")
+        (self.here,) = ax.plot([], [], color=colour, marker="o", markersize=8, linestyle="")
+        self.artists = [self.curve, self.least, self.here]
+
+    def show(self, values: Tensor, tau: float) -> float:
+        """Draw the values, (T,); the tau of the least one."""
+        best = self.taus[values.argmin()].item()
+        self.curve.set_data(self.taus.tolist(), values.tolist())
+        self.least.set_data([best, best], self.ylim)
+        at = int((self.taus - tau).abs().argmin())
+        self.here.set_data([tau], [min(values[at].item(), self.ylim[1])])
+        return best
 
 
 def data_sets(counts_by_name: Mapping[str, Any] | None, default: Callable[[], dict[str, Any]]) -> dict[str, Any]:
