@@ -70,21 +70,39 @@ def npz_set(path: str | Path, *, imbalance: float | None = None, kind: str = "ex
         ValueError: the file is damaged, an array is missing, or what `array_set` refuses.
     """
     path = expanded(path)
+    arrays, others = read_arrays(path)
+    if missing := [name for name in ARRAYS if name not in arrays]:
+        raise ValueError(f"{path} has no array {missing[0]!r}, only {', '.join([*arrays, *others]) or 'none'}")
+    if others:
+        log.warning("%s: ignored, as a set has only %s: %s", path, ", ".join(ARRAYS), ", ".join(others))
+    classes = arrays.pop("classes").tolist()
+    try:
+        return array_set(**arrays, class_names=classes, imbalance=imbalance, kind=kind, seed=seed, name=path.stem)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The arrays of a set that an .npz holds, by their names, and the names of others; what is pickled is never run.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, or an array holds pickled objects.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path.absolute()}")
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is not an .npz file, or it is cut off: write it again with numpy.savez")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            names = archive.files
-            arrays = {name: archive[name] for name in ARRAYS if name in names}
-        if missing := [name for name in ARRAYS if name not in names]:
-            raise ValueError(f"it has no array {missing[0]!r}, only {', '.join(names) or 'none'}")
-        if others := [name for name in names if name not in ARRAYS]:
-            log.warning("%s: ignored, as a set has only %s: %s", path, ", ".join(ARRAYS), ", ".join(others))
-        classes = arrays.pop("classes").tolist()
-        return array_set(**arrays, class_names=classes, imbalance=imbalance, kind=kind, seed=seed, name=path.stem)
+            arrays = {name: archive[name] for name in ARRAYS if name in archive.files}
+            return arrays, [name for name in archive.files if name not in ARRAYS]
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        if "pickle" in str(error):
+            raise ValueError(
+                f"{path} holds pickled objects, which can run code and are not read: save plain arrays of numbers or "
+                "strings with numpy.savez"
+            ) from error
         raise ValueError(f"{path}: {error}") from error
 
 
@@ -99,15 +117,15 @@ def warn_of_copies(name: str, train: Tensor, test: Tensor) -> None:
 
 
 def _split(part: str, x: ArrayLike | Tensor, y: ArrayLike | Tensor) -> Split:
-    images = _images(f"x_{part}", x)
+    images = rgb_images(f"x_{part}", x)
     labels = as_labels(y, f"y_{part}")
     if len(labels) != len(images):
         raise ValueError(f"y_{part} must be ({len(images)},) integers, one per image, not {tuple(labels.shape)}")
     return Split(images, labels.clone().to(images.device))
 
 
-def _images(name: str, x: ArrayLike | Tensor) -> Tensor:
-    """The images as a copy in RGB, channels first. -> (N, 3, H, W) uint8"""
+def rgb_images(name: str, x: ArrayLike | Tensor) -> Tensor:
+    """Images as `array_set` takes them, copied, in RGB, channels first. -> (N, 3, H, W) uint8"""
     x = x if isinstance(x, Tensor) else np.asarray(x)
     grey = x.ndim == 3
     last = x.ndim == 4 and x.shape[3] in (1, 3)

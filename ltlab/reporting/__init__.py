@@ -5,9 +5,10 @@ inspection    what can be read, what is there twice, what is too few
 candidates    plain training and the recipes that are compared with it
 trials        held-out logits of every candidate, kept in a folder
 choice        paired differences, and a rule in favour of plain training
-findings      what is measured, as numbers
+outcome       what is measured, as numbers
 loops         the recommended recipe in plain PyTorch
 drawings      figures
+writing       the words, and what stands where
 page          HTML
 making        all of it in order: `report`
 """

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ..recipes import RECIPES, Recipe, Stage
+from ..results import LABELS
 
 CHOSEN = "chosen"  # tau, on held-out images
 
@@ -14,45 +15,44 @@ class Candidate:
     tau: of `losses.adjust_logits` after training; None for no correction, `CHOSEN` for the best on held-out images.
     """
 
-    label: str
     recipe: Recipe
     tau: float | str | None = None
 
     @property
     def name(self) -> str:
+        """Recipe and correction as one code."""
         return self.recipe.name + {None: "", CHOSEN: "+post_hoc_chosen"}.get(self.tau, f"+post_hoc_{self.tau}")
 
+    @property
+    def label(self) -> str:
+        """Recipe and correction as people call them."""
+        if self.tau is None:
+            return _called(self.recipe)
+        correction = LABELS["logit_adjusted_post_hoc"] + (", tau chosen" if self.tau == CHOSEN else "")
+        return correction if self.recipe == PLAIN.recipe else f"{_called(self.recipe)}, {correction}"
 
-def _named(label: str, name: str, tau: float | str | None = None) -> Candidate:
-    return Candidate(label, RECIPES[name], tau)
+
+def _called(recipe: Recipe) -> str:
+    own = {"ce": "plain training", "square_root_both": "cost-sensitive CE, γ = 0.5, and square-root sampling"}
+    return own.get(recipe.name) or LABELS[recipe.name]
+
+
+def _named(name: str, tau: float | str | None = None) -> Candidate:
+    return Candidate(RECIPES[name], tau)
 
 
 _BOTH = Stage(loss=RECIPES["cs_ce_smooth"].stages[0].loss, sampler=RECIPES["square_root"].stages[0].sampler)
 
-PLAIN = _named("plain training", "ce")
+PLAIN = _named("ce")
 ALWAYS = (
     PLAIN,
-    _named("post-hoc logit adjustment", "ce", 1.0),
-    _named("post-hoc logit adjustment, tau chosen", "ce", CHOSEN),
-    _named("balanced softmax", "balanced_softmax"),
-    _named("inverse-frequency weights", "cs_ce"),
-    _named("square-root weights", "cs_ce_smooth"),
-    _named("class-balanced loss", "cb_ce"),
-    _named("class-balanced sampling", "class_balanced"),
-    _named("square-root sampling", "square_root"),
-    Candidate("square-root weights and sampling", Recipe(_BOTH, name="square_root_both")),
-    _named("deferred re-weighting", "drw_cs_ce"),
-    _named("LDAM with deferred re-weighting", "drw_ldam"),
-    _named("tau-normalised classifier", "tau_norm"),
-    _named("nearest class mean", "nearest_class_mean"),
+    *(_named("ce", tau) for tau in (1.0, CHOSEN)),
+    *map(_named, ("balanced_softmax", "cs_ce", "cs_ce_smooth", "cb_ce", "class_balanced", "square_root")),
+    Candidate(Recipe(_BOTH, name="square_root_both")),
+    *map(_named, ("drw_cs_ce", "drw_ldam", "tau_norm", "nearest_class_mean")),
 )
 IF_TIME = (
-    _named("cosine classifier", "ce_cosine"),
-    _named("cosine classifier, post-hoc, tau chosen", "ce_cosine", CHOSEN),
-    _named("mixup of features", "input_mixup"),
-    _named("mixup, post-hoc, tau chosen", "input_mixup", CHOSEN),
-    _named("mixup and balanced softmax", "input_mixup_balanced_softmax"),
-    _named("deferred class-balanced sampling", "drs_class_balanced"),
-    _named("focal loss", "focal_softmax"),
-    _named("class-dependent temperatures", "cdt"),
+    *(_named("ce_cosine", tau) for tau in (None, CHOSEN)),
+    *(_named("input_mixup", tau) for tau in (None, CHOSEN)),
+    *map(_named, ("input_mixup_balanced_softmax", "drs_class_balanced", "focal_softmax", "cdt")),
 )

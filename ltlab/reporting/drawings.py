@@ -39,6 +39,7 @@ def svg(made: Figure) -> str:
 
 
 def shortened(names: Sequence[str]) -> list[str]:
+    """Names of at most `LONGEST_NAME` characters."""
     return [name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…" for name in names]
 
 

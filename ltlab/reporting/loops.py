@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..classifiers import SCALE
+from ..classifiers import AUTHORS_WIDTH, SCALE
 from ..losses import (
     BalancedSoftmaxLoss,
     CDTLoss,
@@ -64,7 +64,8 @@ class CosineClassifier(torch.nn.Module):
 
     def __init__(self, features, classes):
         super().__init__()
-        self.weight = torch.nn.Parameter(2 * torch.rand(classes, features) - 1)
+        bound = 1 if features <= {AUTHORS_WIDTH} else (3 / features) ** 0.5  # norm 1 where there are many
+        self.weight = torch.nn.Parameter(bound * (2 * torch.rand(classes, features) - 1))
 
     def forward(self, x):
         return {SCALE:g} * F.linear(F.normalize(x), F.normalize(self.weight))

@@ -86,22 +86,27 @@ def _text(text: str) -> str:
 
 
 def heading(text: str, level: int = 2) -> str:
+    """A heading; 1 is the page's title."""
     return f"<h{level}>{escape(text)}</h{level}>"
 
 
 def paragraph(text: str, kind: str = "") -> str:
+    """A paragraph; kind "soft" is small and grey."""
     return f"<p{f' class={kind}' if kind else ''}>{_text(text)}</p>"
 
 
 def answer(sentences: Iterable[str]) -> str:
+    """The box on top."""
     return f'<div class="answer">{"".join(map(paragraph, sentences))}</div>'
 
 
 def items(texts: Iterable[str]) -> str:
+    """A list with bullets."""
     return f"<ul>{''.join(f'<li>{_text(text)}</li>' for text in texts)}</ul>"
 
 
 def code(text: str) -> str:
+    """Code as it is."""
     return f"<pre><code>{escape(text)}</code></pre>"
 
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..data import DATA_SETS, LongTailedData, load
+from ..data.arrays import read_arrays, rgb_images
 from ..data.folders import IMAGE_EXTENSIONS
 from ..data.lists import read_list
 from ..data.places import expanded
@@ -214,22 +214,11 @@ def _names_of_folders(files: Sequence[str], labels: Sequence[int]) -> dict[int, 
 
 
 def _of_npz(path: Path) -> Gathered:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except ValueError as error:
-        if "pickle" in str(error).lower():
-            raise ValueError(
-                f"{path} holds pickled objects, which can run code and are not read: save plain arrays of numbers or "
-                "strings with numpy.savez"
-            ) from error
-        raise ValueError(f"{path} is not an .npz file, or it is damaged: {error}") from error
-    except Exception as error:  # zipfile and zlib raise errors of many types
-        raise ValueError(f"{path} is not an .npz file, or it is damaged: {error}") from error
+    arrays, others = read_arrays(path)
     if missing := [name for name in ("x_train", "y_train") if name not in arrays]:
-        raise ValueError(f"{path} has no array {missing[0]!r}, only {', '.join(arrays) or 'none'}")
+        raise ValueError(f"{path} has no array {missing[0]!r}, only {', '.join([*arrays, *others]) or 'none'}")
     parts = [part for part in ("train", "test") if f"x_{part}" in arrays and f"y_{part}" in arrays]
-    images = [_images(f"{path}: x_{part}", arrays[f"x_{part}"]) for part in parts]
+    images = [rgb_images(f"{path}: x_{part}", arrays[f"x_{part}"]) for part in parts]
     for part, pixels in zip(parts, images, strict=True):
         if arrays[f"y_{part}"].shape != pixels.shape[:1]:
             raise ValueError(f"{path}: y_{part} must be one label per image, not {arrays[f'y_{part}'].shape}")
@@ -242,15 +231,6 @@ def _of_npz(path: Path) -> Gathered:
     if len({pixels.shape[1:] for pixels in images}) > 1:
         raise ValueError(f"{path}: x_train and x_test must have images of one size")
     return _in_memory(path.stem, torch.cat(images), labels, [len(pixels) for pixels in images], names)
-
-
-def _images(name: str, array: np.ndarray) -> Tensor:
-    """(N, H, W, 3), (N, H, W, 1) or (N, H, W) uint8 -> (N, 3, H, W)"""
-    colour = array.ndim == 4 and array.shape[3] in (1, 3)
-    if array.dtype != np.uint8 or not (colour or array.ndim == 3) or not len(array):
-        raise ValueError(f"{name} must be (N, H, W, 3) or (N, H, W) uint8, it is {array.dtype} of {array.shape}")
-    pixels = torch.from_numpy(np.ascontiguousarray(array))
-    return (pixels.movedim(3, 1) if colour else pixels[:, None]).expand(-1, 3, -1, -1).contiguous()
 
 
 def _in_memory(name: str, images: Any, labels: Tensor, sizes: Sequence[int], names: tuple[str, ...]) -> Gathered:

@@ -20,8 +20,6 @@ from ..train import fit
 from .candidates import CHOSEN, PLAIN, Candidate
 from .choice import image_weights
 
-COSINE_RATE = 3.0  # of 0.3, 1, 3 and 10 among the best on held-out images of CIFAR-10-LT
-
 
 def fold_of(labels: Tensor, folds: int, seed: int) -> Tensor:
     """The fold that holds out each image, stratified by class; -1 for the only image of a class. -> (N,) int64
@@ -46,7 +44,7 @@ class HeldOut:
     """What candidates say of held-out training images.
 
     rows: (n,) their places in the training split. labels, fold: (n,) each. logits: (n, C) by candidate's name. taus:
-    of post-hoc adjustment, by candidate's name. temperatures: as `logits`' fold-wise, (n,), filled in by `calibrated`.
+    of post-hoc adjustment, by candidate's name.
     """
 
     rows: Tensor
@@ -88,9 +86,8 @@ class Trials:
         return replace(self.data, **splits, options={"held_out": f"{fold + 1}/{len(self.fold.unique())}"})
 
     def plan(self, recipe: Recipe) -> Plan:
-        """The recipe by the settings; a cosine classifier, which a step turns less, learns at `COSINE_RATE`."""
-        cosine = recipe.classifier == "cosine"
-        return recipe.resolve(self.settings.with_learning_rate(COSINE_RATE) if cosine else self.settings)
+        """The recipe by the settings."""
+        return recipe.resolve(self.settings)
 
     def run(self, recipe: Recipe, data: LongTailedData, seed: int) -> Tensor:
         """The logits of the data's test split after training, (n, C); read where the run has been made before."""
