@@ -156,7 +156,10 @@ def _loop(plan: Plan, trained: Sequence[PlannedStage]) -> str:
         raise ValueError("mix has no plain code")
     mix = mixes.pop()
     step = MIXED.format(alpha=mix.alpha) if mix else "cost = loss(model(x), targets)"
+    settings = plan.settings
+    rate = settings.schedules["base"]
     lines = [
+        f"# measured with SGD: {rate}, momentum {settings.momentum:g}, weight decay {settings.weight_decay:g}",
         f"stages = [  # from this fraction of the epochs on\n{''.join(begins)}]\n\n",
         f"def train(model, dataset, optimizer, epochs, batch_size={plan.settings.batch_size}):",
         "    for epoch in range(epochs):",

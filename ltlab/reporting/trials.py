@@ -20,6 +20,10 @@ from ..train import fit
 from .candidates import CHOSEN, PLAIN, Candidate
 from .choice import image_weights
 
+# At a linear head's rate cosines hardly turn in the few steps of some hundred images. Of 0.3, 1, 3 and 10 this is among
+# the best on held-out images of CIFAR-10-LT.
+COSINE_RATE = 3.0
+
 
 def fold_of(labels: Tensor, folds: int, seed: int) -> Tensor:
     """The fold that holds out each image, stratified by class; -1 for the only image of a class. -> (N,) int64
@@ -86,8 +90,9 @@ class Trials:
         return replace(self.data, **splits, options={"held_out": f"{fold + 1}/{len(self.fold.unique())}"})
 
     def plan(self, recipe: Recipe) -> Plan:
-        """The recipe by the settings."""
-        return recipe.resolve(self.settings)
+        """The recipe by the settings; a cosine classifier learns at `COSINE_RATE`."""
+        cosine = recipe.classifier == "cosine"
+        return recipe.resolve(self.settings.with_learning_rate(COSINE_RATE) if cosine else self.settings)
 
     def run(self, recipe: Recipe, data: LongTailedData, seed: int) -> Tensor:
         """The logits of the data's test split after training, (n, C); read where the run has been made before."""
