@@ -16,13 +16,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..counts import check_integer
 from .coco import NAMED, Annotations, read_annotations
-from .detection_sets import DetectionData, frequency_groups
+from .detection_sets import DetectionData, Labelled, frequency_groups
 from .places import expanded
 from .streaming import read_image
 
 
 @dataclass(frozen=True, eq=False)
-class BoxFiles:
+class BoxFiles(Labelled):
     """A `DetectionSplit` whose images are read from disk, of any size.
 
     Args:
@@ -43,11 +43,6 @@ class BoxFiles:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     masks = None
-    on_error = "raise"
-
-    @property
-    def damaged(self) -> dict[str, str]:
-        return {}
 
     def __len__(self) -> int:
         return len(self.annotations.image_ids) if self.rows is None else len(self.rows)
@@ -90,22 +85,6 @@ class BoxFiles:
     def images(self) -> "BoxFiles":
         """Itself: split[start:end] reads images."""
         return self
-
-    @property
-    def image_of_object(self) -> Tensor:
-        """As of a `DetectionSplit`."""
-        sizes = torch.tensor([len(labels) for labels in self.labels], device=self.device)
-        return torch.arange(len(self), device=self.device).repeat_interleave(sizes)
-
-    @property
-    def label_of_object(self) -> Tensor:
-        """As of a `DetectionSplit`."""
-        return torch.cat([*self.labels, torch.zeros(0, dtype=torch.int64, device=self.device)])
-
-    def images_per_class(self, num_classes: int) -> Tensor:
-        """As of a `DetectionSplit`."""
-        pairs = (self.image_of_object * num_classes + self.label_of_object).unique()
-        return torch.bincount(pairs % num_classes, minlength=num_classes)
 
     def rules(self) -> dict[str, Any]:
         """What `average_precision` must know besides: crowds, and of LVIS which classes were looked for."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..counts import check_integer
+from .sets import Whole
 
 if TYPE_CHECKING:
     from .box_files import BoxFiles
@@ -20,8 +21,32 @@ RARE, COMMON = 10, 100  # LVIS: the most training images of a rare class, and of
 FREQUENCY_GROUPS = ("rare", "common", "frequent")
 
 
+class Labelled(Whole):
+    """What follows from the labels of each image's objects, in memory or not."""
+
+    if TYPE_CHECKING:
+        labels: Any  # N tensors (n_i,) int64
+        device: Any
+
+    @property
+    def image_of_object(self) -> Tensor:
+        """The image of every object, image after image. -> (sum of n_i,) int64"""
+        sizes = torch.tensor([len(labels) for labels in self.labels], device=self.device, dtype=torch.int64)
+        return torch.arange(len(sizes), device=self.device).repeat_interleave(sizes)
+
+    @property
+    def label_of_object(self) -> Tensor:
+        """The label of every object, image after image. -> (sum of n_i,) int64"""
+        return torch.cat([*self.labels, torch.zeros(0, dtype=torch.int64, device=self.device)])
+
+    def images_per_class(self, num_classes: int) -> Tensor:
+        """Images that show every class at least once. -> (C,) int64"""
+        pairs = (self.image_of_object * num_classes + self.label_of_object).unique()  # an image shows a class once
+        return torch.bincount(pairs % num_classes, minlength=num_classes)
+
+
 @dataclass(frozen=True, eq=False)
-class DetectionSplit:
+class DetectionSplit(Labelled):
     """Images, and the objects in each of them.
 
     Args:
@@ -71,14 +96,6 @@ class DetectionSplit:
     def __len__(self) -> int:
         return len(self.images)
 
-    @property
-    def on_error(self) -> str:
-        return "raise"
-
-    @property
-    def damaged(self) -> dict[str, str]:
-        return {}
-
     def batches(self, indices: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor, list[dict[str, Tensor]]]]:
         """For every batch of indices, (n,) int64: the indices, their images (n, 3, H, W) uint8, and n targets.
 
@@ -93,20 +110,9 @@ class DetectionSplit:
         return {"boxes": self.boxes[i], "labels": self.labels[i]} | masks
 
     @property
-    def image_of_object(self) -> Tensor:
-        """The image of every object, image after image. -> (sum of n_i,) int64"""
-        sizes = torch.tensor([len(labels) for labels in self.labels], device=self.images.device, dtype=torch.int64)
-        return torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes)
-
-    @property
-    def label_of_object(self) -> Tensor:
-        """The label of every object, image after image. -> (sum of n_i,) int64"""
-        return torch.cat([*self.labels, torch.zeros(0, dtype=torch.int64, device=self.images.device)])
-
-    def images_per_class(self, num_classes: int) -> Tensor:
-        """Images that show every class at least once. -> (C,) int64"""
-        pairs = (self.image_of_object * num_classes + self.label_of_object).unique()  # an image shows a class once
-        return torch.bincount(pairs % num_classes, minlength=num_classes)
+    def device(self) -> torch.device:
+        """Where images, boxes and labels are."""
+        return self.images.device
 
     def take(self, indices: Tensor) -> Self:
         """The images at `indices`, (M,) int64, in that order, as a new split."""

@@ -47,8 +47,22 @@ class ImageSplit(Protocol):
     def to(self, device: torch.device | str) -> Self: ...
 
 
+class Whole:
+    """What a split says whose images can all be read."""
+
+    @property
+    def on_error(self) -> str:
+        """An unreadable image would be an error."""
+        return "raise"
+
+    @property
+    def damaged(self) -> dict[str, str]:
+        """No image was unreadable."""
+        return {}
+
+
 @dataclass(frozen=True, eq=False)
-class Split:
+class Split(Whole):
     """Images with labels and, where they are known, the true foreground masks.
 
     Args:
@@ -79,14 +93,6 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
-
-    @property
-    def on_error(self) -> str:
-        return "raise"
-
-    @property
-    def damaged(self) -> dict[str, str]:
-        return {}
 
     def take(self, indices: Tensor) -> Self:
         """The images at `indices`, (M,) int64, in that order, as a new split."""
