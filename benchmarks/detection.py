@@ -146,7 +146,9 @@ def speed(turns: int = 40) -> None:
             floats = [
                 image.flip(-1) if flip else image for image, flip in zip(images.float() / 255, flips, strict=True)
             ]
-            flat = [for_torchvision(target, flip, 96) for target, flip in zip(targets, flips, strict=True)]
+            flat = [
+                for_torchvision(target, flip, 96, masked=False) for target, flip in zip(targets, flips, strict=True)
+            ]
             losses = model(floats, flat)
             optimizer.zero_grad()
             torch.stack([*losses.values()]).sum().backward()

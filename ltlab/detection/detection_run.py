@@ -58,13 +58,13 @@ class DetectionStep(TrainingStep):
         flips = chosen.tolist() if self.settings.flip else [False] * len(images)
         images = as_floats(images)
         if isinstance(images, Tensor):
-            images = torch.where(
-                torch.tensor(flips, device=images.device)[:, None, None, None], images.flip(-1), images
-            )
+            mirrored = torch.tensor(flips, device=images.device)[:, None, None, None]
+            images = torch.where(mirrored, images.flip(-1), images)
         else:
             images = [image.flip(-1) if flip else image for image, flip in zip(images, flips, strict=True)]
         widths = [image.shape[-1] for image in images]
-        wanted = [for_torchvision(*each) for each in zip(targets, flips, widths, strict=True)]
+        masked = self.model.heads.has_mask()
+        wanted = [for_torchvision(*each, masked=masked) for each in zip(targets, flips, widths, strict=True)]
         with self.autocast:
             losses = self.model(images, wanted)
         return torch.stack([*losses.values()]).sum()
@@ -75,10 +75,10 @@ def as_floats(images: Any) -> Any:
     return to_float(images) if isinstance(images, Tensor) else [image.float() / 255 for image in images]
 
 
-def for_torchvision(target: dict[str, Tensor], flip: bool, width: int) -> dict[str, Tensor]:
-    """A target with labels from 1, mirrored with its image if asked."""
+def for_torchvision(target: dict[str, Tensor], flip: bool, width: int, *, masked: bool = True) -> dict[str, Tensor]:
+    """A target with labels from 1, mirrored with its image if asked; its masks only for a detector that learns them."""
     boxes, rest = target["boxes"], {"labels": target["labels"] + 1}
-    if "masks" in target:
+    if masked and "masks" in target:
         rest["masks"] = (target["masks"].flip(-1) if flip else target["masks"]).to(torch.uint8)
     if flip:
         x1, y1, x2, y2 = boxes.unbind(1)

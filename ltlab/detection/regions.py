@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..data import DetectionSplit
 from ..images import evaluating
 from .average_precision import average_precision
-from .detection_run import as_floats
+from .detection_run import CLIP, as_floats
 from .detectors import Detector
 
 
@@ -115,7 +115,7 @@ def train_classifier(
     for batch in batches:
         optimizer.zero_grad()
         loss(classifier(found.features[batch]), found.labels[batch]).backward()
-        nn.utils.clip_grad_norm_(classifier.parameters(), 10.0)
+        nn.utils.clip_grad_norm_(classifier.parameters(), CLIP)
         optimizer.step()
         schedule.step()
     return classifier
