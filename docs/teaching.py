@@ -105,7 +105,7 @@ for _setting in {settings!r}:
 
 
 def parsed(setting: str) -> list[tuple[str, object]]:
-    """Names and values of "q=0.5, sampler=power"; what is no Python literal is text."""
+    """Names and values of "q=0.5, sampler=power"; what is not a Python literal is text."""
     pairs = []
     for part in re.split(r", (?=\w+=)", setting):
         name, _, value = part.partition("=")

@@ -78,7 +78,7 @@ def test_the_code_of_the_report_runs(made):
 
 
 def test_the_test_set_is_evaluated_after_the_choice_alone(made, tmp_path, monkeypatch):
-    """The choice, its table and its code are the same whatever the test set says."""
+    """The choice, its table and its code do not depend on what the test set says."""
     result, folder, photographs = made
     monkeypatch.setattr(making, "features", swapped(making.features))
     other = report(photographs, backbone=Colours(), folder=tmp_path, cache=folder.parent / "cache", progress=False,

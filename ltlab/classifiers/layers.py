@@ -61,7 +61,7 @@ class LearntCosineClassifier(CosineClassifier):
 def take_scale(classifier: object, loss: nn.Module) -> None:
     """Move LDAM's scale into a `CosineClassifier`; for any other loss give a bare one `SCALE`.
 
-    Its logits are then those of its probabilities, whatever the loss.
+    With any loss its logits are then those of its probabilities.
     """
     if not isinstance(classifier, CosineClassifier) or isinstance(classifier.scale, nn.Parameter):
         return

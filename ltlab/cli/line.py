@@ -117,7 +117,7 @@ def run(arguments: Sequence[str]) -> int:
         place = [f"({where})"] if error.__cause__ and (where := _where(error)) else []
         print("ltlab:", *str(error).split(), *place, file=sys.stderr)
         return 1 if isinstance(error, FloatingPointError) else 2
-    except Exception as error:  # whatever custom code raises
+    except Exception as error:  # custom code raises errors of any type
         if not (where := _where(error)):
             raise
         print(f"ltlab: {' '.join(where.split())}", file=sys.stderr)

@@ -98,7 +98,7 @@ fixed_standardised = Matches(
         "both": ("Mean and std are those of the training features, and a std of 0 counts as 1",
                  _standardised(own=True, guarded=False)),
     },
-    right="every image is shifted and scaled as in training, whatever company it comes in",
+    right="every image is shifted and scaled as in training, alone or among others",
 )  # fmt: skip
 
 EXERCISES = {"tweak": cosine_balanced, "implement": my_shrunk_means, "bug": fixed_standardised}

@@ -88,7 +88,7 @@ def features(
 class _Store:
     """Rows of K float16 by the key of their image, in two files that only grow.
 
-    A row counts once its key is written, after it: whatever stops the process leaves whole rows.
+    A row counts once its key is written, after it: a process that is stopped leaves whole rows.
     """
 
     def __init__(self, folder: Path, width: int) -> None:

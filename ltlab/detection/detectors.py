@@ -126,7 +126,7 @@ def small_detector(
 ) -> Detector:  # fmt: skip
     """A Faster R-CNN for a laptop: five convolutions, anchors of 16, 24 and 36 pixels, 0.36 M parameters.
 
-    It takes images of one size. Every box is moved alike, whatever its class.
+    It takes images of one size. Boxes of all classes are moved alike.
 
     Args:
         num_classes: C, without the background.

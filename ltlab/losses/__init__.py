@@ -21,7 +21,7 @@ the prior pi_c = n_c / sum_k n_k, the loss of one sample is
 | `EqualizationLoss`         | -log (e^{z_y} / sum_k w_k e^{z_k}),  w_k = 0 for randomly dropped rare k != y  |
 
 The losses of long-tailed detection, in `sigmoid`, `federated`, `seesaw` and `grouped`, are losses of classification
-too. With `background=` they have a column more, for what is no object, and `scores(logits)` for a detector.
+too. With `background=` they have a column more, for regions without an object, and `scores(logits)` for a detector.
 
 | loss                       | formula                                                                        |
 |----------------------------|--------------------------------------------------------------------------------|

@@ -195,7 +195,7 @@ def _reduced(value: object) -> list[Any]:
     try:
         reduced = copyreg.dispatch_table.get(type(value))
         parts: Any = reduced(value) if reduced else value.__reduce_ex__(4)
-    except Exception:  # whatever its class raises
+    except Exception:  # its class may raise any error
         return [_untold()]
     return [list(part) if isinstance(part, Iterator) else part for part in ([parts] if type(parts) is str else parts)]
 
@@ -267,7 +267,7 @@ def _imports(codes: list[CodeType], namespace: dict[str, Any]) -> Iterator[Modul
             if step.opname == "IMPORT_NAME":
                 try:
                     yield __import__(step.argval, namespace, None, names.argval or (), level.argval)
-                except Exception:  # whatever a module raises
+                except Exception:  # a module may raise any error
                     yield None
 
 

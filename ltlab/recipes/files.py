@@ -42,7 +42,7 @@ def _module(place: str) -> ModuleType:
     sys.path.insert(0, str(file.parent if file else Path.cwd()))
     try:
         module = import_module(file.stem if file else place)
-    except Exception as error:  # whatever a person's own code raises
+    except Exception as error:  # custom code raises errors of any type
         lines = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == file]
         where = f" in line {lines[-1].lineno}" if lines else ""
         raise ValueError(f"{place} cannot be imported, {type(error).__name__}{where}: {error}") from error

@@ -177,7 +177,7 @@ def _headers(gathered: Gathered) -> tuple[list[Header], dict[int, str]]:
             else:
                 picture = gathered.pictures[i]
                 headers[i] = header(picture) if isinstance(picture, Image.Image) else _size(_tensor(picture))
-        except Exception as error:  # whatever Pillow, or another's data set, raises
+        except Exception as error:  # Pillow and custom data sets raise errors of any type
             errors[i] = str(error)
     return headers, errors
 

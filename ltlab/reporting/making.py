@@ -99,7 +99,7 @@ def report(
     counts = inspected.data.class_counts
     wanted = prior_named(prior, counts) if isinstance(prior, str) else as_prior("prior", prior, len(counts))
     deadline = time.monotonic() + 60 * budget_minutes
-    trials = Trials(extracted, _settings(len(extracted.train)), place / "runs", wanted, folds=folds, seed=seed,
+    trials = Trials(extracted, settings_of(len(extracted.train)), place / "runs", wanted, folds=folds, seed=seed,
                     deadline=deadline, device=device)  # fmt: skip
     held = trials.held_out(ALWAYS, IF_TIME, progress)
     out = outcome(inspected, trials, held, seed)
@@ -107,7 +107,7 @@ def report(
     return _written(facts, place, find_device(device))
 
 
-def _settings(images: int) -> Settings:
+def settings_of(images: int) -> Settings:
     """Those of features, in batches so small that an epoch of few images has some eight steps."""
     return replace(FEATURES, batch_size=min(FEATURES.batch_size, max(8, images // 8)))
 

@@ -78,7 +78,7 @@ def _arguments(given: Mapping[str, object], names: Names) -> list[str]:
         code = _expression(value, names)
         try:
             again = eval(code, {name: known for name, (_, known) in names.items()})
-        except Exception:  # whatever a printed form or a class raises
+        except Exception:  # a printed form or a class may raise any error
             again = None
         if again is None or contents(again) != contents(value):
             raise ValueError(
